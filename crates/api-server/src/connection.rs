@@ -1,0 +1,63 @@
+//! One client's connection: HTTP/1.1 until it ends or turns into a raw stream.
+
+use crate::response::Response;
+use crate::stream::ClientStream;
+use crate::upgrade::{Between, OldStyle};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use std::convert::Infallible;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Serves one connection with `answer` until the client leaves or `stop` turns true and its request is done. If an
+/// answer takes the connection over, its raw session runs here too: who drops this future ends everything.
+pub(crate) async fn serve<A, F>(stream: ClientStream, answer: A, mut stop: watch::Receiver<bool>)
+where
+    A: Fn(Request<Incoming>, Arc<Between>) -> F,
+    F: Future<Output = Response> + Send + 'static,
+{
+    let between = Arc::new(Between::default());
+    let io = TokioIo::new(OldStyle::new(stream, between.clone()));
+    let shared = between.clone();
+    let service = service_fn(move |request| {
+        let between = shared.clone();
+        between.begin();
+        let answer = answer(request, between.clone());
+        async move {
+            let response = answer.await;
+            between.end();
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let connection = hyper::server::conn::http1::Builder::new().serve_connection(io, service).with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = stopped(&mut stop) => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection broke");
+    }
+    if let Some(takeover) = between.taken_over() {
+        takeover.run().await;
+    }
+}
+
+/// Returns once the server is to stop.
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that the server itself is gone.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

@@ -1,0 +1,166 @@
+//! Images: lists, inspection, history, removal, filters.
+
+use super::inspect::STORAGE_DRIVER;
+use crate::error::Failure;
+use crate::query::{self, Filters};
+use corten_api_types::{
+    Descriptor, Empty, GraphDriver, HealthConfig, HistoryItem, ImageConfig, ImageDeleteItem, ImageInspect,
+    ImageMetadata, ImageSummary, RootFs,
+};
+use corten_base::time::{ZERO_TIME, rfc3339_nano};
+use corten_images::{Deleted, Image, RunConfig, Summary};
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+/// One line of `GET /images/json`. `containers` is how many use it.
+pub(crate) fn summary(image: &Summary, containers: usize) -> ImageSummary {
+    ImageSummary {
+        containers: i64::try_from(containers).unwrap_or(i64::MAX),
+        created: image.created,
+        id: image.id.to_string(),
+        labels: super::null_if_empty(&image.labels),
+        parent_id: image.parent.as_ref().map(ToString::to_string).unwrap_or_default(),
+        descriptor: Some(descriptor(&image.target)),
+        repo_digests: image.repo_digests.clone(),
+        repo_tags: image.repo_tags.clone(),
+        shared_size: -1,
+        size: size(image.size),
+    }
+}
+
+/// `GET /images/{name}/json`.
+pub(crate) fn inspect(image: &Image) -> ImageInspect {
+    let config = &image.config;
+    ImageInspect {
+        id: image.id.to_string(),
+        repo_tags: image.repo_tags.clone(),
+        repo_digests: image.repo_digests.clone(),
+        parent: image.parent.as_ref().map(ToString::to_string).unwrap_or_default(),
+        comment: comment(image),
+        created: config.created.clone().unwrap_or_default(),
+        docker_version: config.docker_version.clone(),
+        author: config.author.clone(),
+        config: run_config(&config.config),
+        architecture: config.architecture.clone(),
+        variant: config.variant.clone().unwrap_or_default(),
+        os: config.os.clone(),
+        os_version: config.os_version.clone().unwrap_or_default(),
+        size: size(image.size),
+        graph_driver: GraphDriver { data: None, name: STORAGE_DRIVER.to_owned() },
+        root_fs: RootFs { kind: "layers".to_owned(), layers: image.layers.iter().map(ToString::to_string).collect() },
+        metadata: ImageMetadata { last_tag_time: image.last_tagged.map_or_else(|| ZERO_TIME.to_owned(), rfc3339_nano) },
+        descriptor: Some(descriptor(&image.target)),
+    }
+}
+
+/// The comment, where it is missing that of the last step.
+fn comment(image: &Image) -> String {
+    let last = image.config.history.last().map(|step| step.comment.clone());
+    match image.config.comment.as_str() {
+        "" => last.unwrap_or_default(),
+        comment => comment.to_owned(),
+    }
+}
+
+fn size(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+fn descriptor(of: &corten_images::Descriptor) -> Descriptor {
+    Descriptor {
+        media_type: of.media_type.clone(),
+        digest: of.digest.to_string(),
+        size: size(of.size),
+        ..Descriptor::default()
+    }
+}
+
+fn run_config(config: &RunConfig) -> ImageConfig {
+    let keys = |map: &Option<BTreeMap<String, serde_json::Value>>| -> Option<BTreeMap<String, Empty>> {
+        map.as_ref().map(|map| map.keys().map(|key| (key.clone(), Empty {})).collect())
+    };
+    let health = config.healthcheck.as_ref().map(|health| HealthConfig {
+        test: Some(health.test.clone()).filter(|test| !test.is_empty()),
+        interval: health.interval,
+        timeout: health.timeout,
+        start_period: health.start_period,
+        start_interval: health.start_interval,
+        retries: health.retries,
+    });
+    ImageConfig {
+        user: config.user.clone(),
+        exposed_ports: keys(&config.exposed_ports),
+        env: Some(config.env.clone()).filter(|env| !env.is_empty()),
+        entrypoint: config.entrypoint.clone(),
+        cmd: config.cmd.clone(),
+        volumes: keys(&config.volumes),
+        working_dir: config.working_dir.clone(),
+        labels: config.labels.clone(),
+        stop_signal: config.stop_signal.clone().unwrap_or_default(),
+        args_escaped: config.args_escaped,
+        healthcheck: health,
+        on_build: config.on_build.clone(),
+        shell: config.shell.clone(),
+    }
+}
+
+/// One line of `GET /images/{name}/history`.
+pub(crate) fn history(item: corten_images::HistoryItem) -> HistoryItem {
+    HistoryItem {
+        comment: item.comment,
+        created: item.created,
+        created_by: item.created_by,
+        id: item.id,
+        size: size(item.size),
+        tags: Some(item.tags).filter(|tags| !tags.is_empty()),
+    }
+}
+
+/// One step of `DELETE /images/{name}`.
+pub(crate) fn deleted(step: Deleted) -> ImageDeleteItem {
+    match step {
+        Deleted::Untagged(untagged) => ImageDeleteItem { untagged, ..ImageDeleteItem::default() },
+        Deleted::Deleted(deleted) => ImageDeleteItem { deleted, ..ImageDeleteItem::default() },
+    }
+}
+
+/// The list's filters.
+pub(crate) fn filters(mut filters: Filters, all: bool, now: SystemTime) -> Result<corten_images::Filters, Failure> {
+    query::only(&filters, &["dangling", "label", "label!", "before", "since", "reference", "until"])?;
+    let dangling = query::boolean(&filters, "dangling")?;
+    let mut take = |name: &str| filters.remove(name).unwrap_or_default();
+    let until = take("until").first().map(|text| corten_base::time::parse_since(text, now)).transpose()?;
+    Ok(corten_images::Filters {
+        all,
+        reference: take("reference"),
+        dangling,
+        label: take("label"),
+        label_not: take("label!"),
+        before: take("before"),
+        since: take("since"),
+        until,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn list_filters() {
+        let some = |name: &str, value: &str| Filters::from([(name.to_owned(), vec![value.to_owned()])]);
+        let now = SystemTime::UNIX_EPOCH;
+        assert_eq!(filters(some("dangling", "true"), false, now).unwrap().dangling, Some(true));
+        assert_eq!(filters(some("reference", "a*"), false, now).unwrap().reference, ["a*"]);
+        assert_eq!(filters(some("foo", "x"), false, now).unwrap_err().message, "invalid filter 'foo'");
+        assert!(filters(some("until", "x"), false, now).is_err());
+    }
+
+    #[test]
+    fn configs() {
+        let config: RunConfig =
+            serde_json::from_str(r#"{"Env":["A=b"],"ExposedPorts":{"80/tcp":{}},"Cmd":null}"#).unwrap();
+        let shown = serde_json::to_string(&run_config(&config)).unwrap();
+        assert_eq!(shown, r#"{"ExposedPorts":{"80/tcp":{}},"Env":["A=b"]}"#);
+    }
+}

@@ -1,0 +1,36 @@
+//! Swarm, nodes, services, tasks, secrets and configs: there is no Swarm, and all say so.
+
+use crate::router::{Route, route};
+
+pub(crate) const ROUTES: &[Route] = &[
+    route!(GET "/swarm" SwarmInspect => swarm),
+    route!(GET "/swarm/unlockkey" SwarmUnlockkey => swarm),
+    route!(POST "/swarm/init" SwarmInit => missing),
+    route!(POST "/swarm/join" SwarmJoin => missing),
+    route!(POST "/swarm/leave" SwarmLeave => swarm),
+    route!(POST "/swarm/unlock" SwarmUnlock => swarm),
+    route!(POST "/swarm/update" SwarmUpdate => swarm),
+    route!(GET "/nodes" NodeList => swarm),
+    route!(GET "/nodes/{id}" NodeInspect => swarm),
+    route!(DELETE "/nodes/{id}" NodeDelete => swarm),
+    route!(POST "/nodes/{id}/update" NodeUpdate => swarm),
+    route!(GET "/services" ServiceList => swarm),
+    route!(GET "/services/{id}" ServiceInspect => swarm),
+    route!(GET "/services/{id}/logs" ServiceLogs => swarm),
+    route!(POST "/services/create" ServiceCreate => swarm),
+    route!(POST "/services/{id}/update" ServiceUpdate => swarm),
+    route!(DELETE "/services/{id}" ServiceDelete => swarm),
+    route!(GET "/tasks" TaskList => swarm),
+    route!(GET "/tasks/{id}" TaskInspect => swarm),
+    route!(GET "/tasks/{id}/logs" TaskLogs => swarm),
+    route!(GET "/secrets" SecretList => swarm),
+    route!(GET "/secrets/{id}" SecretInspect => swarm),
+    route!(POST "/secrets/create" SecretCreate => swarm),
+    route!(POST "/secrets/{id}/update" SecretUpdate => swarm),
+    route!(DELETE "/secrets/{id}" SecretDelete => swarm),
+    route!(GET "/configs" ConfigList => swarm),
+    route!(GET "/configs/{id}" ConfigInspect => swarm),
+    route!(POST "/configs/create" ConfigCreate => swarm),
+    route!(POST "/configs/{id}/update" ConfigUpdate => swarm),
+    route!(DELETE "/configs/{id}" ConfigDelete => swarm),
+];

@@ -1,0 +1,77 @@
+//! Statistics of a group, in one form for both versions.
+
+use std::collections::BTreeMap;
+
+use crate::{Group, Result, stats_v1, stats_v2};
+
+/// What a group uses and has used. Parts whose controller isn't there are zero.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Memory.
+    pub memory: MemoryStats,
+    /// Processor time.
+    pub cpu: CpuStats,
+    /// Tasks.
+    pub pids: PidsStats,
+    /// Block devices.
+    pub block: BlockStats,
+}
+
+/// Memory in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemoryStats {
+    /// In use, caches included.
+    pub usage: u64,
+    /// The most so far; 0 where the kernel doesn't say.
+    pub max_usage: u64,
+    /// The limit; a huge number is no limit.
+    pub limit: u64,
+    /// How often the limit was hit.
+    pub failures: u64,
+    /// The kernel's own detailed figures (`memory.stat`); names differ between the versions.
+    pub details: BTreeMap<String, u64>,
+}
+
+/// Processor time in nanoseconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CpuStats {
+    /// All time.
+    pub usage: u64,
+    /// In user mode.
+    pub user: u64,
+    /// In the kernel.
+    pub system: u64,
+    /// By processor; empty on v2.
+    pub per_cpu: Vec<u64>,
+    /// Periods that passed with a quota set.
+    pub periods: u64,
+    /// Periods in which the quota was used up.
+    pub throttled_periods: u64,
+    /// Time spent waiting for the next period.
+    pub throttled: u64,
+}
+
+/// Tasks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PidsStats {
+    /// Now.
+    pub current: u64,
+    /// The limit; 0 is none.
+    pub limit: u64,
+}
+
+/// Traffic of block devices as (major, minor, operation, value); operations are `Read`, `Write` and so on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BlockStats {
+    /// Bytes.
+    pub bytes: Vec<(u64, u64, String, u64)>,
+    /// Operations.
+    pub operations: Vec<(u64, u64, String, u64)>,
+}
+
+impl Group {
+    /// Reads the statistics.
+    pub fn stats(&self) -> Result<Stats> {
+        if self.tree.is_v2() { stats_v2::read(self) } else { stats_v1::read(self) }
+    }
+}

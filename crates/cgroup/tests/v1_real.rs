@@ -1,0 +1,240 @@
+//! The real control groups of this machine, v1 or hybrid, as root. All groups are below `/corten-test-<pid>` and removed.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::os::fd::AsFd;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use corten_base::ErrorKind;
+use corten_cgroup::{CgroupPath, DeviceKind, DeviceRule, Group, Layout, Limits, Tree};
+use rustix::event::{PollFd, PollFlags, poll};
+
+/// A group of its own for one test, removed with its parent at the end.
+struct Fixture {
+    tree: Tree,
+    parent: CgroupPath,
+    children: Vec<Child>,
+}
+
+impl Fixture {
+    fn new(name: &str) -> Option<Self> {
+        let tree = Tree::detect().ok().filter(|tree| !tree.is_v2() && rustix::process::geteuid().is_root());
+        let Some(tree) = tree else {
+            eprintln!("skipped: needs root and cgroup v1");
+            return None;
+        };
+        let parent = CgroupPath::parse(&format!("/corten-test-{}-{name}", std::process::id())).unwrap();
+        Some(Self { tree, parent, children: Vec::new() })
+    }
+
+    fn group(&self, name: &str) -> Group {
+        self.tree.create(&self.parent.join(name).unwrap()).unwrap()
+    }
+
+    /// A shell that first waits for a line, so that it can be put into its group in time.
+    fn spawn(&mut self, group: &Group, script: &str) -> i32 {
+        let script = format!("read _; {script}");
+        let mut child = Command::new("sh")
+            .args(["-c", &script])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        group.add(pid).unwrap();
+        std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"\n").unwrap();
+        self.children.push(child);
+        pid
+    }
+
+    fn wait(&mut self) -> std::process::ExitStatus {
+        self.children.remove(0).wait().unwrap()
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        for group in self.tree.children(&self.parent).unwrap_or_default() {
+            let _ = self.tree.open(&group).map(|group| group.remove());
+        }
+        if let Ok(parent) = self.tree.open(&self.parent) {
+            parent.remove().unwrap();
+        }
+    }
+}
+
+fn file(tree: &Tree, group: &Group, controller: &str, name: &str) -> String {
+    let Layout::V1 { controllers, .. } = tree.layout() else { panic!() };
+    let mount = controllers.iter().find(|it| it.controllers.iter().any(|it| it.name() == controller)).unwrap();
+    let path = mount.path.join(&group.path().as_str()[1..]).join(name);
+    std::fs::read_to_string(path).unwrap().trim().to_owned()
+}
+
+#[test]
+fn limits_are_set_and_changed() {
+    let Some(fixture) = Fixture::new("limits") else { return };
+    let (tree, group) = (&fixture.tree, fixture.group("one"));
+    let swap = tree.support().swap;
+    let limits = Limits {
+        memory: Some(64 << 20),
+        memory_swap: swap.then_some(128 << 20),
+        cpu_shares: Some(512),
+        cpu_period: Some(50_000),
+        cpu_quota: Some(25_000),
+        cpuset_cpus: Some("0".into()),
+        pids: Some(10),
+        ..Limits::default()
+    };
+    group.apply(&limits).unwrap();
+    assert_eq!(file(tree, &group, "memory", "memory.limit_in_bytes"), "67108864");
+    assert_eq!(file(tree, &group, "cpu", "cpu.shares"), "512");
+    assert_eq!(file(tree, &group, "cpu", "cpu.cfs_quota_us"), "25000");
+    assert_eq!(file(tree, &group, "cpuset", "cpuset.cpus"), "0");
+    assert!(!file(tree, &group, "cpuset", "cpuset.mems").is_empty());
+    assert_eq!(file(tree, &group, "pids", "pids.max"), "10");
+    // Up beyond the old swap limit, then down below the old memory limit.
+    for memory in [256 << 20, 16 << 20] {
+        let limits = Limits { memory: Some(memory), memory_swap: swap.then_some(memory), ..Limits::default() };
+        group.apply(&limits).unwrap();
+        assert_eq!(file(tree, &group, "memory", "memory.limit_in_bytes"), memory.to_string());
+    }
+    let error = group.apply(&Limits { cpuset_cpus: Some("4000".into()), ..Limits::default() }).unwrap_err();
+    assert!(error.to_string().contains("cpuset.cpus"), "{error}");
+}
+
+#[test]
+fn devices_are_denied() {
+    let Some(mut fixture) = Fixture::new("devices") else { return };
+    let group = fixture.group("one");
+    let rule =
+        |allow, kind, minor, access: &str| DeviceRule { allow, kind, major: Some(1), minor, access: access.to_owned() };
+    let rules = vec![
+        rule(false, DeviceKind::All, None, "rwm"),
+        rule(true, DeviceKind::Char, Some(3), "rw"),
+        rule(true, DeviceKind::Char, Some(5), "r"),
+    ];
+    group.apply(&Limits { device_rules: Some(rules), ..Limits::default() }).unwrap();
+    let list = file(&fixture.tree, &group, "devices", "devices.list");
+    assert_eq!(list, "c 1:3 rw\nc 1:5 r");
+    fixture.spawn(&group, ": < /dev/zero && ! (: > /dev/zero) && ! (: < /dev/urandom) && : > /dev/null");
+    assert!(fixture.wait().success());
+    group
+        .apply(&Limits { device_rules: Some(vec![rule(true, DeviceKind::All, None, "rwm")]), ..Limits::default() })
+        .unwrap();
+    assert_eq!(file(&fixture.tree, &group, "devices", "devices.list"), "a *:* rwm");
+}
+
+#[test]
+fn a_pooled_group_is_renamed_with_its_process() {
+    let Some(mut fixture) = Fixture::new("rename") else { return };
+    let mut group = fixture.group("pool-1");
+    let pid = fixture.spawn(&group, "sleep 30");
+    let (tree, path) = (fixture.tree.clone(), fixture.parent.join("renamed").unwrap());
+    group.rename(&path).unwrap();
+    assert_eq!(tree.open(&fixture.parent.join("pool-1").unwrap()).unwrap_err().kind(), ErrorKind::NotFound);
+    group.apply(&Limits { pids: Some(5), ..Limits::default() }).unwrap();
+    let again = tree.open(&path).unwrap();
+    assert!(again.procs().unwrap().contains(&pid));
+    assert_eq!(group.dir_fds().unwrap().len(), again.dir_fds().unwrap().len());
+    // A name that is taken: nothing changes anywhere.
+    fixture.group("taken");
+    assert!(group.rename(&fixture.parent.join("taken").unwrap()).is_err());
+    assert!(tree.open(&path).unwrap().procs().unwrap().contains(&pid));
+    group.kill_all().unwrap();
+    fixture.wait();
+    group.remove().unwrap();
+}
+
+#[test]
+fn freezing_killing_and_counting() {
+    let Some(mut fixture) = Fixture::new("freeze") else { return };
+    let group = fixture.group("one");
+    fixture.spawn(&group, "sleep 30 & sleep 30 & while :; do :; done");
+    while group.procs().unwrap().len() < 3 {
+        std::thread::yield_now();
+    }
+    group.freeze(true).unwrap();
+    let before = group.stats().unwrap();
+    std::thread::sleep(Duration::from_millis(30));
+    let after = group.stats().unwrap();
+    assert_eq!(before.cpu.usage, after.cpu.usage, "a frozen group uses no processor time");
+    assert!(after.pids.current >= 3 && after.memory.usage > 0 && !after.memory.details.is_empty());
+    group.freeze(false).unwrap();
+    group.kill_all().unwrap();
+    assert!(!fixture.wait().success());
+    group.remove().unwrap();
+    assert_eq!(fixture.tree.open(group.path()).unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn an_oom_kill_is_seen() {
+    let Some(mut fixture) = Fixture::new("oom") else { return };
+    let group = fixture.group("one");
+    let memory = 16 << 20;
+    let memory_swap = fixture.tree.support().swap.then_some(memory);
+    group.apply(&Limits { memory: Some(memory), memory_swap, ..Limits::default() }).unwrap();
+    let watch = group.oom_events().unwrap();
+    assert_eq!(group.oom_kill_count().unwrap(), 0);
+    fixture.spawn(&group, "x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done");
+    let timeout = rustix::time::Timespec { tv_sec: 20, tv_nsec: 0 };
+    let ready = poll(&mut [PollFd::new(&watch.as_fd(), PollFlags::IN)], Some(&timeout)).unwrap();
+    assert_eq!(ready, 1);
+    watch.drain();
+    assert!(!fixture.wait().success());
+    assert_eq!(group.oom_kill_count().unwrap(), 1);
+}
+
+#[test]
+fn removal_takes_nested_groups_along_and_waits_for_the_dying() {
+    let Some(mut fixture) = Fixture::new("remove") else { return };
+    let group = fixture.group("one");
+    fixture.tree.create(&group.path().join("a").unwrap()).unwrap();
+    fixture.tree.create(&group.path().join("a/b").unwrap()).unwrap();
+    fixture.spawn(&group, "sleep 30");
+    group.kill_all().unwrap();
+    // Not waited for: it may be busy leaving.
+    group.remove().unwrap();
+    group.remove().unwrap();
+    fixture.wait();
+}
+
+/// The device program, loaded and attached for real on the v2 tree that hybrid hosts have beside v1.
+#[test]
+fn device_programs_on_the_unified_tree() {
+    let Some(mut fixture) = Fixture::new("bpf") else { return };
+    let Layout::V1 { unified: Some(unified), .. } = fixture.tree.layout().clone() else {
+        eprintln!("skipped: no unified tree");
+        return;
+    };
+    fixture.tree = Tree::at(&unified).unwrap();
+    let group = fixture.group("one");
+    let rule = |allow, kind, minor| DeviceRule { allow, kind, major: Some(1), minor, access: "rwm".to_owned() };
+    let rules = vec![rule(false, DeviceKind::All, None), rule(true, DeviceKind::Char, Some(3))];
+    let applied = group.apply(&Limits { device_rules: Some(rules), ..Limits::default() });
+    if let Err(error) = &applied
+        && let Some(source) = std::error::Error::source(error)
+        && source.to_string().contains("not implemented")
+    {
+        eprintln!("skipped: the kernel has no bpf(2)");
+        return;
+    }
+    applied.unwrap();
+    fixture.spawn(&group, ": > /dev/null && ! (: < /dev/zero)");
+    assert!(fixture.wait().success());
+    // The second program takes the first one's place.
+    let rules = vec![rule(true, DeviceKind::All, None), rule(false, DeviceKind::Char, Some(3))];
+    group.apply(&Limits { device_rules: Some(rules), ..Limits::default() }).unwrap();
+    fixture.spawn(&group, ": < /dev/zero && ! (: > /dev/null)");
+    assert!(fixture.wait().success());
+    fixture.spawn(&group, "sleep 30");
+    group.freeze(true).unwrap();
+    group.freeze(false).unwrap();
+    group.kill_all().unwrap();
+    assert!(!fixture.wait().success());
+}

@@ -1,0 +1,100 @@
+//! A v2 tree as plain files in a directory: what is written where, without root.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::Path;
+
+use corten_base::ErrorKind;
+use corten_cgroup::{CgroupPath, Limits, Tree};
+
+fn tree(root: &Path) -> Tree {
+    fs::write(root.join("cgroup.controllers"), "cpuset cpu io memory pids\n").unwrap();
+    Tree::at(root).unwrap()
+}
+
+fn path(text: &str) -> CgroupPath {
+    CgroupPath::parse(text).unwrap()
+}
+
+#[test]
+fn limits_reach_their_files() {
+    let root = tempfile::tempdir().unwrap();
+    let tree = tree(root.path());
+    let group = tree.create(&path("/corten/one")).unwrap();
+    let dir = root.path().join("corten/one");
+    for name in ["memory.max", "memory.swap.max", "cpu.max", "cpu.weight", "pids.max", "cpuset.cpus", "cgroup.procs"] {
+        fs::write(dir.join(name), "").unwrap();
+    }
+    let limits = Limits {
+        memory: Some(1000),
+        memory_swap: Some(1500),
+        cpu_quota: Some(20_000),
+        cpu_shares: Some(1024),
+        cpuset_cpus: Some("0-1".into()),
+        pids: Some(7),
+        ..Limits::default()
+    };
+    group.apply(&limits).unwrap();
+    group.add(4711).unwrap();
+    let expect = [
+        ("memory.max", "1000"),
+        ("memory.swap.max", "500"),
+        ("cpu.max", "20000 100000"),
+        ("cpu.weight", "100"),
+        ("pids.max", "7"),
+        ("cpuset.cpus", "0-1"),
+        ("cgroup.procs", "4711"),
+    ];
+    for (name, value) in expect {
+        assert_eq!(fs::read_to_string(dir.join(name)).unwrap(), value, "{name}");
+    }
+    assert_eq!(group.procs().unwrap(), [4711]);
+}
+
+#[test]
+fn a_missing_controller_is_an_error_before_anything_is_written() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("cgroup.controllers"), "pids\n").unwrap();
+    let group = Tree::at(root.path()).unwrap().create(&path("/corten/one")).unwrap();
+    fs::write(root.path().join("corten/one/pids.max"), "untouched").unwrap();
+    let error = group.apply(&Limits { memory: Some(1), pids: Some(1), ..Limits::default() }).unwrap_err();
+    assert_eq!(error.to_string(), "cgroup controller memory is not available");
+    assert_eq!(fs::read_to_string(root.path().join("corten/one/pids.max")).unwrap(), "untouched");
+}
+
+#[test]
+fn swap_off_needs_no_file() {
+    let root = tempfile::tempdir().unwrap();
+    let group = tree(root.path()).create(&path("/corten/one")).unwrap();
+    fs::write(root.path().join("corten/one/memory.max"), "").unwrap();
+    group.apply(&Limits { memory: Some(5), memory_swap: Some(5), ..Limits::default() }).unwrap();
+    assert!(group.apply(&Limits { memory: Some(5), memory_swap: Some(6), ..Limits::default() }).is_err());
+}
+
+#[test]
+fn groups_come_and_go() {
+    let root = tempfile::tempdir().unwrap();
+    let tree = tree(root.path());
+    assert_eq!(tree.open(&path("/corten/one")).unwrap_err().kind(), ErrorKind::NotFound);
+    let mut group = tree.create(&path("/corten/one")).unwrap();
+    tree.create(&path("/corten/one")).unwrap();
+    tree.create(&path("/corten/two")).unwrap();
+    assert_eq!(tree.children(&path("/corten")).unwrap(), [path("/corten/one"), path("/corten/two")]);
+    assert_eq!(group.rename(&path("/corten/three")).unwrap_err().kind(), ErrorKind::NotImplemented);
+    assert!(group.dir_fd().is_some());
+    fs::create_dir(root.path().join("corten/one/below")).unwrap();
+    group.remove().unwrap();
+    group.remove().unwrap();
+    assert_eq!(tree.children(&path("/corten")).unwrap(), [path("/corten/two")]);
+    assert_eq!(tree.children(&path("/nowhere")).unwrap(), []);
+}
+
+#[test]
+fn a_link_is_not_followed() {
+    let root = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), root.path().join("corten")).unwrap();
+    let tree = tree(root.path());
+    assert!(tree.open(&path("/corten")).is_err());
+}

@@ -1,0 +1,52 @@
+//! `corten rmi`
+
+use corten_api_types::ImageDeleteItem;
+
+use crate::args::report;
+use crate::command::{Arguments, Command, switch};
+use crate::commands::{print_line, segment};
+use crate::failure::{Failure, Outcome};
+use crate::matches::Matches;
+use crate::session::Session;
+
+pub(crate) static COMMAND: Command = Command {
+    spellings: &["image rm", "image remove", "rmi"],
+    usage: "[OPTIONS] IMAGE [IMAGE...]",
+    about: "Remove images",
+    flags: &[&[
+        switch("force", "Remove the image even if it has other names or stopped containers use it").short('f'),
+        switch("no-prune", "Keep untagged parents"),
+    ]],
+    arguments: Arguments::AtLeast(1),
+    interspersed: true,
+    run,
+};
+
+fn run(session: &Session, matches: &Matches) -> Outcome {
+    let client = session.client()?;
+    let (mut failures, mut fatal) = (Vec::new(), false);
+    for name in &matches.arguments {
+        let answer = client
+            .delete(&format!("/images/{}", segment(name)))
+            .flag("force", matches.is_on("force"))
+            .flag("noprune", matches.is_on("no-prune"))
+            .send()
+            .and_then(|response| response.json::<Vec<ImageDeleteItem>>());
+        match answer {
+            Ok(items) => items.iter().try_for_each(show)?,
+            Err(error) => {
+                fatal |= !(matches.is_on("force") && error.is_not_found());
+                failures.push(error.to_string());
+            }
+        }
+    }
+    failures.iter().for_each(|failure| report(failure));
+    if fatal { Err(Failure::Status(1)) } else { Ok(()) }
+}
+
+fn show(item: &ImageDeleteItem) -> Outcome {
+    match item.deleted.as_str() {
+        "" => print_line(format_args!("Untagged: {}", item.untagged)),
+        digest => print_line(format_args!("Deleted: {digest}")),
+    }
+}

@@ -1,0 +1,205 @@
+//! Bytes on their way to becoming a blob.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::PathBuf;
+use std::sync::PoisonError;
+use std::time::{Duration, SystemTime};
+
+use corten_base::{Algorithm, Digest, Digester};
+
+use crate::{Error, Lease, Result, Store};
+
+/// A named part that nobody has continued for so long is thrown away when the store is opened.
+const STALE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// A blob being written. Dropped without [`commit`](Ingest::commit), a named one stays to be continued (unless a write
+/// failed), a nameless one is removed.
+#[derive(Debug)]
+pub struct Ingest {
+    store: Store,
+    /// The reference; none for a nameless ingest.
+    reference: Option<String>,
+    path: PathBuf,
+    file: File,
+    digester: Digester,
+    offset: u64,
+    size: Option<u64>,
+    keep: bool,
+}
+
+impl Store {
+    /// Begins or continues the ingest called `reference`: [`Ingest::offset`] tells how many bytes are there already.
+    ///
+    /// `size` is the number of bytes that must come, if it is known; more are refused as they are written.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] while somebody else writes it; [`Error::Io`].
+    pub fn ingest(&self, reference: &str, algorithm: Algorithm, size: Option<u64>) -> Result<Ingest> {
+        let mut busy = self.shared.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        if !busy.insert(reference.to_owned()) {
+            return Err(Error::Busy(reference.to_owned()));
+        }
+        drop(busy);
+        let path = self.ingest_folder().join(Digest::sha256(reference.as_bytes()).hex());
+        let begun = self.begin(Some(reference.to_owned()), path, algorithm, size);
+        if begun.is_err() {
+            self.release(reference);
+        }
+        let mut ingest = begun?;
+        ingest.rehash()?;
+        if size.is_some_and(|size| ingest.offset > size) {
+            ingest.restart(algorithm)?;
+        }
+        Ok(ingest)
+    }
+
+    /// Begins an ingest that can't be continued later.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn ingest_nameless(&self, algorithm: Algorithm, size: Option<u64>) -> Result<Ingest> {
+        // All of these are removed when a store is opened, so a count is enough of a name.
+        let path = self.ingest_folder().join(format!("tmp-{}", self.next()));
+        self.begin(None, path, algorithm, size)
+    }
+
+    fn begin(
+        &self,
+        reference: Option<String>,
+        path: PathBuf,
+        algorithm: Algorithm,
+        size: Option<u64>,
+    ) -> Result<Ingest> {
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(Error::io("create", &path))?;
+        let keep = reference.is_some();
+        let digester = Digester::new(algorithm);
+        Ok(Ingest { store: self.clone(), reference, path, file, digester, offset: 0, size, keep })
+    }
+
+    fn release(&self, reference: &str) {
+        self.shared.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(reference);
+    }
+
+    /// Removes nameless parts and those that are too old.
+    pub(crate) fn clear_ingests(&self) -> Result<()> {
+        let folder = self.ingest_folder();
+        for entry in fs::read_dir(&folder).map_err(Error::io("list", &folder))? {
+            let entry = entry.map_err(Error::io("list", &folder))?;
+            let nameless = entry.file_name().to_string_lossy().starts_with("tmp-");
+            let changed = entry.metadata().and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+            let age = SystemTime::now().duration_since(changed).unwrap_or_default();
+            if nameless || age > STALE {
+                fs::remove_file(entry.path()).map_err(Error::io("remove", &entry.path()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Ingest {
+    /// The number of bytes that are there.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Another handle for reading the bytes that are there, from the first on.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn reader(&self) -> Result<impl Read + Send + use<>> {
+        let file = File::open(&self.path).map_err(Error::io("open", &self.path))?;
+        Ok(file.take(self.offset))
+    }
+
+    /// Throws away the bytes that are there, to begin anew.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn restart(&mut self, algorithm: Algorithm) -> Result<()> {
+        self.file.set_len(0).map_err(Error::io("truncate", &self.path))?;
+        self.digester = Digester::new(algorithm);
+        self.offset = 0;
+        Ok(())
+    }
+
+    /// Verifies the bytes and makes them a blob that `lease` holds; what isn't as expected is thrown away.
+    ///
+    /// When this returns, the blob survives power loss. Committing what is already there is fine.
+    ///
+    /// # Errors
+    /// [`Error::Size`], [`Error::Mismatch`], [`Error::Io`].
+    pub fn commit(mut self, expected: Option<&Digest>, lease: &Lease) -> Result<(Digest, u64)> {
+        self.keep = false;
+        if let Some(size) = self.size.filter(|&size| size != self.offset) {
+            return Err(Error::Size { expected: size, actual: self.offset });
+        }
+        let actual = self.digester.clone().finish();
+        if let Some(expected) = expected.filter(|&expected| *expected != actual) {
+            return Err(Error::Mismatch { expected: expected.clone(), actual });
+        }
+        // Held before it has its name: a collection between the two would take it.
+        if !lease.hold(&actual)? {
+            self.publish(&actual)?;
+        }
+        Ok((actual, self.offset))
+    }
+
+    /// Throws the bytes away.
+    pub fn abort(mut self) {
+        self.keep = false;
+    }
+
+    fn publish(&self, digest: &Digest) -> Result<()> {
+        self.file.set_permissions(fs::Permissions::from_mode(0o444)).map_err(Error::io("protect", &self.path))?;
+        self.file.sync_data().map_err(Error::io("sync", &self.path))?;
+        let target = self.store.blob_path(digest);
+        fs::rename(&self.path, &target).map_err(Error::io("name", &target))?;
+        let folder = self.store.blob_folder(digest.algorithm());
+        File::open(&folder).and_then(|folder| folder.sync_all()).map_err(Error::io("sync", &folder))
+    }
+
+    fn rehash(&mut self) -> Result<()> {
+        let mut reader = BufReader::with_capacity(1 << 18, &self.file);
+        self.offset = io::copy(&mut reader, &mut self.digester).map_err(Error::io("read", &self.path))?;
+        Ok(())
+    }
+}
+
+impl Write for Ingest {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let after = self.offset + bytes.len() as u64;
+        if let Some(size) = self.size.filter(|&size| after > size) {
+            self.keep = false;
+            return Err(io::Error::new(io::ErrorKind::InvalidData, Error::Size { expected: size, actual: after }));
+        }
+        let written = self.file.write(bytes).inspect_err(|_| self.keep = false)?;
+        self.digester.update(&bytes[..written]);
+        self.offset += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Ingest {
+    fn drop(&mut self) {
+        if !self.keep {
+            // After a commit the name is gone already.
+            drop(fs::remove_file(&self.path));
+        }
+        if let Some(reference) = &self.reference {
+            self.store.release(reference);
+        }
+    }
+}

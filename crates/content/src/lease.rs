@@ -1,0 +1,174 @@
+//! Leases: who needs which blobs although no record names them yet.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use corten_base::{Digest, Namespace};
+use corten_metadata::rusqlite::Transaction;
+
+use crate::{Result, Store};
+
+pub(crate) const TABLES: &str = "
+    CREATE TABLE content_lease(
+        namespace TEXT NOT NULL,
+        id TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        created INTEGER NOT NULL,
+        expires INTEGER,
+        labels TEXT NOT NULL,
+        PRIMARY KEY(namespace, id)
+    ) WITHOUT ROWID;
+    CREATE TABLE content_lease_blob(
+        namespace TEXT NOT NULL,
+        lease TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        PRIMARY KEY(namespace, lease, digest)
+    ) WITHOUT ROWID;";
+
+/// Who takes a lease, and for how long.
+#[derive(Clone, Debug, Default)]
+pub struct LeaseOptions {
+    /// The namespace of the operation.
+    pub namespace: Namespace,
+    /// The operation, for people.
+    pub owner: String,
+    /// How long it holds if the process dies or it is [abandoned](Lease::abandon); none: it ends with the process.
+    pub ttl: Option<Duration>,
+    /// Anything else.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Holds blobs until it is dropped (or has expired).
+#[derive(Debug)]
+pub struct Lease {
+    store: Store,
+    namespace: String,
+    id: String,
+    abandoned: bool,
+}
+
+impl Store {
+    /// Takes a lease that holds nothing yet.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`].
+    pub fn lease(&self, options: LeaseOptions) -> Result<Lease> {
+        let LeaseOptions { namespace, owner, ttl, labels } = options;
+        let id = format!("{}-{}", now_nanos(), self.next());
+        let lease = Lease { store: self.clone(), namespace: namespace.to_string(), id, abandoned: false };
+        self.active().insert(lease.id.clone());
+        let (namespace, id) = (lease.namespace.clone(), lease.id.clone());
+        let created = now();
+        let expires = ttl.map(|ttl| created.saturating_add(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX)));
+        let labels = serde_json::Value::from_iter(labels).to_string();
+        self.database().write_relaxed(move |transaction| -> Result<()> {
+            let mut insert = transaction.prepare_cached("INSERT INTO content_lease VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+            insert.execute((namespace, id, owner, created, expires, labels))?;
+            Ok(())
+        })?;
+        Ok(lease)
+    }
+
+    /// Ends the leases of this owner that were abandoned or left by a process that died.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`].
+    pub fn end_abandoned(&self, namespace: &Namespace, owner: &str) -> Result<()> {
+        let (store, namespace, owner) = (self.clone(), namespace.to_string(), owner.to_owned());
+        self.database().write_relaxed(move |transaction| {
+            let mut query =
+                transaction.prepare_cached("SELECT id FROM content_lease WHERE namespace = ?1 AND owner = ?2")?;
+            let ids = query.query_map((&namespace, &owner), |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+            let active = store.active();
+            let abandoned = ids.iter().filter(|id| !active.contains(*id));
+            abandoned.into_iter().try_for_each(|id| delete(transaction, &namespace, id))
+        })
+    }
+
+    fn active(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.shared.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn forget_process_leases(&self) -> Result<()> {
+        self.database().write_relaxed(|transaction| -> Result<()> {
+            transaction.execute("DELETE FROM content_lease WHERE expires IS NULL OR expires < ?1", [now()])?;
+            transaction.execute(
+                "DELETE FROM content_lease_blob WHERE (namespace, lease) NOT IN (SELECT namespace, id FROM content_lease)",
+                [],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// What leases hold now. Goes through the writer's queue, behind the leases that were dropped before.
+    pub(crate) fn held(&self) -> Result<HashSet<Digest>> {
+        self.database().write_relaxed(|transaction| {
+            let mut query = transaction.prepare_cached(
+                "SELECT DISTINCT digest FROM content_lease_blob JOIN content_lease
+                     ON content_lease.namespace = content_lease_blob.namespace AND content_lease.id = lease
+                 WHERE expires IS NULL OR expires >= ?1",
+            )?;
+            let rows = query.query_map([now()], |row| row.get::<_, String>(0))?;
+            rows.map(|row| Ok(Digest::parse(&row?).ok())).filter_map(Result::transpose).collect()
+        })
+    }
+}
+
+impl Lease {
+    /// Leaves the lease to its expiry (at the latest the end of the process, if it has none): somebody may come back for
+    /// what it holds.
+    pub fn abandon(mut self) {
+        self.abandoned = true;
+    }
+
+    /// Holds a blob, whether or not it is there yet; whether it is.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`].
+    pub fn hold(&self, digest: &Digest) -> Result<bool> {
+        let _shared = self.store.shared.garbage.read().unwrap_or_else(PoisonError::into_inner);
+        let (namespace, lease, text) = (self.namespace.clone(), self.id.clone(), digest.to_string());
+        self.store.database().write_relaxed(move |transaction| -> Result<()> {
+            transaction
+                .prepare_cached("INSERT OR IGNORE INTO content_lease_blob VALUES (?1, ?2, ?3)")?
+                .execute((namespace, lease, text))?;
+            Ok(())
+        })?;
+        Ok(self.store.contains(digest))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.store.active().remove(&self.id);
+        if self.abandoned {
+            return;
+        }
+        let (namespace, id) = (std::mem::take(&mut self.namespace), std::mem::take(&mut self.id));
+        // Nobody waits for it: what stays because this fails is forgotten when the store is opened next.
+        drop(self.store.database().write_relaxed_async(move |transaction| delete(transaction, &namespace, &id)));
+    }
+}
+
+fn delete(transaction: &Transaction<'_>, namespace: &str, id: &str) -> Result<()> {
+    for statement in [
+        "DELETE FROM content_lease WHERE namespace = ?1 AND id = ?2",
+        "DELETE FROM content_lease_blob WHERE namespace = ?1 AND lease = ?2",
+    ] {
+        transaction.prepare_cached(statement)?.execute((namespace, id))?;
+    }
+    Ok(())
+}
+
+fn now() -> i64 {
+    i64::try_from(since_epoch().as_secs()).unwrap_or(i64::MAX)
+}
+
+fn now_nanos() -> u128 {
+    since_epoch().as_nanos()
+}
+
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}

@@ -1,0 +1,182 @@
+//! The blob store's promises: verified, resumable, held while in use.
+
+use std::io::{Read, Write};
+
+use corten_base::ErrorKind;
+
+use super::*;
+
+struct Fixture {
+    folder: tempfile::TempDir,
+}
+
+impl Fixture {
+    fn new() -> Fixture {
+        Fixture { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn open(&self) -> Store {
+        let database = Database::open(&self.folder.path().join("metadata.db"), &[SCHEMA]).unwrap();
+        Store::open(&self.folder.path().join("content"), database).unwrap()
+    }
+
+    fn ingests(&self) -> usize {
+        fs::read_dir(self.folder.path().join("content/ingest")).unwrap().count()
+    }
+}
+
+fn lease(store: &Store) -> Lease {
+    store.lease(LeaseOptions { owner: "test".into(), ..LeaseOptions::default() }).unwrap()
+}
+
+fn collect(store: &Store, live: &[&Digest]) -> u64 {
+    let live = live.iter().map(|&digest| digest.clone()).collect();
+    store.collect(|| Ok::<_, Error>(live)).unwrap().blobs
+}
+
+#[test]
+fn a_blob_is_read_back() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let lease = lease(&store);
+    for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+        let mut ingest = store.ingest_nameless(algorithm, Some(5)).unwrap();
+        ingest.write_all(b"hello").unwrap();
+        let (digest, size) = ingest.commit(None, &lease).unwrap();
+        assert_eq!((digest.algorithm(), size), (algorithm, 5));
+        assert_eq!(store.read(&digest, 5).unwrap(), b"hello");
+        assert!(matches!(store.read(&digest, 4), Err(Error::TooLarge { size: 5, .. })));
+    }
+    let missing = Digest::sha256(b"missing");
+    assert_eq!(store.read(&missing, 5).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(fixture.ingests(), 0);
+}
+
+#[test]
+fn a_named_ingest_is_continued_after_the_process_died() {
+    let fixture = Fixture::new();
+    let whole = Digest::sha256(b"hello world");
+    let store = fixture.open();
+    let mut first = store.ingest("layer", Algorithm::Sha256, Some(11)).unwrap();
+    first.write_all(b"hello").unwrap();
+    assert!(matches!(store.ingest("layer", Algorithm::Sha256, None), Err(Error::Busy(_))));
+    // As kill -9 does: nothing is dropped, nothing flushed.
+    std::mem::forget(first);
+    let store = fixture.open();
+    let mut second = store.ingest("layer", Algorithm::Sha256, Some(11)).unwrap();
+    assert_eq!(second.offset(), 5);
+    let mut part = String::new();
+    second.reader().unwrap().read_to_string(&mut part).unwrap();
+    assert_eq!(part, "hello");
+    second.write_all(b" world").unwrap();
+    second.commit(Some(&whole), &lease(&store)).unwrap();
+    assert!(store.contains(&whole));
+}
+
+#[test]
+fn what_differs_is_thrown_away() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let lease = lease(&store);
+    let expected = Digest::sha256(b"good");
+    let mut ingest = store.ingest("x", Algorithm::Sha256, None).unwrap();
+    ingest.write_all(b"evil").unwrap();
+    let error = ingest.commit(Some(&expected), &lease).unwrap_err();
+    assert!(matches!(&error, Error::Mismatch { expected: e, .. } if *e == expected), "{error}");
+    assert!(!store.contains(&expected));
+
+    let mut short = store.ingest("x", Algorithm::Sha256, Some(4)).unwrap();
+    assert_eq!(short.offset(), 0);
+    short.write_all(b"goo").unwrap();
+    assert!(matches!(short.commit(Some(&expected), &lease), Err(Error::Size { expected: 4, actual: 3 })));
+
+    let mut long = store.ingest("x", Algorithm::Sha256, Some(4)).unwrap();
+    assert!(long.write_all(b"goods").is_err());
+    drop(long);
+    assert_eq!(fixture.ingests(), 0);
+    assert!(store.blobs().unwrap().is_empty());
+}
+
+#[test]
+fn leases_hold_until_they_are_dropped() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let held = lease(&store);
+    let mut digests = Vec::new();
+    for text in ["a", "b"] {
+        let mut ingest = store.ingest_nameless(Algorithm::Sha256, None).unwrap();
+        ingest.write_all(text.as_bytes()).unwrap();
+        digests.push(ingest.commit(None, &held).unwrap().0);
+    }
+    assert_eq!(collect(&store, &[]), 0);
+    drop(held);
+    assert_eq!(collect(&store, &[&digests[0]]), 1);
+    assert!(store.contains(&digests[0]) && !store.contains(&digests[1]));
+    assert!(lease(&store).hold(&digests[0]).unwrap());
+    assert!(!lease(&store).hold(&digests[1]).unwrap());
+}
+
+#[test]
+fn leases_end_with_the_process_unless_they_have_an_expiry() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let ttl = Some(std::time::Duration::from_secs(60));
+    let lasting = store.lease(LeaseOptions { ttl, ..LeaseOptions::default() }).unwrap();
+    let passing = lease(&store);
+    let (a, b) = (Digest::sha256(b"a"), Digest::sha256(b"b"));
+    lasting.hold(&a).unwrap();
+    passing.hold(&b).unwrap();
+    std::mem::forget(lasting);
+    std::mem::forget(passing);
+    drop(store);
+    let store = fixture.open();
+    assert_eq!(store.held().unwrap().into_iter().collect::<Vec<_>>(), [a]);
+}
+
+#[test]
+fn leftovers_are_cleared_at_open() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    std::mem::forget(store.ingest_nameless(Algorithm::Sha256, None).unwrap());
+    let mut kept = store.ingest("kept", Algorithm::Sha256, None).unwrap();
+    kept.write_all(b"1").unwrap();
+    drop(kept);
+    assert_eq!(fixture.ingests(), 2);
+    fixture.open();
+    assert_eq!(fixture.ingests(), 1);
+}
+
+#[test]
+fn damage_on_the_disk_is_noticed() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let mut ingest = store.ingest_nameless(Algorithm::Sha256, None).unwrap();
+    ingest.write_all(b"document").unwrap();
+    let (digest, _) = ingest.commit(None, &lease(&store)).unwrap();
+    let path = store.blob_path(&digest);
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, b"d0cument").unwrap();
+    assert!(matches!(store.read(&digest, 100), Err(Error::Mismatch { .. })));
+}
+
+#[test]
+fn abandoned_leases_hold_until_somebody_comes_back() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let options = || LeaseOptions {
+        owner: "pull x".into(),
+        ttl: Some(std::time::Duration::from_secs(60)),
+        ..LeaseOptions::default()
+    };
+    let (a, b) = (Digest::sha256(b"a"), Digest::sha256(b"b"));
+    let first = store.lease(options()).unwrap();
+    first.hold(&a).unwrap();
+    first.abandon();
+    let second = store.lease(options()).unwrap();
+    second.hold(&b).unwrap();
+    assert_eq!(store.held().unwrap(), HashSet::from([a, b.clone()]));
+    store.end_abandoned(&corten_base::Namespace::default(), "pull x").unwrap();
+    assert_eq!(store.held().unwrap(), HashSet::from([b]));
+    drop(second);
+    assert!(store.held().unwrap().is_empty());
+}

@@ -1,0 +1,20 @@
+//! Chooses the role that the command line asks for: the daemon, a container's supervisor, or the client.
+//!
+//! The choice is made on the first word alone, before anything is set up: every role must start fast, and the shim must
+//! stay small.
+
+mod daemon;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Every word that this program knows is UTF-8; others end up in messages about unknown ones, or in a container's
+    // arguments, which travel as JSON and can be nothing else.
+    let arguments: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    match arguments.first().map(String::as_str) {
+        Some("shim") => corten_shim::main(&arguments[1..]),
+        Some("daemon") if arguments.get(1).map(String::as_str) != Some("stop") => daemon::main(arguments[1..].to_vec()),
+        Some("-d") => daemon::main(arguments[1..].to_vec()),
+        _ => corten_cli::main(arguments),
+    }
+}

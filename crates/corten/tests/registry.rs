@@ -1,0 +1,79 @@
+//! Pulls from Debian's docker-registry on loopback: by tag, by digest, again, missing, and with the daemon killed meanwhile.
+
+mod common;
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::CORTEN;
+use corten_testkit::{Registry, TestEngine, debian, engine::docker_client, image, is_root};
+
+#[test]
+fn pull_by_tag_and_digest() {
+    if !is_root("pull_by_tag_and_digest") {
+        return;
+    }
+    let engine = TestEngine::start(CORTEN);
+    let registry = Registry::start(&engine);
+    let archive = engine.path().join("box.tar");
+    image::docker_archive(&archive, "box:v1", &[&debian::busybox_tar()]).expect("writing an archive");
+    let digest = registry.push(&engine, &archive, "library/box:v1");
+    let name = format!("{}/library/box:v1", Registry::HOST);
+    let first = engine.docker(&["pull", &name]);
+    assert!(first.ok().contains(&format!("Digest: {digest}")), "{first:?}");
+    assert!(first.stdout.contains(&format!("Status: Downloaded newer image for {name}")), "{first:?}");
+    assert!(engine.docker(&["pull", &name]).ok().contains(&format!("Status: Image is up to date for {name}")));
+    assert_eq!(engine.docker(&["run", "--rm", "--network", "none", &name, "echo", "pulled"]).ok(), "pulled");
+    let by_digest = format!("{}/library/box@{digest}", Registry::HOST);
+    assert_eq!(engine.docker(&["inspect", "-f", "{{index .RepoDigests 0}}", &name]).ok(), by_digest);
+    engine.docker(&["rmi", &name]).ok();
+    assert_eq!(engine.docker(&["pull", "-q", &by_digest]).ok(), by_digest);
+    assert_eq!(engine.docker(&["run", "--rm", "--network", "none", &by_digest, "echo", "again"]).ok(), "again");
+    // A run pulls what is missing.
+    engine.docker(&["rmi", &by_digest]).ok();
+    let run = engine.docker(&["run", "--rm", "--network", "none", &name, "echo", "missing"]);
+    assert_eq!(run.ok(), "missing");
+    assert!(run.stderr.contains(&format!("Unable to find image '{name}' locally")), "{run:?}");
+    let missing = engine.docker(&["pull", &format!("{}/library/box:nosuch", Registry::HOST)]);
+    missing.fails(1, "manifest unknown");
+    engine.docker(&["pull", "127.0.0.1:1/box"]).fails(1, "connection refused");
+    engine.docker(&["pull", "Box"]).fails(1, "repository name (library/Box) must be lowercase");
+    engine.finish();
+}
+
+#[test]
+fn a_killed_pull_leaves_nothing_half_done() {
+    if !is_root("a_killed_pull_leaves_nothing_half_done") {
+        return;
+    }
+    let mut engine = TestEngine::start(CORTEN);
+    let registry = Registry::start(&engine);
+    let (random, archive) = (engine.path().join("random.tar"), engine.path().join("box.tar"));
+    image::tar_of_random_file(&random, 24 << 20).expect("writing an archive");
+    image::docker_archive(&archive, "box:v1", &[&debian::busybox_tar(), &random]).expect("writing an archive");
+    registry.push(&engine, &archive, "box:v1");
+    let name = format!("{}/box:v1", Registry::HOST);
+    for after in [5, 40, 120, 250] {
+        let mut client = Command::new(docker_client())
+            .args(["pull", &name])
+            .env("DOCKER_HOST", engine.host())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the client starts");
+        std::thread::sleep(Duration::from_millis(after));
+        engine.kill_daemon();
+        client.wait().expect("the client ends");
+        engine.start_daemon();
+        let leaks = engine.leaks();
+        assert!(leaks.mounts.is_empty() && leaks.links.is_empty() && leaks.processes.is_empty(), "{leaks:#?}");
+        if !engine.docker(&["images", "-q", &name]).ok().is_empty() {
+            // It was quicker than the kill: then it is whole.
+            assert_eq!(engine.docker(&["run", "--rm", "--network", "none", &name, "echo", "whole"]).ok(), "whole");
+            engine.docker(&["rmi", &name]).ok();
+        }
+    }
+    engine.docker(&["pull", "-q", &name]).ok();
+    assert_eq!(engine.docker(&["run", "--rm", "--network", "none", &name, "echo", "whole"]).ok(), "whole");
+    engine.finish();
+}

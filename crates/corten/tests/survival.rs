@@ -1,0 +1,149 @@
+//! kill -9 of the daemon at the worst moments: containers live on, their output and exit status are kept, nothing is lost, nothing leaks.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{CORTEN, engine};
+use corten_testkit::{TestEngine, debian, engine::docker_client, is_root};
+
+#[test]
+fn a_running_container_survives_its_daemon() {
+    if !is_root("a_running_container_survives_its_daemon") {
+        return;
+    }
+    let mut engine = engine();
+    engine
+        .docker(&[
+            "run",
+            "-d",
+            "--name",
+            "counter",
+            "busybox",
+            "sh",
+            "-c",
+            "i=0; while true; do echo $i; i=$((i+1)); sleep 0.05; done",
+        ])
+        .ok();
+    let pid = engine.docker(&["inspect", "-f", "{{.State.Pid}}", "counter"]).ok().to_owned();
+    engine.kill_daemon();
+    std::thread::sleep(Duration::from_millis(400));
+    assert!(std::path::Path::new("/proc").join(&pid).exists(), "the container died with its daemon");
+    engine.start_daemon();
+    let state = engine.docker(&["inspect", "-f", "{{.State.Status}} {{.State.Pid}}", "counter"]);
+    assert_eq!(state.ok(), format!("running {pid}"));
+    assert_eq!(engine.docker(&["exec", "counter", "echo", "in"]).ok(), "in");
+    engine.docker(&["kill", "counter"]).ok();
+    let lines: Vec<u32> = numbers(engine.docker(&["logs", "counter"]).ok());
+    assert!(lines.len() > 6, "{lines:?}");
+    assert!(lines.iter().enumerate().all(|(index, &number)| index as u32 == number), "output was lost: {lines:?}");
+    engine.docker(&["rm", "-f", "counter"]).ok();
+    engine.finish();
+}
+
+#[test]
+fn an_exit_without_a_daemon_is_kept() {
+    if !is_root("an_exit_without_a_daemon_is_kept") {
+        return;
+    }
+    let mut engine = engine();
+    let fifo = engine.path().join("go");
+    let bind = format!("{}:/go", engine.path().display());
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo(1) starts");
+    assert!(made.success());
+    engine
+        .docker(&["run", "-d", "--name", "late", "-v", &bind, "busybox", "sh", "-c", "cat /go/go; echo bye; exit 42"])
+        .ok();
+    engine
+        .docker(&[
+            "run",
+            "-d",
+            "--name",
+            "gone",
+            "--rm",
+            "-v",
+            &bind,
+            "busybox",
+            "sh",
+            "-c",
+            "test -e /go/stop || sleep 1",
+        ])
+        .ok();
+    let pid = engine.docker(&["inspect", "-f", "{{.State.Pid}}", "late"]).ok().to_owned();
+    engine.kill_daemon();
+    std::fs::write(&fifo, "word\n").expect("the container reads the pipe");
+    wait_until("the container ends", || !std::path::Path::new("/proc").join(&pid).exists());
+    engine.start_daemon();
+    assert_eq!(engine.docker(&["wait", "late"]).ok(), "42");
+    assert_eq!(engine.docker(&["logs", "late"]).ok(), "word\nbye");
+    wait_until("--rm is carried out", || engine.docker(&["ps", "-aq", "--filter", "name=gone"]).ok().is_empty());
+    engine.docker(&["rm", "late"]).ok();
+    engine.finish();
+}
+
+#[test]
+fn a_killed_load_leaves_nothing_half_done() {
+    if !is_root("a_killed_load_leaves_nothing_half_done") {
+        return;
+    }
+    let mut engine = TestEngine::start(CORTEN);
+    let archive = engine.path().join("big.tar");
+    corten_testkit::image::docker_archive(&archive, "big:latest", &[&debian::busybox_tar()]).expect("writing an archive");
+    let bytes = std::fs::read(&archive).expect("reading the archive");
+    for cut in [bytes.len() / 10, bytes.len() / 2, bytes.len() - 2048] {
+        let mut client = std::process::Command::new(docker_client())
+            .args(["load"])
+            .env("DOCKER_HOST", engine.host())
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("the client starts");
+        let mut stdin = client.stdin.take().expect("its input is a pipe");
+        std::io::Write::write_all(&mut stdin, &bytes[..cut]).expect("the client reads");
+        std::thread::sleep(Duration::from_millis(200));
+        engine.kill_daemon();
+        drop(stdin);
+        client.wait().expect("the client ends");
+        engine.start_daemon();
+        assert!(
+            !engine.docker(&["images", "-q", "big"]).ok().contains(char::is_alphanumeric),
+            "half an image is listed"
+        );
+        assert!(engine.leaks().is_clean(), "{:#?}", engine.leaks());
+    }
+    engine.client(docker_client(), &["load"], &bytes).ok();
+    assert_eq!(engine.docker(&["run", "--rm", "--network", "none", "big", "echo", "whole"]).ok(), "whole");
+    engine.finish();
+}
+
+#[test]
+fn a_second_daemon_is_refused() {
+    if !is_root("a_second_daemon_is_refused") {
+        return;
+    }
+    let engine = TestEngine::start(CORTEN);
+    let mut second = engine.inside(CORTEN);
+    second
+        .arg("daemon")
+        .arg("--data-root")
+        .arg(engine.path().join("data"))
+        .arg("--exec-root")
+        .arg(engine.path().join("run2"));
+    second.arg("--pidfile").arg(engine.path().join("run2/pid")).args(["--host", &format!("{}2", engine.host())]);
+    corten_testkit::Answer::of(&mut second, b"").fails(1, &engine.pid().to_string());
+    engine.finish();
+}
+
+fn numbers(text: &str) -> Vec<u32> {
+    text.lines().map(|line| line.parse().expect("a number a line")).collect()
+}
+
+#[track_caller]
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}: not within 20 s");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,342 @@
+//! Manifests and blobs of a registry: the distribution specification, "Pull".
+
+use crate::blob::BlobStream;
+use crate::blocking::Blocking;
+use crate::body::Body;
+use crate::challenge::Challenge;
+use crate::credentials::Credentials;
+use crate::error::{Error, Reported, Result};
+use crate::token::{self, Tokens};
+use crate::transport::{Call, Transport};
+use crate::{RegistryConfig, Timeouts, retry, url};
+use bytes::Bytes;
+use corten_base::{Digest, Digester, Reference};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The manifests that are asked for: OCI's and Docker's, of one image and of several.
+pub const MEDIA_TYPES: [&str; 4] = [
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+];
+
+/// The most that a manifest may have.
+const LONGEST_MANIFEST: u64 = 4 << 20;
+
+/// The most that is read of an error's explanation.
+const LONGEST_ERROR: u64 = 64 * 1024;
+
+/// A piece of content in a registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Descriptor {
+    /// What it is.
+    pub media_type: String,
+    /// The digest of its bytes.
+    pub digest: Digest,
+    /// The number of its bytes.
+    pub size: u64,
+}
+
+/// A client of all registries; clones share connections and tokens.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    transport: Transport,
+    tokens: Tokens,
+    /// For insecure registries, whether TLS worked last time.
+    schemes: Mutex<HashMap<String, bool>>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Client")
+    }
+}
+
+impl Client {
+    /// A client with these settings. Nothing is read or connected yet.
+    pub fn new(config: RegistryConfig) -> Client {
+        Client(Arc::new(Inner {
+            transport: Transport::new(config),
+            tokens: Tokens::default(),
+            schemes: Mutex::default(),
+        }))
+    }
+
+    /// The same for synchronous code on other threads than the runtime's.
+    pub fn blocking(&self, handle: tokio::runtime::Handle) -> Blocking {
+        Blocking::new(self.clone(), handle)
+    }
+
+    /// The manifest or index that a reference names: by its digest, else its tag (`latest` where it has none). The bytes are
+    /// as received, and fit the digest.
+    pub async fn resolve(
+        &self,
+        reference: &Reference,
+        credentials: Option<&Credentials>,
+    ) -> Result<(Descriptor, Bytes)> {
+        match reference.digest() {
+            Some(digest) => self.manifest(reference, digest, credentials).await,
+            None => self.fetch_manifest(reference, reference.tag().unwrap_or("latest"), None, credentials).await,
+        }
+    }
+
+    /// The manifest or index with this digest.
+    pub async fn manifest(
+        &self,
+        reference: &Reference,
+        digest: &Digest,
+        credentials: Option<&Credentials>,
+    ) -> Result<(Descriptor, Bytes)> {
+        self.fetch_manifest(reference, digest.as_str(), Some(digest), credentials).await
+    }
+
+    /// What a reference names, without its bytes; none where the registry does not tell its digest this way. Registries
+    /// that count pulls don't count this.
+    pub async fn head(&self, reference: &Reference, credentials: Option<&Credentials>) -> Result<Option<Descriptor>> {
+        let name = match reference.digest() {
+            Some(digest) => digest.to_string(),
+            None => reference.tag().unwrap_or("latest").to_owned(),
+        };
+        let request = Requested::manifest(Method::HEAD, reference, &name);
+        let response = self.request(&request, credentials).await?;
+        if !response.status().is_success() {
+            return Err(translated(response, &request).await);
+        }
+        let text = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let digest = text(CONTENT_DIGEST).and_then(|digest| Digest::parse(digest).ok());
+        let size = text(header::CONTENT_LENGTH.as_str()).and_then(|size| size.parse().ok());
+        let (Some(digest), Some(size)) = (digest, size) else { return Ok(None) };
+        Ok(Some(Descriptor { media_type: media_type(response.headers()), digest, size }))
+    }
+
+    async fn fetch_manifest(
+        &self,
+        reference: &Reference,
+        name: &str,
+        expected: Option<&Digest>,
+        credentials: Option<&Credentials>,
+    ) -> Result<(Descriptor, Bytes)> {
+        let request = Requested::manifest(Method::GET, reference, name);
+        let (media_type, bytes) = self.small(&request, credentials).await?;
+        let digest = match expected {
+            None => Digest::sha256(&bytes),
+            Some(expected) => {
+                let mut digester = Digester::new(expected.algorithm());
+                digester.update(&bytes);
+                let digest = digester.finish();
+                if digest != *expected {
+                    return Err(Error::Mismatch(expected.clone()));
+                }
+                digest
+            }
+        };
+        Ok((Descriptor { media_type, digest, size: bytes.len() as u64 }, bytes))
+    }
+
+    /// A manifest's bytes as they come. A connection that breaks in the middle is tried again.
+    async fn small(&self, request: &Requested<'_>, credentials: Option<&Credentials>) -> Result<(String, Bytes)> {
+        let what = || format!("the manifest of {}", request.reference.familiar());
+        let mut attempt = 1;
+        loop {
+            let response = self.request(request, credentials).await?;
+            if !response.status().is_success() {
+                return Err(translated(response, request).await);
+            }
+            let media_type = media_type(response.headers());
+            let failure = match response.into_body().collect(LONGEST_MANIFEST, what).await {
+                Ok(bytes) => return Ok((media_type, bytes)),
+                Err(failure) => failure,
+            };
+            if !failure.is_transient() || attempt >= retry::MOST_ATTEMPTS {
+                return Err(failure.of("Get", request.shown()));
+            }
+            tokio::time::sleep(retry::back_off(attempt, self.timeouts().back_off)).await;
+            attempt += 1;
+        }
+    }
+
+    /// The bytes of a blob from `offset` on. They are not compared with the digest, but never more than its size.
+    pub async fn blob(
+        &self,
+        reference: &Reference,
+        blob: &Descriptor,
+        offset: u64,
+        credentials: Option<&Credentials>,
+    ) -> Result<BlobStream> {
+        BlobStream::open(self.clone(), reference, blob, offset, credentials).await
+    }
+
+    pub(crate) fn timeouts(&self) -> &Timeouts {
+        self.0.transport.timeouts()
+    }
+
+    /// Sends to the reference's registry, over TLS or, if it is insecure, what works.
+    pub(crate) async fn request(
+        &self,
+        request: &Requested<'_>,
+        credentials: Option<&Credentials>,
+    ) -> Result<Response<Body>> {
+        let host = registry_host(request.reference.domain());
+        let known = self.schemes().get(host).copied();
+        let schemes: &[bool] = match known {
+            Some(true) => &[true],
+            Some(false) => &[false],
+            None if self.is_insecure(host).await => &[true, false],
+            None => &[true],
+        };
+        let mut last = None;
+        for &is_https in schemes {
+            let call = request.call(if is_https { "https" } else { "http" }, host)?;
+            match self.authorized(&call, request, credentials).await {
+                Err(Error::Request { method, url, source }) if source.is_connecting() => {
+                    // It may come back in the other way.
+                    self.schemes().remove(host);
+                    last = Some(Error::Request { method, url, source });
+                }
+                done => {
+                    if schemes.len() > 1 {
+                        self.schemes().insert(host.to_owned(), is_https);
+                    }
+                    return done;
+                }
+            }
+        }
+        Err(last.unwrap_or(Error::Status(StatusCode::BAD_GATEWAY)))
+    }
+
+    fn schemes(&self) -> std::sync::MutexGuard<'_, HashMap<String, bool>> {
+        self.0.schemes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn is_insecure(&self, host: &str) -> bool {
+        let Ok(authority) = host.parse::<http::uri::Authority>() else { return false };
+        self.0.transport.is_insecure(authority.host(), authority.port_u16()).await
+    }
+
+    /// Sends with what worked last, and once more with a fresh answer to the challenge.
+    async fn authorized(
+        &self,
+        call: &Call,
+        request: &Requested<'_>,
+        credentials: Option<&Credentials>,
+    ) -> Result<Response<Body>> {
+        let path = request.reference.path();
+        let key = (request.reference.domain().to_owned(), path.to_owned(), credentials.cloned());
+        let mut call = call.clone();
+        call.authorization = self.0.tokens.get(&key);
+        let response = self.0.transport.call(&call).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        let challenges = challenges(response.headers());
+        if challenges.is_empty() {
+            return Ok(response);
+        }
+        let scope = format!("repository:{path}:pull");
+        let authorization = token::answer(&self.0.transport, &call, &challenges, &scope, credentials).await?;
+        call.authorization = Some(authorization.clone());
+        let response = self.0.transport.call(&call).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            self.0.tokens.put(key, authorization);
+        }
+        Ok(response)
+    }
+}
+
+const CONTENT_DIGEST: &str = "docker-content-digest";
+
+/// The host that speaks for a reference's domain.
+fn registry_host(domain: &str) -> &str {
+    if domain == "docker.io" { "registry-1.docker.io" } else { domain }
+}
+
+fn media_type(headers: &HeaderMap) -> String {
+    let text = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    text.split(';').next().unwrap_or_default().trim().to_owned()
+}
+
+fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
+    let values = headers.get_all(header::WWW_AUTHENTICATE).iter();
+    values.filter_map(|value| value.to_str().ok()).flat_map(Challenge::parse).collect()
+}
+
+/// A request to a registry, before it is known how to reach it.
+pub(crate) struct Requested<'a> {
+    pub reference: &'a Reference,
+    method: Method,
+    /// Behind `/v2/<name>/`.
+    path: String,
+    headers: HeaderMap,
+    is_manifest: bool,
+}
+
+impl<'a> Requested<'a> {
+    fn manifest(method: Method, reference: &'a Reference, name: &str) -> Requested<'a> {
+        let accepts = MEDIA_TYPES.map(|media_type| (header::ACCEPT, HeaderValue::from_static(media_type)));
+        let mut headers = HeaderMap::new();
+        for (name, value) in accepts {
+            headers.append(name, value);
+        }
+        Requested { reference, method, path: format!("manifests/{name}"), headers, is_manifest: true }
+    }
+
+    /// A blob from this byte on.
+    pub fn blob(reference: &'a Reference, digest: &Digest, offset: u64) -> Requested<'a> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if offset > 0
+            && let Ok(range) = HeaderValue::from_str(&format!("bytes={offset}-"))
+        {
+            headers.insert(header::RANGE, range);
+        }
+        Requested { reference, method: Method::GET, path: format!("blobs/{digest}"), headers, is_manifest: false }
+    }
+
+    fn call(&self, scheme: &str, host: &str) -> Result<Call> {
+        let text = format!("{scheme}://{host}/v2/{}/{}", self.reference.path(), self.path);
+        let url: Uri = text.parse().map_err(|_| Error::Config(format!("{text:?} is no URL")))?;
+        Ok(Call { method: self.method.clone(), headers: self.headers.clone(), ..Call::get(url) })
+    }
+
+    /// The URL for errors.
+    pub fn shown(&self) -> String {
+        let call = self.call("https", registry_host(self.reference.domain()));
+        call.map(|call| url::shown(&call.url)).unwrap_or_default()
+    }
+}
+
+/// The error that an answer stands for, in Docker's words.
+pub(crate) async fn translated(response: Response<Body>, request: &Requested<'_>) -> Error {
+    let status = response.status();
+    let bearer = challenges(response.headers()).into_iter().find(|challenge| challenge.scheme == "bearer");
+    let body = response.into_body().collect(LONGEST_ERROR, || "the registry's error".to_owned()).await;
+    let mut reported = Reported::read(status, &body.unwrap_or_default());
+    // RFC 6750, section 3.1: Docker Hub says so of repositories that are not there or private.
+    if status.is_client_error()
+        && let Some(error) = bearer.as_ref().and_then(|challenge| challenge.parameter("error"))
+        && error == "insufficient_scope"
+    {
+        reported = Reported::read(StatusCode::FORBIDDEN, b"");
+    }
+    if reported.is_none() && status == StatusCode::NOT_FOUND && request.is_manifest {
+        reported = Reported::read(status, br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#);
+    }
+    let Some(reported) = reported else { return Error::Status(status) };
+    let reason = format!("{}: {}", reported.spoken_code(), reported.message);
+    let name = request.reference.familiar_name();
+    match &reported.code[..] {
+        "DENIED" => Error::NotFound(format!(
+            "pull access denied for {name}, repository does not exist or may require 'docker login': {reason}"
+        )),
+        "MANIFEST_UNKNOWN" => {
+            Error::NotFound(format!("manifest for {} not found: {reason}", request.reference.familiar()))
+        }
+        "NAME_UNKNOWN" => Error::NotFound(format!("repository {name} not found: {reason}")),
+        _ => Error::Refused { code: reported.spoken_code(), message: reported.message, status: status.as_u16() },
+    }
+}

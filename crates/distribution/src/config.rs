@@ -1,0 +1,135 @@
+//! How registries are reached.
+
+use crate::resolve::Resolver;
+use crate::{Error, Proxies, Result};
+use ipnet::IpNet;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Settings of a [`Client`](crate::Client).
+#[derive(Clone, Debug)]
+pub struct RegistryConfig {
+    /// Registries that may lack a valid certificate or TLS altogether. Loopback addresses always may.
+    pub insecure: Vec<Insecure>,
+    /// Proxies on the way.
+    pub proxies: Proxies,
+    /// Bounds on time.
+    pub timeouts: Timeouts,
+    /// The `User-Agent` header.
+    pub user_agent: String,
+    /// Certificates (PEM) of authorities that are trusted besides the host's.
+    pub authorities: Vec<Vec<u8>>,
+    /// Where host names are looked up.
+    pub resolver: Resolver,
+}
+
+impl Default for RegistryConfig {
+    fn default() -> RegistryConfig {
+        RegistryConfig {
+            insecure: Vec::new(),
+            proxies: Proxies::default(),
+            timeouts: Timeouts::default(),
+            user_agent: concat!("corten/", env!("CARGO_PKG_VERSION")).to_owned(),
+            authorities: Vec::new(),
+            resolver: Resolver::default(),
+        }
+    }
+}
+
+impl RegistryConfig {
+    /// The default with the proxies of this process' environment.
+    pub fn from_environment() -> Result<RegistryConfig> {
+        Ok(RegistryConfig { proxies: Proxies::from_environment()?, ..RegistryConfig::default() })
+    }
+
+    /// Whether this host, which has these addresses, may be spoken to without a valid certificate.
+    pub(crate) fn is_insecure(&self, host: &str, port: Option<u16>, addresses: &[IpAddr]) -> bool {
+        addresses.iter().any(IpAddr::is_loopback)
+            || self.insecure.iter().any(|insecure| match insecure {
+                Insecure::Host(name, at) => name.eq_ignore_ascii_case(host) && *at == port,
+                Insecure::Network(network) => addresses.iter().any(|address| network.contains(address)),
+            })
+    }
+
+    /// Whether the addresses of a host matter to [`is_insecure`](RegistryConfig::is_insecure).
+    pub(crate) fn has_networks(&self) -> bool {
+        self.insecure.iter().any(|insecure| matches!(insecure, Insecure::Network(_)))
+    }
+}
+
+/// Bounds on time; beyond them a connection counts as broken.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// To look up, connect and agree on TLS.
+    pub connect: Duration,
+    /// From a request to the head of its answer.
+    pub headers: Duration,
+    /// Without progress in a body; a body must also bring 100 bytes per second on average over this time.
+    pub stall: Duration,
+    /// The wait before the second try, doubled for each further one.
+    pub back_off: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts {
+            connect: Duration::from_secs(30),
+            headers: Duration::from_secs(60),
+            stall: Duration::from_secs(60),
+            back_off: Duration::from_millis(500),
+        }
+    }
+}
+
+/// One entry of `insecure-registries`: `host`, `host:port`, or a network such as `10.0.0.0/8`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Insecure {
+    /// Exactly this name and port.
+    Host(String, Option<u16>),
+    /// Every host with an address in it.
+    Network(IpNet),
+}
+
+impl FromStr for Insecure {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Insecure> {
+        if let Ok(network) = text.parse() {
+            return Ok(Insecure::Network(network));
+        }
+        // Docker takes a scheme in front, and warns.
+        let name = text.strip_prefix("http://").or(text.strip_prefix("https://")).unwrap_or(text).trim_end_matches('/');
+        let authority: http::uri::Authority = name
+            .parse()
+            .map_err(|_| Error::Config(format!("insecure registry {text} is not valid: invalid host {name:?}")))?;
+        Ok(Insecure::Host(authority.host().to_owned(), authority.port_u16()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn insecure_registries() {
+        let list = ["reg.test", "reg.test:5000", "10.0.0.0/8", "http://odd.test:80/", "[2001:db8::1]:5000"];
+        let config = RegistryConfig {
+            insecure: list.iter().map(|text| text.parse().unwrap()).collect(),
+            ..RegistryConfig::default()
+        };
+        let check = |host: &str, port, addresses: &[&str], expect| {
+            let addresses: Vec<IpAddr> = addresses.iter().map(|a| a.parse().unwrap()).collect();
+            assert_eq!(config.is_insecure(host, port, &addresses), expect, "{host} {port:?}");
+        };
+        check("reg.test", None, &[], true);
+        check("REG.test", Some(5000), &[], true);
+        check("reg.test", Some(5001), &[], false);
+        check("other.test", Some(5000), &["10.1.1.1"], true);
+        check("other.test", Some(5000), &["11.1.1.1"], false);
+        check("localhost", Some(5000), &["127.0.0.1", "::1"], true);
+        check("odd.test", Some(80), &[], true);
+        check("[2001:db8::1]", Some(5000), &[], true);
+        assert!("a b".parse::<Insecure>().is_err());
+    }
+}

@@ -1,0 +1,290 @@
+//! What can go wrong with a registry, in Docker's words where its users know them.
+
+use crate::resolve::LookupError;
+use corten_base::{Digest, ErrorKind};
+use std::io;
+use std::time::Duration;
+
+/// The result of this crate's operations.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a registry did not give what was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A request did not come to an answer: `Get "https://host/v2/"`.
+    #[error("{method} \"{url}\"")]
+    Request {
+        /// As Go's client writes it: `Get`, `Head`.
+        method: &'static str,
+        /// Without user, password and query.
+        url: String,
+        /// What happened.
+        #[source]
+        source: Cause,
+    },
+    /// The registry does not have it, or does not show it to this account. The text is Docker's.
+    #[error("{0}")]
+    NotFound(String),
+    /// The registry refused: `unauthorized: authentication required`.
+    #[error("{code}: {message}")]
+    Refused {
+        /// The registry's code in lower case with spaces.
+        code: String,
+        /// Its explanation.
+        message: String,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// An answer with a status that means nothing here.
+    #[error("received unexpected HTTP status: {0}")]
+    Status(http::StatusCode),
+    /// Content that is larger than it may be.
+    #[error("{what} is larger than {limit} bytes")]
+    TooLarge {
+        /// What is.
+        what: String,
+        /// The bound.
+        limit: u64,
+    },
+    /// A manifest that is not the one asked for.
+    #[error("manifest verification failed for digest {0}")]
+    Mismatch(Digest),
+    /// A blob whose length is not what its descriptor says.
+    #[error("blob {digest} has {actual} bytes instead of {expected}")]
+    Length {
+        /// Which blob.
+        digest: Digest,
+        /// What the descriptor says.
+        expected: u64,
+        /// What the registry says or sent.
+        actual: u64,
+    },
+    /// A setting that makes no sense.
+    #[error("invalid registry setting: {0}")]
+    Config(String),
+}
+
+impl Error {
+    /// What sort of failure it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Request { source, .. } => source.kind(),
+            Error::NotFound(_) => ErrorKind::NotFound,
+            Error::Refused { status: 401, .. } => ErrorKind::Unauthorized,
+            Error::Refused { status: 403, .. } => ErrorKind::Denied,
+            Error::Refused { status: 404, .. } => ErrorKind::NotFound,
+            Error::Refused { status: 429 | 500.., .. } => ErrorKind::Unavailable,
+            Error::Status(status) if status.is_server_error() => ErrorKind::Unavailable,
+            Error::Config(_) => ErrorKind::Invalid,
+            _ => ErrorKind::Internal,
+        }
+    }
+}
+
+/// What happened to a request.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    /// The name has no address.
+    #[error("dial tcp")]
+    Lookup(#[source] LookupError),
+    /// No connection to any of the addresses; this is the last one's error.
+    #[error("dial tcp {address}: connect: {}", plain(source))]
+    Dial {
+        /// Host and port as text.
+        address: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// No encrypted connection.
+    #[error("tls: {}", tls(.0))]
+    Tls(io::Error),
+    /// The other side speaks no TLS.
+    #[error("http: server gave HTTP response to HTTPS client")]
+    PlainHttp,
+    /// A bound on time.
+    #[error("{what} took longer than {} s", limit.as_secs_f32())]
+    Timeout {
+        /// What did.
+        what: &'static str,
+        /// The bound.
+        limit: Duration,
+    },
+    /// The answer was no HTTP, too large in its head, or ended early.
+    #[error("malformed HTTP response")]
+    Http(#[source] hyper::Error),
+    /// The connection broke.
+    #[error("unexpected EOF")]
+    Closed,
+    /// A chain of redirects.
+    #[error("stopped after 10 redirects")]
+    Redirects,
+    /// A redirect that leads nowhere, or from https to http.
+    #[error("refused redirect: {0}")]
+    Redirect(&'static str),
+    /// Basic credentials were asked for, and there are none.
+    #[error("no basic auth credentials")]
+    NoCredentials,
+    /// The challenge or the token service's answer makes no sense.
+    #[error("{0}")]
+    Token(String),
+    /// The proxy did not do its part.
+    #[error("proxyconnect tcp: {0}")]
+    Proxy(String),
+    /// Partial content that is not the part that was asked for.
+    #[error("the registry answered with another range than {0}")]
+    Range(u64),
+}
+
+impl Cause {
+    /// What sort of failure it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Cause::NoCredentials => ErrorKind::Unauthorized,
+            Cause::Lookup(_)
+            | Cause::Dial { .. }
+            | Cause::Timeout { .. }
+            | Cause::Closed
+            | Cause::Proxy(_)
+            | Cause::Http(_) => ErrorKind::Unavailable,
+            _ => ErrorKind::Internal,
+        }
+    }
+
+    /// Whether nothing was sent yet that another try, or plain HTTP, could not mend.
+    pub(crate) fn is_connecting(&self) -> bool {
+        matches!(
+            self,
+            Cause::Lookup(_)
+                | Cause::Dial { .. }
+                | Cause::Tls(_)
+                | Cause::PlainHttp
+                | Cause::Proxy(_)
+                | Cause::Timeout { what: CONNECTING, .. }
+        )
+    }
+
+    /// Whether the same request may well succeed a moment later.
+    pub(crate) fn is_transient(&self) -> bool {
+        matches!(self, Cause::Closed | Cause::Timeout { .. }) || matches!(self, Cause::Http(error) if !error.is_parse())
+    }
+}
+
+pub(crate) const CONNECTING: &str = "connecting";
+
+/// The system's message without Rust's "(os error 111)", in lower case as Go has it.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    text.to_lowercase()
+}
+
+fn tls(error: &io::Error) -> String {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidCertificate(problem)) => {
+            let reason = match problem {
+                rustls::CertificateError::UnknownIssuer => "certificate signed by unknown authority".to_owned(),
+                rustls::CertificateError::Expired => "certificate has expired or is not yet valid".to_owned(),
+                // A certificate that signed itself, as openssl makes them by default.
+                other if other.to_string().contains("CaUsedAsEndEntity") => {
+                    "certificate signed by unknown authority".to_owned()
+                }
+                other => other.to_string(),
+            };
+            format!("failed to verify certificate: x509: {reason}")
+        }
+        _ => plain(error),
+    }
+}
+
+/// One error of a registry's answer body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reported {
+    /// As in `MANIFEST_UNKNOWN`.
+    pub code: String,
+    pub message: String,
+}
+
+impl Reported {
+    fn new(code: &str, message: &str) -> Reported {
+        Reported { code: code.to_owned(), message: message.to_owned() }
+    }
+
+    /// The code as Docker's messages have it.
+    pub fn spoken_code(&self) -> String {
+        self.code.to_lowercase().replace('_', " ")
+    }
+
+    /// The first error in a body of the distribution specification, else what the status stands for.
+    pub fn read(status: http::StatusCode, body: &[u8]) -> Option<Reported> {
+        #[derive(serde::Deserialize)]
+        struct Body {
+            errors: Vec<Item>,
+        }
+        #[derive(serde::Deserialize)]
+        struct Item {
+            code: String,
+            #[serde(default)]
+            message: String,
+        }
+        let parsed: Option<Body> = serde_json::from_slice(body).ok();
+        if let Some(item) = parsed.and_then(|body| body.errors.into_iter().next()) {
+            let message =
+                if item.message.is_empty() { item.code.to_lowercase().replace('_', " ") } else { item.message };
+            return Some(Reported { code: printable(item.code), message: printable(message) });
+        }
+        if let Some(details) = details(body).filter(|_| matches!(status.as_u16(), 401 | 403)) {
+            let code = if status == http::StatusCode::UNAUTHORIZED { "UNAUTHORIZED" } else { "DENIED" };
+            return Some(Reported::new(code, &printable(details)));
+        }
+        match status.as_u16() {
+            401 => Some(Reported::new("UNAUTHORIZED", "authentication required")),
+            403 => Some(Reported::new("DENIED", "requested access to the resource is denied")),
+            429 => Some(Reported::new("TOOMANYREQUESTS", "too many requests")),
+            _ => None,
+        }
+    }
+}
+
+/// Docker Hub's token service explains itself so.
+fn details(body: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Body {
+        details: String,
+    }
+    serde_json::from_slice::<Body>(body).ok().map(|body| body.details)
+}
+
+/// A registry's words, fit for a terminal.
+fn printable(text: String) -> String {
+    text.chars().filter(|c| !c.is_control()).take(1000).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::StatusCode;
+
+    #[test]
+    fn bodies() {
+        let check = |status, body: &str, expect: Option<(&str, &str)>| {
+            let expect = expect.map(|(code, message)| Reported::new(code, message));
+            assert_eq!(Reported::read(status, body.as_bytes()), expect, "{body}");
+        };
+        check(
+            StatusCode::NOT_FOUND,
+            r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown","detail":{"Tag":"x"}}]}"#,
+            Some(("MANIFEST_UNKNOWN", "manifest unknown")),
+        );
+        check(StatusCode::NOT_FOUND, r#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#, Some(("NAME_UNKNOWN", "name unknown")));
+        check(StatusCode::UNAUTHORIZED, "<html>", Some(("UNAUTHORIZED", "authentication required")));
+        check(StatusCode::NOT_FOUND, "<html>", None);
+        check(StatusCode::BAD_REQUEST, r#"{"errors":[]}"#, None);
+    }
+
+    #[test]
+    fn words() {
+        let refused = Cause::Dial { address: "127.0.0.1:5000".to_owned(), source: io::Error::from_raw_os_error(111) };
+        assert_eq!(refused.to_string(), "dial tcp 127.0.0.1:5000: connect: connection refused");
+        assert!(refused.is_connecting() && !refused.is_transient());
+    }
+}

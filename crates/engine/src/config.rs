@@ -1,0 +1,79 @@
+//! What the daemon's flags and files decide about the engine.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::settings::Ulimit;
+
+/// The engine's settings; [`Config::default`] is `corten daemon` without flags.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What survives a reboot.
+    pub data_root: PathBuf,
+    /// What does not.
+    pub exec_root: PathBuf,
+    /// The program that is spawned as `corten shim`.
+    pub executable: PathBuf,
+    /// Warm shims kept ready.
+    pub pool_size: usize,
+    /// The network room's settings.
+    pub network: corten_network::Config,
+    /// Registries that may be spoken to in plain text or with unverified certificates: hosts with ports, or subnets.
+    pub insecure_registries: Vec<String>,
+    /// Mirrors of Docker Hub, tried before it.
+    pub registry_mirrors: Vec<String>,
+    /// Containers outlive a stopped daemon.
+    pub live_restore: bool,
+    /// How long all containers together may take to stop when the daemon does.
+    pub shutdown_timeout: Duration,
+    /// Log driver of containers that name none.
+    pub log_driver: String,
+    /// Log options of containers that name no driver.
+    pub log_options: BTreeMap<String, String>,
+    /// Limits of containers that don't set their own.
+    pub default_ulimits: Vec<Ulimit>,
+    /// Bytes of `/dev/shm` where a container names none.
+    pub default_shm_size: i64,
+    /// `--init` for containers that don't say.
+    pub init: bool,
+    /// The program that `--init` runs.
+    pub init_path: Option<PathBuf>,
+    /// Parent of the containers' control groups.
+    pub cgroup_parent: String,
+    /// `no-new-privileges` for all containers.
+    pub no_new_privileges: bool,
+    /// Labels that `info` shows.
+    pub labels: Vec<String>,
+    /// `info` says that debugging is on.
+    pub debug: bool,
+    /// Events kept for `events --since`.
+    pub event_capacity: usize,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            data_root: "/var/lib/corten".into(),
+            exec_root: "/run/corten".into(),
+            executable: "/proc/self/exe".into(),
+            pool_size: 3,
+            network: corten_network::Config::default(),
+            insecure_registries: Vec::new(),
+            registry_mirrors: Vec::new(),
+            live_restore: false,
+            shutdown_timeout: Duration::from_secs(15),
+            log_driver: "json-file".into(),
+            log_options: BTreeMap::new(),
+            default_ulimits: Vec::new(),
+            default_shm_size: 64 * 1024 * 1024,
+            init: false,
+            init_path: None,
+            cgroup_parent: "/corten".into(),
+            no_new_privileges: false,
+            labels: Vec::new(),
+            debug: false,
+            event_capacity: 1024,
+        }
+    }
+}

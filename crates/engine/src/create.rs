@@ -1,0 +1,381 @@
+//! From a client's wishes to a container that is there, durably, and has not been started.
+//!
+//! Checks come first and leave nothing; then the name is taken, then files and volumes are made, and the record is written last. What
+//! was made is undone in reverse when a later step fails; what a crash leaves in between has no record and is swept by the next start.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use corten_base::{ContainerId, ContainerName, Namespace};
+use corten_images::Image;
+use corten_spec::limits;
+
+use crate::blocking;
+use crate::containers::{CreateContainer, Created, UpdateContainer};
+use crate::error::Error;
+use crate::launch;
+use crate::life::State;
+use crate::merge::{arguments, merge};
+use crate::record::Record;
+use crate::settings::{ContainerSpec, MountType, NetworkMode, RestartPolicy};
+use crate::shared::Shared;
+use crate::task::{Task, now_ns};
+use crate::translate::SecurityOptions;
+use crate::undo::{Undo, log};
+use crate::view::{Files, MountPoint, NetworkView};
+
+/// Makes a container.
+pub(crate) async fn create(shared: &Arc<Shared>, namespace: &Namespace, request: CreateContainer) -> Result<Created, Error> {
+    let id = ContainerId::generate();
+    let name = take_name(shared, namespace, request.name.as_deref(), &id)?;
+    let made = make(shared, namespace, &id, &name, request).await;
+    if made.is_err() {
+        shared.registry.release_name(namespace, &name, &id);
+    }
+    made
+}
+
+async fn make(
+    shared: &Arc<Shared>,
+    namespace: &Namespace,
+    id: &ContainerId,
+    name: &str,
+    request: CreateContainer,
+) -> Result<Created, Error> {
+    let (inner, space, own_id, own_name) = (shared.clone(), namespace.clone(), id.clone(), name.to_string());
+    let prepared = blocking::run(move || prepare(&inner, &space, own_id, own_name, request)).await??;
+    let Prepared { record, files, rootfs, warnings, made_volumes } = prepared;
+    let state = State::default();
+    if let Err(error) = shared.records.insert(&record, &state).await {
+        let shared = shared.clone();
+        let _ = blocking::run(move || {
+            drop(rootfs);
+            crate::volumes::unmake(&shared, &made_volumes);
+            remove_files(&shared, &record.id);
+        })
+        .await;
+        return Err(error);
+    }
+    crate::task::tell(shared, &record, "create", []);
+    let mut task = Task::new(shared.clone(), record, state, Arc::new(files));
+    task.rootfs = Some(rootfs);
+    task.spawn(None);
+    Ok(Created { id: id.clone(), warnings })
+}
+
+/// A container's name: the client's, or one made up until it is free.
+fn take_name(shared: &Shared, namespace: &Namespace, name: Option<&str>, id: &ContainerId) -> Result<String, Error> {
+    if let Some(name) = name.filter(|name| !name.is_empty()) {
+        let name = ContainerName::parse(name).map_err(|error| Error::Invalid(error.to_string()))?;
+        shared.registry.reserve_name(namespace, name.as_str(), id)?;
+        return Ok(name.to_string());
+    }
+    for _ in 0..16 {
+        let mut entropy = [0; 8];
+        getrandom::fill(&mut entropy).map_err(|error| Error::Unavailable(error.to_string()))?;
+        let name = corten_base::random_name(u64::from_ne_bytes(entropy));
+        if shared.registry.reserve_name(namespace, &name, id).is_ok() {
+            return Ok(name);
+        }
+    }
+    let name = id.short().to_string();
+    shared.registry.reserve_name(namespace, &name, id)?;
+    Ok(name)
+}
+
+struct Prepared {
+    record: Record,
+    files: Files,
+    rootfs: OwnedFd,
+    warnings: Vec<String>,
+    made_volumes: Vec<String>,
+}
+
+/// Everything but the record. Blocks.
+fn prepare(shared: &Shared, namespace: &Namespace, id: ContainerId, name: String, request: CreateContainer) -> Result<Prepared, Error> {
+    let CreateContainer { platform, mut spec, echo, .. } = request;
+    let image = shared.images.resolve(&spec.image, platform.as_ref())?;
+    merge(&mut spec, &image.config.config);
+    if spec.hostname.is_empty() {
+        spec.hostname = match spec.network_mode {
+            NetworkMode::Host => launch::host_name(),
+            _ => id.short().into(),
+        };
+    }
+    if spec.log_driver.is_empty() {
+        spec.log_driver.clone_from(&shared.config.log_driver);
+        spec.log_options = shared.config.log_options.clone();
+    }
+    let warnings = check(shared, &mut spec)?;
+    let mut mounts = crate::mounts::resolve(&spec, inherited(shared, namespace, &spec)?)?;
+    shared.images.ensure_unpacked(&image)?;
+
+    let mut undo = Undo::default();
+    let directory = shared.container_directory(&id);
+    std::fs::create_dir(&directory).map_err(Error::failed("cannot make the container's directory"))?;
+    undo.push(|| remove_files(shared, &id));
+    let root = prepare_root(shared, &id, &image, &spec)?;
+    let mut made_volumes = Vec::new();
+    let volumes = crate::volumes::make(shared, namespace, &id, &spec, &mut mounts, &mut made_volumes)
+        .and_then(|()| crate::volumes::fill(shared, root.as_fd(), &mounts));
+    if let Err(error) = volumes {
+        crate::volumes::unmake(shared, &made_volumes);
+        return Err(error);
+    }
+    undo.keep();
+
+    let network = NetworkView { endpoints: crate::network::wanted(&spec), ..Default::default() };
+    let record = Record {
+        namespace: namespace.clone(),
+        id,
+        name,
+        created_ns: now_ns(),
+        image_id: image.id.clone(),
+        os: image.config.os.clone(),
+        spec: Arc::new(spec),
+        echo: Arc::new(echo),
+        mounts: Arc::new(mounts),
+        network: Arc::new(network),
+    };
+    let files = files(shared, &record);
+    Ok(Prepared { record, files, rootfs: root, warnings, made_volumes })
+}
+
+/// The container's own layer, mounted. If the mount fails, the layer is removed with the container's other files.
+fn prepare_root(shared: &Shared, id: &ContainerId, image: &Image, spec: &ContainerSpec) -> Result<OwnedFd, Error> {
+    let failed = || Error::failed("cannot prepare the container's root file system");
+    let rootfs = shared.snapshots.prepare(id.as_str(), image.chain.as_ref()).map_err(failed())?;
+    let options = corten_snapshot::MountOptions { read_only: false, volatile: spec.auto_remove };
+    rootfs.mount_detached(options).map_err(failed())
+}
+
+/// Removes what a container has below the data root. Blocks.
+pub(crate) fn remove_files(shared: &Shared, id: &ContainerId) {
+    log("a container's layer stays behind", shared.snapshots.remove(id.as_str()));
+    match std::fs::remove_dir_all(shared.container_directory(id)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        removed => log("a container's directory stays behind", removed),
+    }
+}
+
+/// Where a container's files are.
+pub(crate) fn files(shared: &Shared, record: &Record) -> Files {
+    let directory = shared.container_directory(&record.id);
+    let log = match record.spec.log_driver.as_str() {
+        "none" => Default::default(),
+        _ => directory.join(launch::log_name(record)),
+    };
+    let rootfs = shared.snapshots.rootfs(record.id.as_str());
+    let (lower, upper, work) = rootfs.map(|rootfs| (rootfs.lower, rootfs.upper, rootfs.work)).unwrap_or_default();
+    Files {
+        log,
+        hostname: directory.join("hostname"),
+        hosts: directory.join("hosts"),
+        resolv_conf: directory.join("resolv.conf"),
+        lower,
+        upper,
+        work,
+        directory,
+    }
+}
+
+/// Mount points of the containers that `--volumes-from` names.
+fn inherited(shared: &Shared, namespace: &Namespace, spec: &ContainerSpec) -> Result<Vec<MountPoint>, Error> {
+    let mut points = Vec::new();
+    for from in &spec.volumes_from {
+        let (name, mode) = corten_volumes::parse_volumes_from(from)?;
+        let other = shared.registry.find(namespace, name)?.now();
+        let read_only = mode.split(',').any(|word| word == "ro");
+        let volumes = other.mounts.iter().filter(|point| point.kind != "tmpfs");
+        points.extend(volumes.map(|point| MountPoint {
+            writable: point.writable && !read_only,
+            // They are the other container's: this one's end doesn't remove them.
+            anonymous: false,
+            copy_up: false,
+            ..point.clone()
+        }));
+    }
+    Ok(points)
+}
+
+/// Refuses what can't be, with Docker's texts, before anything is made. Returns warnings for the client.
+fn check(shared: &Shared, spec: &mut ContainerSpec) -> Result<Vec<String>, Error> {
+    let invalid = |error: &dyn std::error::Error| Error::Invalid(crate::error::chain(error));
+    if arguments(spec).is_empty() {
+        return Err(Error::Invalid("no command specified".into()));
+    }
+    if spec.auto_remove && spec.restart != RestartPolicy::No {
+        return Err(Error::Invalid("can't create 'AutoRemove' container with restart policy".into()));
+    }
+    if !spec.working_dir.is_empty() {
+        if !spec.working_dir.starts_with('/') {
+            return Err(Error::Invalid(format!("the working directory '{}' is invalid, it needs to be an absolute path", spec.working_dir)));
+        }
+        spec.working_dir = corten_volumes::clean(&spec.working_dir).to_string_lossy().into_owned();
+    }
+    if !spec.stop_signal.is_empty() {
+        corten_base::signal::parse(&spec.stop_signal).map_err(|error| invalid(&error))?;
+    }
+    check_names(shared, spec)?;
+    check_mounts(spec)?;
+    check_log(spec)?;
+    crate::network::port_mappings(spec)?;
+    SecurityOptions::parse(&spec.security_opt, &shared.config)?;
+    corten_spec::caps::validate(&spec.cap_add, &spec.cap_drop, &shared.host).map_err(|error| invalid(&error))?;
+    limits::verify_shm_size(spec.shm_size).map_err(|error| invalid(&error))?;
+    limits::verify_oom_score(spec.oom_score_adj.into()).map_err(|error| invalid(&error))?;
+    if spec.shm_size == 0 {
+        spec.shm_size = shared.config.default_shm_size;
+    }
+    check_limits(shared, &mut spec.resources)
+}
+
+/// Names of things that must exist.
+fn check_names(shared: &Shared, spec: &ContainerSpec) -> Result<(), Error> {
+    if !matches!(spec.runtime.as_str(), "" | "corten" | "runc" | "io.containerd.runc.v2") {
+        return Err(Error::Invalid(format!("unknown or invalid runtime name: {}", spec.runtime)));
+    }
+    if spec.init.unwrap_or(shared.config.init) && shared.config.init_path.is_none() {
+        return Err(Error::NotImplemented("--init without an init program in the daemon's settings".into()));
+    }
+    let host_uts = spec.uts_host && !spec.hostname.is_empty() && spec.hostname != launch::host_name();
+    if host_uts && spec.network_mode != NetworkMode::Host && spec.hostname.len() != 12 {
+        return Err(Error::Invalid("conflicting options: hostname and the UTS mode".into()));
+    }
+    Ok(())
+}
+
+/// `--mount type=bind` wants its source to be there, `-v` makes it.
+fn check_mounts(spec: &ContainerSpec) -> Result<(), Error> {
+    let binds = spec.mounts.iter().filter(|mount| mount.kind == MountType::Bind && !mount.create_mountpoint);
+    for mount in binds.filter(|mount| mount.source.starts_with('/')) {
+        if !Path::new(&mount.source).exists() {
+            let source = &mount.source;
+            return Err(Error::Invalid(format!("invalid mount config for type \"bind\": bind source path does not exist: {source}")));
+        }
+    }
+    Ok(())
+}
+
+fn check_log(spec: &ContainerSpec) -> Result<(), Error> {
+    let driver = &spec.log_driver;
+    if !matches!(driver.as_str(), "json-file" | "local" | "none") {
+        return Err(Error::Invalid(format!("error looking up logging plugin {driver}: plugin \"{driver}\" not found")));
+    }
+    for (key, value) in &spec.log_options {
+        let fine = match key.as_str() {
+            "max-size" => value == "-1" || corten_base::units::parse_ram(value).is_ok(),
+            "max-file" => value.parse::<u32>().is_ok_and(|count| count > 0),
+            "mode" => value == "blocking" || value == "non-blocking",
+            "labels" | "labels-regex" | "env" | "env-regex" | "tag" | "compress" | "max-buffer-size" => true,
+            _ => return Err(Error::Invalid(format!("unknown log opt '{key}' for {driver} log driver"))),
+        };
+        if !fine {
+            return Err(Error::Invalid(format!("invalid value for log opt '{key}': {value:?}")));
+        }
+    }
+    Ok(())
+}
+
+/// What `--log-opt labels=` and `env=` write into each log entry.
+pub(crate) fn log_attributes(spec: &ContainerSpec) -> BTreeMap<String, String> {
+    let names = |key: &str| spec.log_options.get(key).map(|names| names.split(',').collect::<Vec<_>>()).unwrap_or_default();
+    let mut attributes = BTreeMap::new();
+    for name in names("labels") {
+        if let Some(value) = spec.labels.get(name) {
+            attributes.insert(name.to_string(), value.clone());
+        }
+    }
+    for name in names("env") {
+        let value = spec.env.iter().filter_map(|entry| entry.split_once('=')).find(|(key, _)| *key == name);
+        if let Some((_, value)) = value {
+            attributes.insert(name.to_string(), value.into());
+        }
+    }
+    attributes
+}
+
+/// Checks limits and fills those that follow from others.
+fn check_limits(shared: &Shared, wanted: &mut crate::settings::Resources) -> Result<Vec<String>, Error> {
+    let mut checked = crate::translate::resources(wanted)?;
+    limits::adapt(&mut checked);
+    let warnings = limits::verify(&mut checked, &shared.support, false).map_err(|error| Error::Invalid(error.to_string()))?;
+    // What the host can't do was taken away; what follows from other limits was filled in.
+    wanted.memory = checked.memory.unwrap_or(0);
+    wanted.memory_swap = checked.memory_swap.unwrap_or(0);
+    wanted.memory_reservation = checked.memory_reservation.unwrap_or(0);
+    wanted.pids_limit = checked.pids_limit;
+    wanted.cpu_shares = checked.cpu_shares.unwrap_or(0);
+    wanted.nano_cpus = checked.nano_cpus.unwrap_or(0);
+    wanted.cpu_quota = checked.cpu_quota.unwrap_or(0);
+    wanted.cpuset_cpus = checked.cpuset_cpus.unwrap_or_default();
+    wanted.cpuset_mems = checked.cpuset_mems.unwrap_or_default();
+    Ok(warnings)
+}
+
+/// A container's settings with an update's changes.
+pub(crate) fn updated(shared: &Shared, spec: &ContainerSpec, change: &UpdateContainer) -> Result<ContainerSpec, Error> {
+    let mut next = spec.clone();
+    if let Some(restart) = change.restart {
+        if spec.auto_remove && restart != RestartPolicy::No {
+            return Err(Error::Invalid("Restart policy cannot be updated because AutoRemove is enabled for the container".into()));
+        }
+        next.restart = restart;
+    }
+    let (new, limits) = (&change.resources, &mut next.resources);
+    let number = |value: &mut i64, change: i64| *value = if change == 0 { *value } else { change };
+    number(&mut limits.memory, new.memory);
+    number(&mut limits.memory_swap, new.memory_swap);
+    number(&mut limits.memory_reservation, new.memory_reservation);
+    number(&mut limits.cpu_shares, new.cpu_shares);
+    number(&mut limits.cpu_period, new.cpu_period);
+    number(&mut limits.cpu_quota, new.cpu_quota);
+    number(&mut limits.nano_cpus, new.nano_cpus);
+    number(&mut limits.cpu_realtime_period, new.cpu_realtime_period);
+    number(&mut limits.cpu_realtime_runtime, new.cpu_realtime_runtime);
+    if !new.cpuset_cpus.is_empty() {
+        limits.cpuset_cpus.clone_from(&new.cpuset_cpus);
+    }
+    if !new.cpuset_mems.is_empty() {
+        limits.cpuset_mems.clone_from(&new.cpuset_mems);
+    }
+    if new.pids_limit.is_some() {
+        limits.pids_limit = new.pids_limit;
+    }
+    if new.blkio_weight != 0 {
+        limits.blkio_weight = new.blkio_weight;
+    }
+    check_limits(shared, limits)?;
+    Ok(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_options_are_checked() {
+        let with = |driver: &str, options: &[(&str, &str)]| {
+            let log_options = options.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+            let spec = ContainerSpec { log_driver: driver.into(), log_options, ..Default::default() };
+            check_log(&spec).map_err(|error| error.message())
+        };
+        assert_eq!(with("json-file", &[("max-size", "10m"), ("max-file", "3")]), Ok(()));
+        assert_eq!(with("none", &[]), Ok(()));
+        assert_eq!(with("foo", &[]).unwrap_err(), "error looking up logging plugin foo: plugin \"foo\" not found");
+        assert_eq!(with("json-file", &[("x", "1")]).unwrap_err(), "unknown log opt 'x' for json-file log driver");
+        assert!(with("json-file", &[("max-file", "0")]).is_err());
+    }
+
+    #[test]
+    fn log_attributes_come_from_labels_and_environment() {
+        let mut spec = ContainerSpec { env: vec!["A=1".into()], ..Default::default() };
+        spec.labels.insert("l".into(), "v".into());
+        spec.log_options.insert("labels".into(), "l,m".into());
+        spec.log_options.insert("env".into(), "A,B".into());
+        let attributes = log_attributes(&spec);
+        assert_eq!(attributes.into_iter().collect::<Vec<_>>(), [("A".into(), "1".into()), ("l".into(), "v".into())]);
+    }
+}

@@ -1,0 +1,355 @@
+//! Additional processes in running containers.
+//!
+//! An execution is known from its create until some time after its end, so that its exit code can be asked for; it lives in memory
+//! only, as Docker's do. Its process belongs to the container's shim.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use corten_base::{ContainerId, ExecId, Namespace};
+use corten_runtime::ProcessPlan;
+use corten_shim::client::Error as ShimError;
+use corten_shim::protocol::{AttachMode, Event, ExecExited, TerminalSize};
+use corten_spec::exec::ExecSettings;
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+
+use crate::attach::{Attached, DetachKeys};
+use crate::blocking;
+use crate::error::{Error, chain};
+use crate::launch;
+use crate::life::{Phase, Refusal};
+use crate::record::Record;
+use crate::registry::Handle;
+use crate::shared::Shared;
+use crate::task::{Request, Task};
+use crate::translate::{self, StartFacts};
+use crate::view::{ExecSpec, ExecView, Files};
+
+/// How long an ended execution is remembered.
+const REMEMBERED: Duration = Duration::from_secs(300);
+
+/// The executions of one namespace.
+#[derive(Debug, Clone)]
+pub struct ExecService {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) namespace: Namespace,
+}
+
+/// How an execution is started.
+#[derive(Debug, Clone, Default)]
+pub struct StartExec {
+    /// Nobody takes part in its streams.
+    pub detach: bool,
+    /// Height and width of its terminal.
+    pub console_size: Option<(u16, u16)>,
+}
+
+/// All executions that are remembered.
+#[derive(Debug, Default)]
+pub(crate) struct Execs {
+    entries: Mutex<HashMap<ExecId, Arc<Entry>>>,
+}
+
+/// One execution.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) id: ExecId,
+    pub(crate) namespace: Namespace,
+    pub(crate) container: Arc<Handle>,
+    pub(crate) spec: Arc<ExecSpec>,
+    state: watch::Sender<ExecState>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct ExecState {
+    started: bool,
+    running: bool,
+    exit_code: Option<i32>,
+    pid: i32,
+    ended: Option<Instant>,
+}
+
+impl Entry {
+    fn start(&self) -> Result<(), Error> {
+        let mut refused = None;
+        self.state.send_modify(|state| match (state.started, state.running) {
+            (_, true) => refused = Some(format!("exec command {} is already running", self.id)),
+            (true, false) => refused = Some(format!("exec command {} has already run", self.id)),
+            _ => (state.started, state.running) = (true, true),
+        });
+        refused.map_or(Ok(()), |text| Err(Error::Conflict(text)))
+    }
+
+    fn end(&self, exit_code: i32) {
+        self.state.send_modify(|state| {
+            state.running = false;
+            state.exit_code = Some(exit_code);
+            state.ended = Some(Instant::now());
+        });
+    }
+
+    /// The command line as events show it.
+    fn command(&self) -> String {
+        let (program, arguments) = self.spec.args.split_first().map_or(("", [].as_slice()), |(first, rest)| (first, rest));
+        format!("{program} {}", arguments.join(" "))
+    }
+}
+
+impl Execs {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ExecId, Arc<Entry>>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets a removed container's executions.
+    pub(crate) fn forget(&self, container: &ContainerId) {
+        self.lock().retain(|_, entry| entry.container.id != *container);
+    }
+
+    fn add(&self, entry: Arc<Entry>) {
+        let mut entries = self.lock();
+        entries.retain(|_, entry| entry.state.borrow().ended.is_none_or(|ended| ended.elapsed() < REMEMBERED));
+        entries.insert(entry.id.clone(), entry);
+    }
+}
+
+impl ExecService {
+    /// Prepares a process in a running container.
+    pub async fn create(&self, container: &str, spec: ExecSpec) -> Result<ExecId, Error> {
+        let handle = self.shared.registry.find(&self.namespace, container)?;
+        let view = handle.now();
+        match view.state.phase {
+            Phase::Running => {}
+            Phase::Paused => return Err(Refusal::ExecPaused(container.into()).into()),
+            Phase::Restarting => return Err(Refusal::Restarting(container.into()).into()),
+            _ => return Err(Refusal::NotRunning(view.id.to_string()).into()),
+        }
+        if spec.args.is_empty() {
+            return Err(Error::Invalid("No exec command specified".into()));
+        }
+        if !spec.detach_keys.is_empty() {
+            DetachKeys::parse(&spec.detach_keys)?;
+        }
+        let id = ExecId::generate();
+        let entry = Arc::new(Entry {
+            id: id.clone(),
+            namespace: self.namespace.clone(),
+            container: handle,
+            spec: Arc::new(spec),
+            state: watch::Sender::new(ExecState::default()),
+        });
+        tell(&self.shared, &view, &entry, &format!("exec_create: {}", entry.command()), None);
+        self.shared.execs.add(entry);
+        Ok(id)
+    }
+
+    /// Starts it. Without `detach`, a start that fails is told on the stream, as Docker does once it has upgraded the connection.
+    pub async fn start(&self, id: &str, options: StartExec) -> Result<Option<Attached>, Error> {
+        let entry = self.entry(id)?;
+        let view = entry.container.now();
+        match view.state.phase {
+            Phase::Running => {}
+            Phase::Paused => return Err(Refusal::ExecPaused(view.id.to_string()).into()),
+            _ => return Err(Refusal::NotRunning(view.id.to_string()).into()),
+        }
+        entry.start()?;
+        tell(&self.shared, &view, &entry, &format!("exec_start: {}", entry.command()), None);
+        if options.detach {
+            let request = |reply| Request::Exec { entry: entry.clone(), options, attach: None, reply };
+            return entry.container.ask(request).await.inspect_err(|error| entry.end(exit_code(error))).map(|()| None);
+        }
+        self.start_attached(entry, options).map(Some)
+    }
+
+    fn start_attached(&self, entry: Arc<Entry>, options: StartExec) -> Result<Attached, Error> {
+        let spec = entry.spec.clone();
+        let (client, ours, theirs) = crate::attach::pair()?;
+        let mode = AttachMode { stdin: spec.attach_stdin, stdout: spec.attach_stdout, stderr: spec.attach_stderr };
+        let keys = (spec.tty && spec.attach_stdin).then(|| DetachKeys::parse(&spec.detach_keys)).transpose()?;
+        self.shared.background.spawn(async move {
+            let attach = Some((mode, theirs));
+            let request = |reply| Request::Exec { entry: entry.clone(), options, attach, reply };
+            if let Err(error) = entry.container.ask(request).await {
+                entry.end(exit_code(&error));
+                complain(ours, &error, entry.spec.tty).await;
+            }
+        });
+        Ok(Attached { tty: spec.tty, log: None, stream: Some(client), keys })
+    }
+
+    /// Sets the size of its terminal.
+    pub async fn resize(&self, id: &str, height: u16, width: u16) -> Result<(), Error> {
+        let entry = self.entry(id)?;
+        if !entry.state.borrow().running {
+            return Err(Error::Conflict(format!("exec command {id} is not running")));
+        }
+        let exec = Some(entry.id.clone());
+        entry.container.ask(|reply| Request::Resize { exec, height, width, reply }).await
+    }
+
+    /// The execution as it is now.
+    pub fn inspect(&self, id: &str) -> Result<ExecView, Error> {
+        let entry = self.entry(id)?;
+        let state = *entry.state.borrow();
+        Ok(ExecView {
+            id: entry.id.clone(),
+            container_id: entry.container.id.clone(),
+            spec: entry.spec.clone(),
+            running: state.running,
+            exit_code: state.exit_code,
+            pid: state.pid,
+        })
+    }
+
+    fn entry(&self, id: &str) -> Result<Arc<Entry>, Error> {
+        let missing = || Error::NoSuchExec(id.to_string());
+        let key = ExecId::parse(id).map_err(|_| missing())?;
+        let entry = self.shared.execs.lock().get(&key).cloned();
+        entry.filter(|entry| entry.namespace == self.namespace).ok_or_else(missing)
+    }
+}
+
+/// The exit code of an execution that could not be started.
+fn exit_code(error: &Error) -> i32 {
+    match error {
+        Error::Launch { exit_code, .. } => *exit_code,
+        _ => 126,
+    }
+}
+
+/// Tells a client on its stream why nothing runs.
+async fn complain(mut stream: UnixStream, error: &Error, tty: bool) {
+    let text = format!("{}\r\n", error.message());
+    let mut frame = Vec::new();
+    if !tty {
+        frame.extend_from_slice(&[1, 0, 0, 0]);
+        frame.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes());
+    }
+    frame.extend_from_slice(text.as_bytes());
+    // A client that is gone needs no explanation.
+    let _ = stream.write_all(&frame).await;
+}
+
+fn tell(shared: &Shared, view: &crate::view::ContainerView, entry: &Entry, action: &str, exit_code: Option<i32>) {
+    let mut actor = corten_events::Actor { id: view.id.to_string(), attributes: view.spec.labels.clone() };
+    actor.attributes.insert("image".into(), view.spec.image.clone());
+    actor.attributes.insert("name".into(), view.name.clone());
+    actor.attributes.insert("execID".into(), entry.id.to_string());
+    if let Some(code) = exit_code {
+        actor.attributes.insert("exitCode".into(), code.to_string());
+    }
+    shared.events.publish(&view.namespace, corten_events::Kind::Container, action, actor);
+}
+
+/// The container's part of a start: on its task.
+pub(crate) async fn run(
+    task: &mut Task,
+    entry: Arc<Entry>,
+    options: StartExec,
+    attach: Option<(AttachMode, OwnedFd)>,
+) -> Result<(), Error> {
+    let not_running = || Error::from(Refusal::NotRunning(task.record.id.to_string()));
+    if task.state.phase != Phase::Running {
+        return Err(not_running());
+    }
+    let (shared, record, files, spec) = (task.shared.clone(), task.record.clone(), task.files.clone(), entry.spec.clone());
+    let size = options.console_size.or(entry.spec.console_size);
+    let pid = task.state.pid;
+    let process = blocking::run(move || process_plan(&shared, &record, &files, &spec, size, pid)).await??;
+    let Some(run) = &mut task.run else { return Err(not_running()) };
+    let size = size.map(|(height, width)| TerminalSize { width, height });
+    let id = entry.id.to_string();
+    let started = run
+        .link
+        .call(|shim| shim.exec(&id, &process, size, attach.as_ref().map(|(mode, socket)| (*mode, socket.as_fd()))))
+        .await;
+    match started {
+        Ok((Event::ExecStarted(started), _)) => {
+            entry.state.send_modify(|state| state.pid = started.pid);
+            task.execs.insert(entry.id.clone(), entry);
+            task.publish();
+            Ok(())
+        }
+        Ok((other, _)) => Err(Error::Unavailable(format!("the shim answered an exec with {other:?}"))),
+        Err(ShimError::Failed(failure)) => Err(failed(&failure.message, failure.exit_code())),
+        Err(error) => Err(failed(&chain(&error), 126)),
+    }
+}
+
+/// What Docker says in front of the runtime's own words. Exit codes other than 126 and 127 are 126 here.
+fn failed(message: &str, exit_code: i32) -> Error {
+    Error::Launch {
+        message: format!("OCI runtime exec failed: exec failed: unable to start container process: {message}"),
+        exit_code: if exit_code == 127 { 127 } else { 126 },
+    }
+}
+
+/// What the shim applies: the container's process with the execution's changes. Blocks.
+fn process_plan(
+    shared: &Shared,
+    record: &Record,
+    files: &Files,
+    spec: &ExecSpec,
+    size: Option<(u16, u16)>,
+    pid: i32,
+) -> Result<ProcessPlan, Error> {
+    let path = format!("/proc/{pid}/root");
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    let root = rustix::fs::openat(rustix::fs::CWD, path, flags, rustix::fs::Mode::empty())
+        .map_err(std::io::Error::from)
+        .map_err(Error::failed("cannot open the container's root"))?;
+    let container_user = launch::resolve_user(root.as_fd(), &record.spec.user, &record.spec.group_add)?;
+    let user = match spec.user.as_str() {
+        "" => None,
+        user => Some(launch::resolve_user(root.as_fd(), user, &record.spec.group_add)?),
+    };
+    let home = user.as_ref().unwrap_or(&container_user).home.clone();
+    let facts = StartFacts {
+        user: container_user,
+        cgroup_v2: shared.cgroups.is_v2(),
+        cgroup_path: shared.cgroup_path(&record.id, &record.spec.cgroup_parent)?.as_str().into(),
+        host_name: launch::host_name(),
+        ..Default::default()
+    };
+    let settings = translate::settings(record, files, facts, &shared.config)?;
+    let oci = launch::oci_document(shared, &settings)?;
+    let exec = ExecSettings {
+        args: spec.args.clone(),
+        env: spec.env.clone(),
+        cwd: spec.working_dir.clone(),
+        user,
+        tty: spec.tty,
+        console_size: size.map(|(height, width)| (height.into(), width.into())),
+        privileged: spec.privileged,
+    };
+    let mut process = corten_spec::exec::process(&oci, &exec, &shared.host).map_err(|error| failed(&chain(&error), 126))?;
+    let mut env = process.env().clone().unwrap_or_default();
+    translate::add_home(&mut env, &home);
+    process.set_env(Some(env));
+    let profile = oci.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()).filter(|_| !spec.privileged);
+    let seccomp = profile.map(|profile| shared.seccomp.compile(profile)).transpose()?;
+    corten_runtime::process_plan(&process, seccomp).map_err(|error| failed(&chain(&error), 126))
+}
+
+/// An execution's process has ended.
+pub(crate) fn ended(task: &mut Task, exited: &ExecExited) {
+    let Some(entry) = ExecId::parse(&exited.exec_id).ok().and_then(|id| task.execs.remove(&id)) else { return };
+    finish(task, &entry, exited.status.code);
+    task.publish();
+}
+
+/// The container has ended, and with it what ran inside.
+pub(crate) fn container_ended(task: &mut Task) {
+    for entry in std::mem::take(&mut task.execs).into_values() {
+        finish(task, &entry, crate::life::LOST_EXIT_CODE);
+    }
+}
+
+fn finish(task: &Task, entry: &Entry, exit_code: i32) {
+    entry.end(exit_code);
+    let view = task.view.borrow().clone();
+    tell(&task.shared, &view, entry, "exec_die", Some(exit_code));
+}

@@ -1,0 +1,417 @@
+//! From a container's record to its running process.
+//!
+//! Everything here runs on one blocking thread, from taking a warm shim to the shim's answer that the program was executed: each
+//! change of threads would cost as much as several of the steps. When a step fails, what was done is undone in reverse, and the
+//! host is as before.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::Child;
+use std::sync::Arc;
+use std::time::Duration;
+
+use corten_cgroup::{Group, Limits};
+use corten_runtime::plan::Facts;
+use corten_runtime::sources;
+use corten_shim::client::{Connection, Error as ShimError, StartRequest};
+use corten_shim::protocol::{AttachMode, Event, LogConfig, Message, Started, Streams, TerminalSize};
+use corten_snapshot::MountOptions;
+use rustix::fs::{CWD, Mode, OFlags};
+
+use crate::error::{Error, chain};
+use crate::network::{Joined, Plugged};
+use crate::record::Record;
+use crate::shared::{Shared, read_in_root};
+use crate::translate::{self, StartFacts};
+use crate::undo::{Undo, log};
+use crate::view::{Files, MountPoint, NetworkView};
+
+/// How long a start may take once the shim has everything: the kernel's part, on a machine that is busy.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Everything that a start needs, owned, so that it can be handed to another thread.
+#[derive(Debug)]
+pub(crate) struct Launch {
+    pub shared: Arc<Shared>,
+    pub record: Record,
+    pub files: Arc<Files>,
+    /// The root file system mounted at create; mounted anew if it was used.
+    pub rootfs: Option<OwnedFd>,
+    /// Clients that are there before the process.
+    pub attaches: Vec<(AttachMode, OwnedFd)>,
+    /// Other containers' namespaces.
+    pub joined: Joined,
+}
+
+/// A container's running process.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    pub connection: Connection,
+    pub child: Option<Child>,
+    pub events: VecDeque<Event>,
+    pub netns: Option<OwnedFd>,
+    pub group: Group,
+    pub pid: i32,
+    pub network: NetworkView,
+    pub warnings: Vec<String>,
+}
+
+/// The exit code that Docker shows for a start that failed before the program could.
+const FAILED: i32 = 128;
+
+/// Starts the container's process. Blocks.
+pub(crate) fn launch(launch: Launch) -> Result<Launched, Error> {
+    let Launch { shared, record, files, rootfs, attaches, joined } = launch;
+    let shared = &*shared;
+    let mut undo = Undo::default();
+
+    let rootfs = match rootfs {
+        Some(rootfs) => rootfs,
+        None => mount_root(shared, &record)?,
+    };
+    let mounted = mount_volumes(shared, &record)?;
+    let id = record.id.clone();
+    undo.push(move || unmount_volumes(shared, &id, &mounted));
+
+    let warm = shared.pool.take()?;
+    let (mut connection, child, netns, pooled) = (warm.connection, warm.child, warm.netns, warm.group);
+    // Until it is assigned, a shim ends with its connection; taken back last, so that no namespace is left when this returns.
+    let plugged = crate::network::plug(shared, &record, &files, netns.as_fd(), &joined);
+    let plugged = match plugged {
+        Ok(plugged) => plugged,
+        Err(error) => {
+            shared.pool.discard(crate::pool::Warm { connection, child, netns, group: pooled });
+            return Err(error);
+        }
+    };
+    let (space, id, network) = (record.namespace.clone(), record.id.clone(), plugged.network.clone());
+    undo.push(move || crate::network::unplug(shared, &space, &id, &network));
+
+    let started = start(shared, &record, &files, &rootfs, &attaches, &joined, &plugged, pooled, &mut connection);
+    let (started, group, events) = match started {
+        Ok(started) => started,
+        Err(error) => {
+            end(&record, connection, child);
+            log("a failed start's directory stays behind", remove_run_directory(shared, &record));
+            return Err(error);
+        }
+    };
+    undo.keep();
+    let Started { pid, warnings } = started;
+    let network = plugged.network;
+    Ok(Launched { connection, child: Some(child), events, netns: Some(netns), group, pid, network, warnings })
+}
+
+/// The root file system, attached to nothing yet.
+pub(crate) fn mount_root(shared: &Shared, record: &Record) -> Result<OwnedFd, Error> {
+    let failed = || Error::failed("cannot mount the container's root file system");
+    let rootfs = shared.snapshots.rootfs(record.id.as_str()).map_err(failed())?;
+    rootfs.mount_detached(root_options(record)).map_err(failed())
+}
+
+/// A container that is removed at its end need not survive the machine's.
+pub(crate) fn root_options(record: &Record) -> MountOptions {
+    MountOptions { read_only: false, volatile: record.spec.auto_remove }
+}
+
+type Running = (Started, Group, VecDeque<Event>);
+
+/// The part that a shim takes part in. On failure the control group is gone again; the caller ends the shim.
+#[expect(clippy::too_many_arguments, reason = "the one place where all that a start has gathered comes together")]
+fn start(
+    shared: &Shared,
+    record: &Record,
+    files: &Files,
+    rootfs: &OwnedFd,
+    attaches: &[(AttachMode, OwnedFd)],
+    joined: &Joined,
+    plugged: &Plugged,
+    pooled: Option<Group>,
+    connection: &mut Connection,
+) -> Result<Running, Error> {
+    let mut group = Grouped { group: pooled };
+    let facts = start_facts(shared, record, rootfs.as_fd(), joined)?;
+    let home = facts.user.home.clone();
+    let mut settings = translate::settings(record, files, facts, &shared.config)?;
+    translate::add_home(&mut settings.env, &home);
+    prepare_sources(&record.mounts)?;
+    let oci = oci_document(shared, &settings)?;
+    let plan = plan(shared, &oci)?;
+
+    let failed = |error: sources::Error| task_failure(&chain(&error), FAILED);
+    let trees = sources::open_sources(&plan).map_err(failed)?;
+    let namespaces = sources::open_namespaces(&plan).map_err(failed)?;
+    // The directory comes before the control group: by it a later daemon finds both.
+    let (run, directory) = open_directories(shared, record, files)?;
+    let joins_itself = group.place(shared, record, &oci)?;
+    let group_fds = group.get()?.dir_fds().map_err(Error::failed("cannot open the control group"))?;
+
+    let sent = || Error::failed("cannot hand the container to its shim");
+    connection.assign(record.id.as_str(), run.as_fd(), directory.as_fd()).map_err(sent())?;
+    let attach: Vec<(AttachMode, BorrowedFd<'_>)> = attaches.iter().map(|(mode, socket)| (*mode, socket.as_fd())).collect();
+    let request = StartRequest {
+        plan: &plan,
+        rootfs: rootfs.as_fd(),
+        sources: &borrow(&trees),
+        namespaces: &borrow(&namespaces),
+        cgroups: &borrow(&group_fds),
+        join_cgroups: joins_itself,
+        streams: streams(record),
+        attach: &attach,
+    };
+    let wanted = connection.start(&request).map_err(sent())?;
+    let mut events = VecDeque::new();
+    let answer = connection.recv_answer(wanted, START_TIMEOUT, |Message { re, event }, _| {
+        // The answer to Assign comes before, if it is a refusal the start is refused too.
+        if re.is_none() {
+            events.push_back(event);
+        }
+    });
+    let _ = plugged;
+    match answer {
+        Ok((Event::Started(started), _)) => Ok((started, group.keep()?, events)),
+        Ok((other, _)) => Err(Error::Unavailable(format!("the shim answered a start with {other:?}"))),
+        Err(ShimError::Failed(failure)) => Err(task_failure(&failure.message, failure.exit_code())),
+        Err(error) => Err(task_failure(&chain(&error), FAILED)),
+    }
+}
+
+/// What Docker says when a task could not be made, in front of what the runtime says.
+fn task_failure(message: &str, exit_code: i32) -> Error {
+    let hint = if message.contains("not a directory") {
+        ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the \
+         expected type"
+    } else {
+        ""
+    };
+    let exit_code = if hint.is_empty() { exit_code } else { 127 };
+    Error::Launch {
+        message: format!(
+            "failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start \
+             container process: error during container init: {message}{hint}"
+        ),
+        exit_code,
+    }
+}
+
+fn borrow(fds: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
+    fds.iter().map(AsFd::as_fd).collect()
+}
+
+fn start_facts(shared: &Shared, record: &Record, root: BorrowedFd<'_>, joined: &Joined) -> Result<StartFacts, Error> {
+    let user = resolve_user(root, &record.spec.user, &record.spec.group_add)?;
+    let cgroup_path = shared.cgroup_path(&record.id, &record.spec.cgroup_parent)?;
+    Ok(StartFacts {
+        user,
+        network_pid: joined.network.as_ref().map(|other| other.pid),
+        ipc_pid: joined.ipc,
+        pid_pid: joined.pid,
+        shared_shm: None,
+        cgroup_v2: shared.cgroups.is_v2(),
+        cgroup_path: cgroup_path.as_str().into(),
+        host_name: host_name(),
+    })
+}
+
+/// Looks a user up in the container's own files.
+pub(crate) fn resolve_user(
+    root: BorrowedFd<'_>,
+    user: &str,
+    groups: &[String],
+) -> Result<corten_spec::user::ResolvedUser, Error> {
+    let passwd = read_in_root(root, "etc/passwd")?;
+    let group = read_in_root(root, "etc/group")?;
+    corten_spec::user::resolve(&passwd, &group, user, groups)
+        .map_err(|error| Error::Launch { message: error.to_string(), exit_code: FAILED })
+}
+
+/// The host's name, for containers in its UTS namespace.
+pub(crate) fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The OCI document of a container's settings.
+pub(crate) fn oci_document(shared: &Shared, settings: &corten_spec::Settings) -> Result<oci_spec::runtime::Spec, Error> {
+    let failed = |error: corten_spec::Error| Error::Launch { message: chain(&error), exit_code: FAILED };
+    if !settings.privileged {
+        return corten_spec::to_oci(settings, &shared.host).map_err(failed);
+    }
+    let host = corten_spec::HostFacts { devices: corten_spec::host::devices(), ..shared.host.clone() };
+    corten_spec::to_oci(settings, &host).map_err(failed)
+}
+
+fn plan(shared: &Shared, oci: &oci_spec::runtime::Spec) -> Result<corten_runtime::Plan, Error> {
+    let profile = oci.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let seccomp = profile.map(|profile| shared.seccomp.compile(profile)).transpose()?;
+    let facts = Facts { seccomp, unified_cgroup: shared.cgroups.is_v2() };
+    corten_runtime::plan(oci, &facts).map_err(|error| task_failure(&chain(&error), FAILED))
+}
+
+/// Makes the directories that `-v` binds and that aren't there, as Docker does.
+fn prepare_sources(mounts: &[MountPoint]) -> Result<(), Error> {
+    for point in mounts.iter().filter(|point| point.kind == "bind") {
+        let source = translate::source(point);
+        if let Err(error) = fs::metadata(&source) {
+            let failed = Error::failed(format!("error while creating mount source path '{}'", source.display()));
+            match error.kind() {
+                std::io::ErrorKind::NotFound => fs::create_dir_all(&source).map_err(failed)?,
+                _ => return Err(failed(error)),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes the shim's directory and opens it and the container's.
+fn open_directories(shared: &Shared, record: &Record, files: &Files) -> Result<(OwnedFd, OwnedFd), Error> {
+    let failed = || Error::failed("cannot make the shim's directory");
+    let path = shared.run_directory(&record.id);
+    match rustix::fs::mkdir(&path, Mode::RWXU) {
+        // What a run before left is not ours to read.
+        Err(rustix::io::Errno::EXIST) => {
+            fs::remove_dir_all(&path).map_err(failed())?;
+            rustix::fs::mkdir(&path, Mode::RWXU).map_err(std::io::Error::from).map_err(failed())?;
+        }
+        made => made.map_err(std::io::Error::from).map_err(failed())?,
+    }
+    let open = |path: &std::path::Path| {
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(std::io::Error::from).map_err(failed())
+    };
+    Ok((open(&path)?, open(&files.directory)?))
+}
+
+/// Removes the shim's directory; harmless when it is gone.
+pub(crate) fn remove_run_directory(shared: &Shared, record: &Record) -> std::io::Result<()> {
+    match fs::remove_dir_all(shared.run_directory(&record.id)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+/// Ends a shim whose start failed: an assigned one ends only when it is told to.
+fn end(record: &Record, mut connection: Connection, mut child: Child) {
+    if let Err(error) = connection.release() {
+        tracing::warn!(container = %record.id, error = chain(&error), "a failed start's shim could not be released");
+    }
+    loop {
+        match connection.recv(START_TIMEOUT) {
+            Ok(_) => {}
+            Err(ShimError::Closed) => break,
+            Err(error) => {
+                tracing::warn!(container = %record.id, error = chain(&error), "a failed start's shim does not end");
+                log("a failed start's shim could not be killed", child.kill());
+                break;
+            }
+        }
+    }
+    log("a failed start's shim could not be reaped", child.wait().map(|_| ()));
+}
+
+fn streams(record: &Record) -> Streams {
+    let spec = &record.spec;
+    Streams {
+        tty: spec.tty,
+        open_stdin: spec.open_stdin,
+        stdin_once: spec.stdin_once,
+        size: spec.console_size.map(|(height, width)| TerminalSize { width, height }),
+        log: log_config(record),
+    }
+}
+
+fn log_config(record: &Record) -> LogConfig {
+    let spec = &record.spec;
+    if spec.log_driver == "none" {
+        return LogConfig::None;
+    }
+    let option = |key: &str| spec.log_options.get(key).map(String::as_str);
+    // Both were checked when the container was made.
+    let max_size = option("max-size").and_then(|size| corten_base::units::parse_ram(size).ok());
+    let max_files = option("max-file").and_then(|count| count.parse().ok()).unwrap_or(1);
+    LogConfig::JsonFile {
+        file: log_name(record),
+        max_size: max_size.and_then(|size| u64::try_from(size).ok()),
+        max_files,
+        attrs: crate::create::log_attributes(spec),
+    }
+}
+
+/// The log's file name in the container's directory.
+pub(crate) fn log_name(record: &Record) -> String {
+    format!("{}-json.log", record.id)
+}
+
+/// The control group on its way from the pool to the container; removed when the way ends early.
+struct Grouped {
+    group: Option<Group>,
+}
+
+impl Grouped {
+    /// Gives the group its final name and limits. True if the init has to join it by itself.
+    fn place(&mut self, shared: &Shared, record: &Record, oci: &oci_spec::runtime::Spec) -> Result<bool, Error> {
+        let failed = || Error::failed("cannot make the container's control group");
+        let path = shared.cgroup_path(&record.id, &record.spec.cgroup_parent)?;
+        let own_pid_namespace = record.spec.pid_mode == crate::settings::JoinMode::Private;
+        let stays = record.spec.cgroup_parent.is_empty() && own_pid_namespace;
+        let joins_itself = match &mut self.group {
+            // The warm init stub is in it; a joined PID namespace needs another one, and a rename can't leave the parent.
+            Some(group) if stays => {
+                group.rename(&path).map_err(failed())?;
+                false
+            }
+            _ => {
+                let pooled = self.group.replace(shared.cgroups.create(&path).map_err(failed())?);
+                if let Some(pooled) = pooled {
+                    // Its stub ends at the start, a moment from now; the sweep takes what is left.
+                    drop(pooled);
+                }
+                true
+            }
+        };
+        let resources = oci.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+        if let Some(resources) = resources {
+            let limits = Limits::try_from(resources).map_err(|error| task_failure(&chain(&error), FAILED))?;
+            self.get()?.apply(&limits).map_err(|error| task_failure(&chain(&error), FAILED))?;
+        }
+        Ok(joins_itself)
+    }
+
+    fn get(&self) -> Result<&Group, Error> {
+        self.group.as_ref().ok_or_else(|| Error::Unavailable("the container has no control group".into()))
+    }
+
+    fn keep(mut self) -> Result<Group, Error> {
+        self.group.take().ok_or_else(|| Error::Unavailable("the container has no control group".into()))
+    }
+}
+
+impl Drop for Grouped {
+    fn drop(&mut self) {
+        if let Some(group) = self.group.take() {
+            log("a failed start's processes could not be killed", group.kill_all());
+            log("a failed start's control group stays behind", group.remove());
+        }
+    }
+}
+
+/// Makes the container's volumes available. Returns the names of those it did, for taking it back.
+fn mount_volumes(shared: &Shared, record: &Record) -> Result<Vec<String>, Error> {
+    let mut mounted: Vec<String> = Vec::new();
+    for point in record.mounts.iter().filter(|point| point.kind == "volume") {
+        let Some(name) = &point.name else { continue };
+        if let Err(error) = shared.volumes.mount(name, record.id.as_str()) {
+            unmount_volumes(shared, &record.id, &mounted);
+            return Err(error.into());
+        }
+        mounted.push(name.clone());
+    }
+    Ok(mounted)
+}
+
+/// Ends the container's use of volumes.
+pub(crate) fn unmount_volumes(shared: &Shared, id: &corten_base::ContainerId, names: &[String]) {
+    for name in names {
+        log("a volume stays mounted", shared.volumes.unmount(name, id.as_str()));
+    }
+}

@@ -1,0 +1,65 @@
+//! A container's life: tasks, exec, health, reconciliation; implements build's `Executor`.
+//!
+//! The engine knows no HTTP and no API JSON. A face calls [`Engine::containers`], [`Engine::execs`], [`Engine::images`],
+//! [`Engine::networks`], [`Engine::volumes`], [`Engine::events`], [`Engine::info`] and gives errors on by their
+//! [`Error::kind`] and [`Error::message`].
+//!
+//! - One task owns one container (`task`); requests are messages in its bounded mailbox, readers take the snapshot that it
+//!   publishes ([`ContainerView`]). What may follow from what is the pure table in [`life`].
+//! - `create` and `launch` decide in pure code (`merge`, `mounts`, `translate`) and act in the stores' crates, everything that may
+//!   block behind one doorway (`blocking`). What was done is undone in reverse when a later step fails.
+//! - A container's processes belong to its shim, not to the daemon: `pool` keeps warm ones, `link` is the daemon's end of one,
+//!   `reconcile` takes over those that an earlier daemon left.
+//! - Records (`record`) are written before a create or remove is acknowledged, durably; what runs is known by the shims, so a
+//!   running state's record only has to survive the daemon, not the machine.
+
+mod attach;
+mod background;
+mod blocking;
+mod config;
+mod containers;
+mod create;
+mod engine;
+mod error;
+mod exec;
+mod info;
+mod launch;
+pub mod life;
+mod link;
+mod list;
+mod logs;
+mod merge;
+mod mounts;
+mod network;
+mod pool;
+mod reconcile;
+mod record;
+mod registry;
+mod resources;
+mod run;
+mod services;
+pub mod settings;
+mod shared;
+mod task;
+mod top;
+mod translate;
+mod undo;
+mod view;
+mod volumes;
+
+pub use attach::{AttachOptions, Attached, DetachKeys};
+pub use config::Config;
+pub use corten_distribution::Credentials;
+pub use containers::{
+    Containers, CreateContainer, Created, ListOptions, RemoveOptions, StopOptions, UpdateContainer, WaitCondition, WaitResult,
+    Waiting,
+};
+pub use engine::Engine;
+pub use error::{Error, chain};
+pub use exec::{ExecService, StartExec};
+pub use info::{Info, Version};
+pub use logs::{LogOptions, LogStream};
+pub use resources::{NetworkService, NetworkState, VolumeService};
+pub use services::{Body, ImageService, Operation};
+pub use settings::ContainerSpec;
+pub use view::{BoundPort, ContainerView, Echo, EndpointView, ExecSpec, ExecView, Files, MountPoint, NetworkView};

@@ -1,0 +1,128 @@
+//! The daemon's end of one shim's connection, for async code.
+//!
+//! Answers are matched to requests by number; what a shim reports of its own accord meanwhile is kept in order for
+//! [`Link::next_event`].
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::Child;
+use std::time::Duration;
+
+use corten_shim::client::{Connection, Error as ShimError};
+use corten_shim::protocol::Event;
+use tokio::io::unix::AsyncFd;
+
+use crate::error::Error;
+
+/// How long a shim may take for an answer that costs it nothing.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A connection that the reactor watches.
+#[derive(Debug)]
+pub(crate) struct Link {
+    connection: Connection,
+    /// A duplicate of the connection's descriptor: the reactor's registration never outlives it.
+    readiness: AsyncFd<OwnedFd>,
+    events: VecDeque<Event>,
+    /// The shim's process, when it is this daemon's child.
+    child: Option<Child>,
+}
+
+impl Link {
+    /// Watches a connection. `events` are those that came before.
+    pub(crate) fn new(connection: Connection, child: Option<Child>, events: VecDeque<Event>) -> Result<Link, Error> {
+        let failed = || Error::failed("cannot watch a shim");
+        let descriptor = connection.as_fd().try_clone_to_owned().map_err(failed())?;
+        Ok(Link { connection, readiness: watch(descriptor).map_err(failed())?, events, child })
+    }
+
+    /// Sends a request and waits for its answer. A shim's refusal is an error.
+    pub(crate) async fn call(
+        &mut self,
+        send: impl FnOnce(&mut Connection) -> Result<u64, ShimError>,
+    ) -> Result<(Event, Vec<OwnedFd>), ShimError> {
+        let wanted = send(&mut self.connection)?;
+        let answer = async {
+            loop {
+                let (message, fds) = self.receive().await?;
+                match (message.re, message.event) {
+                    (Some(re), Event::Failed(failure)) if re == wanted => return Err(failure.into()),
+                    (Some(re), event) if re == wanted => return Ok((event, fds)),
+                    // The answer to a request that somebody gave up.
+                    (Some(_), _) => {}
+                    (None, event) => self.events.push_back(event),
+                }
+            }
+        };
+        tokio::time::timeout(ANSWER_TIMEOUT, answer).await.unwrap_or(Err(ShimError::Timeout(ANSWER_TIMEOUT)))
+    }
+
+    /// Waits for the next thing that the shim reports of its own accord; none once it is gone. Cancelling loses nothing.
+    pub(crate) async fn next_event(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Some(event);
+            }
+            match self.receive().await {
+                Ok((message, _)) if message.re.is_none() => return Some(message.event),
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::debug!(error = crate::error::chain(&error), "a shim's connection ended");
+                    return None;
+                }
+            }
+        }
+    }
+
+    async fn receive(&mut self) -> Result<(corten_shim::protocol::Message, Vec<OwnedFd>), ShimError> {
+        loop {
+            if let Some(message) = self.connection.try_recv()? {
+                return Ok(message);
+            }
+            let mut ready = self.readiness.readable().await.map_err(ShimError::Io)?;
+            // Only when it is empty still may the readiness be forgotten: a packet may have come in between.
+            match self.connection.try_recv()? {
+                Some(message) => return Ok(message),
+                None => ready.clear_ready(),
+            }
+        }
+    }
+
+    /// Lets the shim end, and waits until it has.
+    pub(crate) async fn release(mut self) {
+        if let Err(error) = self.connection.release() {
+            tracing::debug!(error = crate::error::chain(&error), "a shim could not be released");
+        }
+        while self.receive().await.is_ok() {}
+        self.reap().await;
+    }
+
+    /// Collects the shim's exit status once its connection has closed, so that no zombie stays.
+    pub(crate) async fn reap(&mut self) {
+        let Some(child) = self.child.take() else { return };
+        reap(child).await;
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.connection.as_fd()
+    }
+}
+
+/// Waits for a child by its pidfd: no thread sleeps for it.
+pub(crate) async fn reap(mut child: Child) {
+    let pidfd = corten_sys::process::open_pidfd(child.id().cast_signed()).and_then(watch);
+    if let Ok(pidfd) = pidfd {
+        let _ = pidfd.readable().await;
+    }
+    if let Err(error) = child.try_wait() {
+        tracing::debug!(%error, "a shim could not be reaped");
+    }
+}
+
+/// Registers a descriptor with the reactor.
+fn watch(descriptor: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+    #[expect(deprecated, reason = "the replacement is unsafe; an OwnedFd that is never exchanged keeps its contract")]
+    AsyncFd::with_interest(descriptor, tokio::io::Interest::READABLE)
+}

@@ -1,0 +1,171 @@
+//! Warm shims: spawned, with their namespaces and init stub, before anybody asks.
+//!
+//! A start takes one and tells the pool, which makes another in the background. When the pool is empty (many starts at once) a
+//! shim is spawned for the asker, so that the pool is never more than a short cut. Unassigned shims end by themselves when the
+//! daemon does: their connection closes.
+//!
+//! On cgroup v1 the init stub is moved into a group of the pool's while nobody waits (a lone move takes 10-15 ms there); the start
+//! renames that group.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::Child;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use corten_cgroup::{CgroupPath, Group, Tree};
+use corten_shim::client::{Connection, Executable, Spawned, WarmOptions, spawn_warm};
+use corten_shim::protocol::{Event, Ready};
+use tokio::sync::Notify;
+
+use crate::blocking;
+use crate::error::Error;
+
+/// How long a shim may take to get warm on a machine that is busy.
+const WARM_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A shim that waits for its container.
+#[derive(Debug)]
+pub(crate) struct Warm {
+    pub(crate) connection: Connection,
+    pub(crate) child: Child,
+    /// The network namespace that it made.
+    pub(crate) netns: OwnedFd,
+    /// Where its init stub is already: v1 only.
+    pub(crate) group: Option<Group>,
+}
+
+/// The pool's shared part.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    executable: Executable,
+    tree: Tree,
+    parent: CgroupPath,
+    size: usize,
+    idle: Mutex<VecDeque<Warm>>,
+    next: AtomicU64,
+    taken: Notify,
+}
+
+impl Pool {
+    /// A pool that is still empty; see [`Pool::keep_filled`].
+    pub(crate) fn new(executable: &Path, tree: Tree, parent: CgroupPath, size: usize) -> Result<Pool, Error> {
+        let executable = Executable::open(executable).map_err(Error::failed("cannot prepare shims"))?;
+        Ok(Pool {
+            executable,
+            tree,
+            parent,
+            size,
+            idle: Mutex::default(),
+            next: AtomicU64::new(0),
+            taken: Notify::new(),
+        })
+    }
+
+    /// Fills the pool now and whenever something was taken from it. Ends with the runtime.
+    pub(crate) async fn keep_filled(self: Arc<Pool>) {
+        loop {
+            while self.len() < self.size {
+                let pool = self.clone();
+                match blocking::run(move || pool.spawn()).await.and_then(|spawned| spawned) {
+                    Ok(warm) => self.lock().push_back(warm),
+                    Err(error) => {
+                        tracing::warn!(error = error.message(), "cannot make a warm shim");
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
+                }
+            }
+            self.taken.notified().await;
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Warm>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many shims are ready.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// A warm shim: a ready one, or one made for the caller. Blocks. The pool is refilled after [`Pool::refill`].
+    pub(crate) fn take(&self) -> Result<Warm, Error> {
+        loop {
+            let idle = self.lock().pop_front();
+            let Some(mut warm) = idle else { return self.spawn() };
+            // One that somebody killed meanwhile has closed its connection.
+            match warm.connection.try_recv() {
+                Ok(_) => return Ok(warm),
+                Err(_) => self.discard(warm),
+            }
+        }
+    }
+
+    /// Lets the pool make what was taken, once the taker has answered its client.
+    pub(crate) fn refill(&self) {
+        self.taken.notify_one();
+    }
+
+    /// Ends a shim that was never assigned. Blocks for its end.
+    pub(crate) fn discard(&self, warm: Warm) {
+        let Warm { connection, mut child, netns, group } = warm;
+        drop((connection, netns));
+        if let Err(error) = child.wait() {
+            tracing::debug!(%error, "a warm shim could not be reaped");
+        }
+        if let Some(Err(error)) = group.map(|group| group.remove()) {
+            tracing::warn!(error = crate::error::chain(&error), "a warm shim's control group stays behind");
+        }
+    }
+
+    /// Ends all warm shims. Blocks.
+    pub(crate) fn drain(&self) {
+        let idle: Vec<Warm> = self.lock().drain(..).collect();
+        for warm in idle {
+            self.discard(warm);
+        }
+    }
+
+    /// Spawns a shim and waits until it is warm. Blocks.
+    fn spawn(&self) -> Result<Warm, Error> {
+        let options = WarmOptions { late_init: self.tree.is_v2() };
+        let spawned = spawn_warm(&self.executable, options);
+        let Spawned { mut connection, mut child } = spawned.map_err(Error::failed("cannot make a warm shim"))?;
+        match self.greet(&mut connection) {
+            Ok((netns, group)) => Ok(Warm { connection, child, netns, group }),
+            Err(error) => {
+                drop(connection);
+                crate::undo::log("a shim that did not get warm could not be reaped", child.wait().map(|_| ()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits until a new shim is warm, and gives its init stub a control group.
+    fn greet(&self, connection: &mut Connection) -> Result<(OwnedFd, Option<Group>), Error> {
+        let (message, mut fds) = connection.recv(WARM_TIMEOUT).map_err(Error::failed("cannot make a warm shim"))?;
+        let Event::Ready(ready) = message.event else {
+            return Err(Error::Unavailable("a shim did not begin with its greeting".into()));
+        };
+        let netns = fds.pop().ok_or_else(|| Error::Unavailable("a shim sent no network namespace".into()))?;
+        let group = self.group_for(&ready).map_err(Error::failed("cannot make a warm shim's control group"))?;
+        Ok((netns, group))
+    }
+
+    fn group_for(&self, ready: &Ready) -> Result<Option<Group>, corten_cgroup::Error> {
+        let Some(init) = ready.init_pid.filter(|_| !self.tree.is_v2()) else { return Ok(None) };
+        // The daemon's own pid keeps the names of a dead daemon's leftovers apart from ours.
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.parent.join(&format!("pool-{}-{number}", std::process::id()))?;
+        let group = self.tree.create(&path)?;
+        match group.add(init) {
+            Ok(()) => Ok(Some(group)),
+            Err(error) => {
+                let _ = group.remove();
+                Err(error)
+            }
+        }
+    }
+}

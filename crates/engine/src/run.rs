@@ -1,0 +1,102 @@
+//! One run of a container: its shim and what it holds on the host, from the start until everything is given back.
+
+use std::os::fd::OwnedFd;
+
+use corten_cgroup::{Group, Limits};
+
+use crate::blocking;
+use crate::error::Error;
+use crate::launch::{self, Launched};
+use crate::link::Link;
+use crate::network;
+use crate::record::Record;
+use crate::settings::Resources;
+use crate::shared::Shared;
+use crate::undo::log;
+use crate::view::NetworkView;
+use std::sync::Arc;
+
+/// A container's process and its surroundings.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) link: Link,
+    pub(crate) pid: i32,
+    /// Keeps the network namespace while endpoints are in it.
+    netns: Option<OwnedFd>,
+    group: Option<Arc<Group>>,
+    /// What it is plugged into; none once it was taken off.
+    network: Option<NetworkView>,
+}
+
+impl Run {
+    /// The run that a launch began, and what the launch has to tell.
+    pub(crate) fn new(launched: Launched) -> Result<(Run, NetworkView, Vec<String>), Error> {
+        let link = Link::new(launched.connection, launched.child, launched.events)?;
+        let run = Run {
+            link,
+            pid: launched.pid,
+            netns: launched.netns,
+            group: Some(Arc::new(launched.group)),
+            network: Some(launched.network.clone()),
+        };
+        Ok((run, launched.network, launched.warnings))
+    }
+
+    /// A run that an earlier daemon began.
+    pub(crate) fn adopted(link: Link, pid: i32, netns: Option<OwnedFd>, group: Option<Group>, network: NetworkView) -> Run {
+        Run { link, pid, netns, group: group.map(Arc::new), network: Some(network) }
+    }
+
+    /// Freezes or thaws the container's processes.
+    pub(crate) async fn freeze(&mut self, on: bool) {
+        let Some(group) = self.group.clone() else { return };
+        let frozen = blocking::run(move || group.freeze(on).map_err(Error::failed("cannot freeze or thaw"))).await;
+        log("a container could not be frozen or thawed", frozen.and_then(|frozen| frozen));
+    }
+
+    /// Kills everything that is left in the container's control group.
+    pub(crate) async fn kill_all(&mut self) {
+        let Some(group) = self.group.clone() else { return };
+        let killed = blocking::run(move || group.kill_all().map_err(Error::failed("cannot kill"))).await;
+        log("a container's processes could not be killed", killed.and_then(|killed| killed));
+    }
+
+    /// Sets other limits.
+    pub(crate) async fn limit(&mut self, resources: &Resources) -> Result<(), Error> {
+        let Some(group) = self.group.clone() else { return Ok(()) };
+        let limits = crate::translate::resources(resources)?;
+        let oci = corten_spec::resources(&limits).map_err(Error::failed("cannot set the limits"))?;
+        let limits = Limits::try_from(&oci).map_err(Error::failed("cannot set the limits"))?;
+        blocking::run(move || group.apply(&limits).map_err(Error::failed("cannot set the limits"))).await?
+    }
+
+    /// Takes the container off its networks ahead of the rest.
+    pub(crate) async fn unplug(&mut self, shared: &Arc<Shared>, record: &Record) {
+        let Some(network) = self.network.take() else { return };
+        let (shared, space, id) = (shared.clone(), record.namespace.clone(), record.id.clone());
+        log("a container's network stays behind", blocking::run(move || network::unplug(&shared, &space, &id, &network)).await);
+    }
+
+    /// Lets the shim go and gives everything back. Each part is tried, whatever becomes of the others.
+    pub(crate) async fn tear_down(self, shared: &Arc<Shared>, record: &Record) {
+        let Run { link, netns, group, network, .. } = self;
+        link.release().await;
+        let (shared, record) = (shared.clone(), record.clone());
+        let done = blocking::run(move || {
+            if let Some(network) = network {
+                network::unplug(&shared, &record.namespace, &record.id, &network);
+            }
+            drop(netns);
+            if let Some(group) = group {
+                // A container in the host's PID namespace may leave processes.
+                log("a container's last processes could not be killed", group.kill_all());
+                log("a container's control group stays behind", group.remove());
+            }
+            log("a shim's directory stays behind", launch::remove_run_directory(&shared, &record));
+            let volumes: Vec<String> = record.mounts.iter().filter_map(|point| point.name.clone()).collect();
+            launch::unmount_volumes(&shared, &record.id, &volumes);
+            crate::volumes::tell_unmounted(&shared, &record);
+        });
+        log("a container was not cleaned up", done.await);
+    }
+}

@@ -1,0 +1,212 @@
+//! What faces ask of images: the image room's own operations off the runtime's thread, what is in use by containers, and long
+//! operations as streams of steps.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::{Buf, Bytes};
+use corten_base::{ImageId, Namespace, Platform, Reference};
+use corten_distribution::Credentials;
+use corten_images::{Deleted, Filters, HistoryItem, Image, Images, ImportOptions, InUse, Progress, PullOptions, Summary};
+use tokio::sync::mpsc;
+
+use crate::blocking;
+use crate::error::Error;
+use crate::shared::Shared;
+
+/// Steps that may wait for a slow reader before the operation waits itself.
+const STEPS: usize = 64;
+
+/// The images of one namespace.
+#[derive(Debug, Clone)]
+pub struct ImageService {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) namespace: Namespace,
+}
+
+/// A request's body on its way to an operation: pieces, or why no more come. The sender's end of a bounded channel.
+pub type Body = mpsc::Receiver<io::Result<Bytes>>;
+
+/// A long operation under way: its steps, then its end. Dropping it cancels the operation at its next step.
+#[derive(Debug)]
+pub struct Operation {
+    steps: mpsc::Receiver<Result<Progress, Error>>,
+}
+
+impl Operation {
+    /// The next step; an error is the last one, and what came before it was done all the same.
+    pub async fn next(&mut self) -> Option<Result<Progress, Error>> {
+        self.steps.recv().await
+    }
+
+    /// Runs `work` on a blocking thread. It reports its steps through the function it is given, and may look whether anybody still
+    /// reads them.
+    fn run<T>(work: impl FnOnce(corten_images::Report<'_>, &AtomicBool) -> Result<T, Error> + Send + 'static) -> Operation {
+        let (sender, steps) = mpsc::channel(STEPS);
+        tokio::task::spawn_blocking(move || {
+            let cancelled = AtomicBool::new(false);
+            let report = |step: Progress| {
+                if sender.blocking_send(Ok(step)).is_err() {
+                    cancelled.store(true, Ordering::Relaxed);
+                }
+            };
+            if let Err(error) = work(&report, &cancelled) {
+                let _ = sender.blocking_send(Err(error));
+            }
+        });
+        Operation { steps }
+    }
+}
+
+impl ImageService {
+    /// The image room as this namespace sees it.
+    fn images(&self) -> Images {
+        self.shared.images.within(&self.namespace)
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Images) -> corten_images::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let images = self.images();
+        Ok(blocking::run(move || question(&images)).await??)
+    }
+
+    /// Images that the filters let through, newest first.
+    pub async fn list(&self, filters: Filters) -> Result<Vec<Summary>, Error> {
+        self.ask(move |images| images.list(&filters)).await
+    }
+
+    /// The image that a name, digest or beginning of an id means.
+    pub async fn resolve(&self, name: &str, platform: Option<Platform>) -> Result<Image, Error> {
+        let name = name.to_string();
+        self.ask(move |images| images.resolve(&name, platform.as_ref())).await
+    }
+
+    /// The configuration's bytes as received.
+    pub async fn raw_config(&self, id: ImageId) -> Result<Vec<u8>, Error> {
+        self.ask(move |images| images.raw_config(&id)).await
+    }
+
+    /// How an image came to be, newest step first.
+    pub async fn history(&self, name: &str) -> Result<Vec<HistoryItem>, Error> {
+        let name = name.to_string();
+        self.ask(move |images| images.history(&name)).await
+    }
+
+    /// Gives an image another name.
+    pub async fn tag(&self, name: &str, target: Reference) -> Result<ImageId, Error> {
+        let name = name.to_string();
+        self.ask(move |images| images.tag(&name, &target)).await
+    }
+
+    /// Takes a name away, and the image with its last one, unless a container is in the way.
+    pub async fn remove(&self, name: &str, force: bool, no_prune: bool) -> Result<Vec<Deleted>, Error> {
+        let (name, shared, namespace) = (name.to_string(), self.shared.clone(), self.namespace.clone());
+        self.ask(move |images| images.remove(&name, force, no_prune, &|id| users(&shared, &namespace, id))).await
+    }
+
+    /// Removes images that no container uses: those without a name only, unless `all`. Returns what went and the bytes freed.
+    pub async fn prune(&self, all: bool, filters: Filters) -> Result<(Vec<Deleted>, u64), Error> {
+        let filters = if all { filters } else { Filters { dangling: Some(true), ..filters } };
+        let (mut gone, mut freed) = (Vec::new(), 0);
+        for image in self.list(filters).await? {
+            if !users(&self.shared, &self.namespace, &image.id).is_empty() {
+                continue;
+            }
+            let names = if image.repo_tags.is_empty() { vec![image.id.to_string()] } else { image.repo_tags.clone() };
+            for name in names {
+                if let Ok(removed) = self.remove(&name, false, false).await {
+                    gone.extend(removed);
+                }
+            }
+            freed += image.size;
+        }
+        Ok((gone, freed))
+    }
+
+    /// Pulls an image.
+    pub fn pull(&self, reference: Reference, platform: Option<Platform>, credentials: Option<Credentials>) -> Operation {
+        let (images, registry) = (self.images(), self.shared.registry_client.clone());
+        Operation::run(move |report, cancelled| {
+            let options = PullOptions {
+                registry: &registry,
+                credentials: credentials.as_ref(),
+                platform: platform.as_ref(),
+                cancelled: Some(cancelled),
+            };
+            Ok(images.pull(&reference, &options, report)?)
+        })
+    }
+
+    /// Loads the images of a tar.
+    pub fn load(&self, body: Body) -> Operation {
+        let images = self.images();
+        Operation::run(move |report, _| Ok(images.load(BodyReader::new(body), report)?))
+    }
+
+    /// Makes an image of a root file system's tar.
+    pub fn import(&self, body: Body, options: ImportOptions) -> Operation {
+        let images = self.images();
+        Operation::run(move |report, _| Ok(images.import(BodyReader::new(body), &options, report)?))
+    }
+}
+
+/// The containers that were made from an image.
+fn users(shared: &Shared, namespace: &Namespace, image: &ImageId) -> Vec<InUse> {
+    let views = shared.registry.all(namespace).into_iter().map(|handle| handle.now());
+    let users = views.filter(|view| !view.removed && view.image_id == *image);
+    users.map(|view| InUse { container: view.id.clone(), running: view.state.is_running() }).collect()
+}
+
+/// A body as blocking code reads it.
+#[derive(Debug)]
+struct BodyReader {
+    body: Body,
+    piece: Bytes,
+}
+
+impl BodyReader {
+    fn new(body: Body) -> BodyReader {
+        BodyReader { body, piece: Bytes::new() }
+    }
+}
+
+impl Read for BodyReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            match self.body.blocking_recv() {
+                Some(piece) => self.piece = piece?,
+                None => return Ok(0),
+            }
+        }
+        let length = buffer.len().min(self.piece.len());
+        self.piece.copy_to_slice(&mut buffer[..length]);
+        Ok(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_read_to_its_end() {
+        let (sender, body) = mpsc::channel(4);
+        for piece in ["ab", "", "cde"] {
+            sender.blocking_send(Ok(Bytes::from(piece))).unwrap();
+        }
+        drop(sender);
+        let mut text = String::new();
+        BodyReader::new(body).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "abcde");
+    }
+
+    #[test]
+    fn a_body_that_breaks_off_is_an_error() {
+        let (sender, body) = mpsc::channel(4);
+        sender.blocking_send(Err(io::Error::other("gone"))).unwrap();
+        assert!(BodyReader::new(body).read(&mut [0; 4]).is_err());
+    }
+}

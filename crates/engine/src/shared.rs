@@ -1,0 +1,141 @@
+//! What all of the engine's tasks use: stores, rooms, and facts about the host.
+
+use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use corten_base::{ContainerId, Digest, Namespace};
+use corten_cgroup::{CgroupPath, Tree};
+use corten_distribution::Blocking;
+use corten_events::{Actor, Kind};
+use corten_images::Images;
+use corten_network::Networks;
+use corten_runtime::plan::SeccompProgram;
+use corten_snapshot::Snapshots;
+use corten_spec::HostFacts;
+use corten_spec::limits::Support;
+use corten_volumes::Volumes;
+use tokio::sync::Semaphore;
+
+use crate::background::Tasks;
+use crate::config::Config;
+use crate::error::Error;
+use crate::exec::Execs;
+use crate::pool::Pool;
+use crate::record::Records;
+use crate::registry::Registry;
+
+/// The engine's inside.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub config: Config,
+    /// The data root's own id.
+    pub id: String,
+    pub records: Records,
+    pub snapshots: Snapshots,
+    /// Speaks to registries.
+    pub registry_client: Blocking,
+    pub images: Images,
+    pub networks: Networks,
+    pub volumes: Volumes,
+    pub events: corten_events::Log,
+    pub registry: Registry,
+    pub execs: Execs,
+    pub pool: Arc<Pool>,
+    pub cgroups: Tree,
+    pub cgroup_parent: CgroupPath,
+    pub host: HostFacts,
+    pub support: Support,
+    pub seccomp: SeccompCache,
+    /// Starts under way at once: more than a few per processor only make each of them slower.
+    pub starts: Semaphore,
+    /// Work that goes on behind an answered request; waited for at the end.
+    pub background: Tasks,
+    /// Keeps other engines off the data root.
+    pub _lock: std::fs::File,
+}
+
+impl Shared {
+    /// `<data-root>/containers/<id>`.
+    pub(crate) fn container_directory(&self, id: &ContainerId) -> PathBuf {
+        self.config.data_root.join("containers").join(id.as_str())
+    }
+
+    /// `<exec-root>/shims/<id>`.
+    pub(crate) fn run_directory(&self, id: &ContainerId) -> PathBuf {
+        self.config.exec_root.join("shims").join(id.as_str())
+    }
+
+    /// The container's control group.
+    pub(crate) fn cgroup_path(&self, id: &ContainerId, parent: &str) -> Result<CgroupPath, Error> {
+        let failed = || Error::failed("cannot place the container's control group");
+        if parent.is_empty() {
+            return self.cgroup_parent.join(id.as_str()).map_err(failed());
+        }
+        let parent = if parent.starts_with('/') { parent.into() } else { format!("/{parent}") };
+        CgroupPath::parse(&parent).and_then(|parent| parent.join(id.as_str())).map_err(failed())
+    }
+
+    /// Tells the event log of something other than a container.
+    pub(crate) fn tell<const N: usize>(
+        &self,
+        namespace: &Namespace,
+        kind: Kind,
+        action: &str,
+        id: &str,
+        attributes: [(&str, String); N],
+    ) {
+        self.events.publish(namespace, kind, action, Actor::new(id, attributes));
+    }
+}
+
+/// Compiled seccomp programs by what they were compiled from: nearly all containers share one.
+#[derive(Debug, Default)]
+pub(crate) struct SeccompCache {
+    programs: Mutex<HashMap<Digest, Arc<SeccompProgram>>>,
+}
+
+/// Other profiles than the default one are rare; a client that makes one up for each container gets them compiled each time.
+const MOST_PROGRAMS: usize = 16;
+
+impl SeccompCache {
+    /// The program for a profile.
+    pub(crate) fn compile(&self, profile: &oci_spec::runtime::LinuxSeccomp) -> Result<SeccompProgram, Error> {
+        let failed = "cannot compile the seccomp profile";
+        let text = serde_json::to_vec(profile).map_err(Error::failed(failed))?;
+        let key = Digest::sha256(&text);
+        let known = self.programs.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if let Some(program) = known {
+            return Ok(SeccompProgram::clone(&program));
+        }
+        let machine = corten_seccomp::Machine::host().ok_or(corten_seccomp::Error::Machine).map_err(Error::failed(failed))?;
+        let compiled = corten_seccomp::compile(profile, machine).map_err(Error::failed(failed))?;
+        let program = Arc::new(SeccompProgram { filter: compiled.filter, flags: compiled.flags });
+        let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        if programs.len() < MOST_PROGRAMS {
+            programs.insert(key, program.clone());
+        }
+        Ok(SeccompProgram::clone(&program))
+    }
+}
+
+/// Reads a file of a container, never leaving its root; a missing one is empty.
+pub(crate) fn read_in_root(root: BorrowedFd<'_>, path: &str) -> Result<String, Error> {
+    use std::io::{ErrorKind, Read};
+    /// Nobody's passwd file is larger, and a hostile one shall not fill the daemon's memory.
+    const MOST: u64 = 8 * 1024 * 1024;
+    let failed = || Error::failed(format!("cannot read {path} of the container"));
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
+    let file = match corten_sys::path::open_in_root(root, Path::new(path), flags) {
+        Ok(file) => std::fs::File::from(file),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(String::new()),
+        Err(error) => return Err(failed()(error)),
+    };
+    if !file.metadata().map_err(failed())?.is_file() {
+        return Ok(String::new());
+    }
+    let mut bytes = Vec::new();
+    file.take(MOST).read_to_end(&mut bytes).map_err(failed())?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,654 @@
+//! The task that owns one container: it takes requests from its mailbox and reports from its shim, asks the table in [`life`] what
+//! follows, and performs that. While it is busy (starting, say), requests wait in the mailbox and readers see the last snapshot; no
+//! other container notices.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use corten_base::{ContainerName, ExecId};
+use corten_events::{Actor, Kind};
+use corten_shim::protocol::{AttachMode, Event as ShimEvent, TerminalSize};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::blocking;
+use crate::containers::{RemoveOptions, StopOptions, UpdateContainer};
+use crate::error::{Error, chain};
+use crate::exec::{Entry, StartExec};
+use crate::launch::{self, Launch};
+use crate::life::{self, Effect, Event, Phase, Policy, Refusal, SIGKILL, State, Told, Who};
+use crate::network::{self, Joined};
+use crate::record::Record;
+use crate::registry::Reply;
+use crate::run::Run;
+use crate::settings::{ContainerSpec, NetworkMode};
+use crate::shared::Shared;
+use crate::view::{ContainerView, Files, NetworkView};
+
+/// Requests that may wait for one container.
+pub(crate) const MAILBOX: usize = 32;
+/// Clients that may be attached before a start.
+const MOST_EARLY_ATTACHES: usize = 64;
+/// Docker's time between the stop signal and SIGKILL.
+const DEFAULT_GRACE: i64 = 10;
+
+/// What others ask of a container.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Start { reply: Reply<()> },
+    Stop { options: StopOptions, reply: Reply<()> },
+    Restart { options: StopOptions, reply: Reply<()> },
+    Kill { signal: i32, reply: Reply<()> },
+    Freeze { on: bool, reply: Reply<()> },
+    Rename { new_name: String, reply: Reply<()> },
+    Update { change: Box<UpdateContainer>, reply: Reply<()> },
+    Remove { options: RemoveOptions, by: String, reply: Reply<()> },
+    Resize { exec: Option<ExecId>, height: u16, width: u16, reply: Reply<()> },
+    Attach { mode: AttachMode, socket: OwnedFd, reply: Reply<()> },
+    Exec { entry: Arc<Entry>, options: StartExec, attach: Option<(AttachMode, OwnedFd)>, reply: Reply<()> },
+    /// The daemon ends: stop, and don't start again. Also answered when there is nothing to stop.
+    Shutdown { reply: Reply<()> },
+}
+
+/// What is done once the container has ended.
+#[derive(Debug)]
+enum AfterExit {
+    Answer(Reply<()>),
+    Start(Reply<()>),
+    Remove(RemoveOptions, String, Reply<()>),
+}
+
+/// What a deadline is for.
+#[derive(Debug, Clone, Copy)]
+enum Due {
+    Grace,
+    Restart,
+}
+
+/// One container and everything that belongs to it.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) record: Record,
+    pub(crate) state: State,
+    pub(crate) files: Arc<Files>,
+    /// Mounted when the container was made, for its first start.
+    pub(crate) rootfs: Option<OwnedFd>,
+    pub(crate) run: Option<Run>,
+    pub(crate) view: watch::Sender<Arc<ContainerView>>,
+    attaches: Vec<(AttachMode, OwnedFd)>,
+    after_exit: Vec<AfterExit>,
+    deadline: Option<(Instant, Due)>,
+    /// The run before this one, on its way out.
+    teardown: Option<JoinHandle<()>>,
+    pub(crate) execs: BTreeMap<ExecId, Arc<Entry>>,
+    launch_error: Option<Error>,
+    remove_volumes: bool,
+    args: Arc<[String]>,
+}
+
+enum Input {
+    Request(Request),
+    Shim(Option<ShimEvent>),
+    Due(Due),
+}
+
+/// Nanoseconds since 1970.
+pub(crate) fn now_ns() -> i64 {
+    corten_base::time::unix_nanos(SystemTime::now())
+}
+
+impl Task {
+    /// A task for a container; [`Task::spawn`] sets it going.
+    pub(crate) fn new(shared: Arc<Shared>, record: Record, state: State, files: Arc<Files>) -> Task {
+        let args: Arc<[String]> = crate::merge::arguments(&record.spec).into();
+        let view = watch::Sender::new(Arc::new(view_of(&record, &state, &files, &args, [].into())));
+        Task {
+            shared,
+            record,
+            state,
+            files,
+            rootfs: None,
+            run: None,
+            view,
+            attaches: Vec::new(),
+            after_exit: Vec::new(),
+            deadline: None,
+            teardown: None,
+            execs: BTreeMap::new(),
+            launch_error: None,
+            remove_volumes: false,
+            args,
+        }
+    }
+
+    /// Makes the container known and runs its task; `first` happens before any request.
+    pub(crate) fn spawn(self, first: Option<Event>) {
+        let (sender, mailbox) = mpsc::channel(MAILBOX);
+        let handle = crate::registry::Handle::new(self.record.id.clone(), sender, self.view.subscribe());
+        self.shared.registry.insert(&self.record.namespace.clone(), Arc::new(handle));
+        tokio::spawn(self.live(mailbox, first));
+    }
+
+    async fn live(mut self, mut mailbox: mpsc::Receiver<Request>, first: Option<Event>) {
+        if let Some(event) = first {
+            Box::pin(self.happened(event)).await;
+        }
+        while !self.removed() {
+            let input = tokio::select! {
+                request = mailbox.recv() => match request {
+                    Some(request) => Input::Request(request),
+                    None => return,
+                },
+                event = next_event(&mut self.run) => Input::Shim(event),
+                due = wait_for(self.deadline) => Input::Due(due),
+            };
+            // Boxed, so that a thousand idle containers are a thousand small futures.
+            match input {
+                Input::Request(request) => Box::pin(self.request(request)).await,
+                Input::Shim(event) => Box::pin(self.reported(event)).await,
+                Input::Due(due) => {
+                    self.deadline = None;
+                    let event = match due {
+                        Due::Grace => Event::GraceElapsed,
+                        Due::Restart => Event::RestartDue,
+                    };
+                    Box::pin(self.happened(event)).await;
+                }
+            }
+        }
+    }
+
+    fn removed(&self) -> bool {
+        self.view.borrow().removed
+    }
+
+    async fn request(&mut self, request: Request) {
+        match request {
+            Request::Start { reply } => answer(reply, self.feed(Event::Start).await),
+            Request::Stop { options, reply } => self.stop(&options, AfterExit::Answer(reply)).await,
+            Request::Restart { options, reply } => self.stop(&options, AfterExit::Start(reply)).await,
+            Request::Kill { signal, reply } => self.kill(signal, reply).await,
+            Request::Freeze { on, reply } => {
+                let event = if on { Event::Pause } else { Event::Unpause };
+                answer(reply, self.feed(event).await);
+            }
+            Request::Rename { new_name, reply } => answer(reply, self.rename(&new_name).await),
+            Request::Update { change, reply } => answer(reply, self.update(&change).await),
+            Request::Remove { options, by, reply } => self.remove(options, by, reply).await,
+            Request::Resize { exec, height, width, reply } => answer(reply, self.resize(exec, height, width).await),
+            Request::Attach { mode, socket, reply } => answer(reply, self.attach(mode, socket).await),
+            Request::Exec { entry, options, attach, reply } => {
+                answer(reply, crate::exec::run(self, entry, options, attach).await);
+            }
+            Request::Shutdown { reply } => self.shut_down(reply).await,
+        }
+    }
+
+    /// Something the shim said by itself; none when it is gone.
+    async fn reported(&mut self, event: Option<ShimEvent>) {
+        match event {
+            Some(ShimEvent::Exited(status)) => {
+                let at_ns = i64::try_from(status.time_ns).unwrap_or_else(|_| now_ns());
+                self.ended(Event::Exited { exit_code: status.code, oom: status.oom, at_ns }).await;
+            }
+            Some(ShimEvent::ExecExited(exited)) => crate::exec::ended(self, &exited),
+            Some(other) => tracing::debug!(container = %self.record.id, ?other, "a shim said something unexpected"),
+            None => {
+                tracing::warn!(container = %self.record.id, "the container's shim is gone; its processes are killed");
+                if let Some(run) = &mut self.run {
+                    run.kill_all().await;
+                }
+                self.ended(Event::Lost).await;
+            }
+        }
+    }
+
+    /// The container's process has ended.
+    async fn ended(&mut self, event: Event) {
+        // Who hears of the end may want to publish the same ports at once.
+        if !self.record.network.ports.is_empty()
+            && let Some(run) = &mut self.run
+        {
+            run.unplug(&self.shared, &self.record).await;
+        }
+        crate::exec::container_ended(self);
+        self.happened(event).await;
+    }
+
+    /// Something happened that nobody asked for.
+    async fn happened(&mut self, event: Event) {
+        if let Err(error) = self.feed(event).await {
+            tracing::warn!(container = %self.record.id, error = error.message(), "a container could not go on");
+        }
+    }
+
+    /// Passes an event through the table and performs what follows.
+    async fn feed(&mut self, event: Event) -> Result<(), Error> {
+        let name = self.record.name.clone();
+        self.feed_as(event, &name).await
+    }
+
+    async fn feed_as(&mut self, event: Event, name: &str) -> Result<(), Error> {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let policy = Policy { restart: self.record.spec.restart, auto_remove: self.record.spec.auto_remove };
+            let id = self.record.id.to_string();
+            let exits = self.state.exits;
+            let (next, effects) = life::step(&self.state, policy, Who { id: &id, name }, event, now_ns())?;
+            self.state = next;
+            if self.state.exits != exits {
+                let endpoints = network::wanted(&self.record.spec);
+                self.record.network = Arc::new(NetworkView { endpoints, ..Default::default() });
+            }
+            // A start under way looks as the state before it.
+            if self.state.phase != Phase::Starting {
+                self.publish();
+            }
+            for effect in effects {
+                events.extend(self.perform(effect).await);
+            }
+            if self.state.exits != exits {
+                self.run_after_exit().await;
+            }
+        }
+        match self.launch_error.take() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    async fn perform(&mut self, effect: Effect) -> Option<Event> {
+        match effect {
+            Effect::Launch => return Some(self.launch().await),
+            Effect::Signal(signal) => self.signal(signal).await,
+            Effect::ArmGrace(after) => self.deadline = Some((Instant::now() + after, Due::Grace)),
+            Effect::ArmRestart(after) => self.deadline = Some((Instant::now() + after, Due::Restart)),
+            Effect::Disarm => self.deadline = None,
+            Effect::Freeze(on) => {
+                if let Some(run) = &mut self.run {
+                    run.freeze(on).await;
+                }
+            }
+            Effect::Tell(told) => self.tell(&told),
+            Effect::Record => self.shared.records.save(&self.record, &self.state),
+            Effect::Teardown => self.tear_down(),
+            Effect::AutoRemove => {
+                let options = RemoveOptions { force: true, volumes: true };
+                self.remove_volumes = options.volumes;
+                return Some(Event::Remove { force: true });
+            }
+            Effect::Remove => return self.destroy().await,
+        }
+        None
+    }
+
+    async fn launch(&mut self) -> Event {
+        match self.try_launch().await {
+            Ok(pid) => Event::Launched { pid },
+            Err(error) => {
+                let exit_code = match &error {
+                    Error::Launch { exit_code, .. } => *exit_code,
+                    _ => 128,
+                };
+                let message = error.message();
+                self.launch_error = Some(error);
+                Event::LaunchFailed { exit_code, message }
+            }
+        }
+    }
+
+    async fn try_launch(&mut self) -> Result<i32, Error> {
+        if let Some(teardown) = self.teardown.take() {
+            let _ = teardown.await;
+        }
+        let joined = self.joined()?;
+        if let Some(other) = &joined.network {
+            // Docker's containers see the files of the one whose network they share.
+            let files = Files { log: self.files.log.clone(), directory: self.files.directory.clone(), ..(*other.files).clone() };
+            let own = Files { hosts: files.hosts, hostname: files.hostname, resolv_conf: files.resolv_conf, ..(*self.files).clone() };
+            self.files = Arc::new(own);
+        }
+        let launch = Launch {
+            shared: self.shared.clone(),
+            record: self.record.clone(),
+            files: self.files.clone(),
+            rootfs: self.rootfs.take(),
+            attaches: std::mem::take(&mut self.attaches),
+            joined,
+        };
+        let permit = self.shared.starts.acquire().await.map_err(Error::failed("the engine is ending"))?;
+        let launched = blocking::run(move || launch::launch(launch)).await?;
+        drop(permit);
+        self.shared.pool.refill();
+        let (run, network, warnings) = Run::new(launched?)?;
+        for warning in warnings {
+            tracing::warn!(container = %self.record.id, warning, "a setting was not applied as asked");
+        }
+        let pid = run.pid;
+        self.run = Some(run);
+        self.record.network = Arc::new(network);
+        crate::volumes::tell_mounted(&self.shared, &self.record);
+        Ok(pid)
+    }
+
+    /// The containers whose namespaces this one joins, which have to run.
+    fn joined(&self) -> Result<Joined, Error> {
+        let spec = &self.record.spec;
+        let running = |name: &String, what: &str| {
+            let context = |error: Error| Error::Launch {
+                message: format!("joining {what} namespace of container: {}", error.message()),
+                exit_code: 128,
+            };
+            let other = self.shared.registry.find(&self.record.namespace, name).map_err(context)?.now();
+            match other.state.phase {
+                Phase::Running | Phase::Paused => Ok(other),
+                Phase::Restarting => Err(context(Refusal::Restarting(other.id.to_string()).into())),
+                _ => Err(context(Error::Conflict(format!("cannot join {what} namespace of a non running container: container {} is {}", other.id, other.state.phase.as_str())))),
+            }
+        };
+        let mut joined = Joined::default();
+        if let NetworkMode::Container(name) = &spec.network_mode {
+            let other = running(name, "network")?;
+            joined.network = Some(network::JoinedNetwork { pid: other.state.pid, files: other.files.clone() });
+        }
+        if let crate::settings::IpcMode::Container(name) = &spec.ipc_mode {
+            joined.ipc = Some(running(name, "IPC")?.state.pid);
+        }
+        if let crate::settings::JoinMode::Container(name) = &spec.pid_mode {
+            joined.pid = Some(running(name, "PID")?.state.pid);
+        }
+        Ok(joined)
+    }
+
+    async fn signal(&mut self, signal: i32) {
+        let Some(run) = &mut self.run else { return };
+        if let Err(error) = run.link.call(|shim| shim.signal(None, signal)).await {
+            // It may have ended a moment ago: the report of that is on its way.
+            tracing::debug!(container = %self.record.id, error = chain(&error), signal, "a signal was not delivered");
+        }
+    }
+
+    async fn stop(&mut self, options: &StopOptions, after: AfterExit) {
+        let event = match stop_event(&self.record.spec, options) {
+            Ok(event) => event,
+            Err(error) => return self.refuse(after, error),
+        };
+        match (self.feed(event).await, after) {
+            (Ok(()), after) if self.state.has_process() => self.after_exit.push(after),
+            // A container that only waited for its restart has stopped already.
+            (Ok(()), AfterExit::Answer(reply)) => answer(reply, Ok(())),
+            (Ok(()) | Err(Error::Refused(Refusal::AlreadyStopped)), AfterExit::Start(reply)) => self.start_again(reply).await,
+            (Ok(()), after) => self.after_exit.push(after),
+            (Err(error), after) => self.refuse(after, error),
+        }
+    }
+
+    fn refuse(&mut self, after: AfterExit, error: Error) {
+        match after {
+            AfterExit::Answer(reply) | AfterExit::Start(reply) | AfterExit::Remove(_, _, reply) => answer(reply, Err(error)),
+        }
+    }
+
+    async fn start_again(&mut self, reply: Reply<()>) {
+        let started = Box::pin(self.feed(Event::Start)).await;
+        if started.is_ok() {
+            self.tell(&Told::Restart);
+        }
+        answer(reply, started);
+    }
+
+    async fn kill(&mut self, signal: i32, reply: Reply<()>) {
+        match self.feed(Event::Kill { signal }).await {
+            Ok(()) if signal == SIGKILL && self.state.has_process() => self.after_exit.push(AfterExit::Answer(reply)),
+            result => answer(reply, result),
+        }
+    }
+
+    async fn shut_down(&mut self, reply: Reply<()>) {
+        match stop_event(&self.record.spec, &StopOptions::default()) {
+            Ok(event) if self.state.is_running() => {
+                // The daemon ends it, not the user: policies bring it back with the next daemon.
+                let by_user = self.state.stopped_by_user;
+                let _ = self.feed(event).await;
+                self.state.stopped_by_user = by_user;
+                self.state.daemon_stops = true;
+                match self.state.has_process() {
+                    true => self.after_exit.push(AfterExit::Answer(reply)),
+                    false => answer(reply, Ok(())),
+                }
+            }
+            _ => answer(reply, Ok(())),
+        }
+    }
+
+    /// Does what waited for the container's end.
+    async fn run_after_exit(&mut self) {
+        for after in std::mem::take(&mut self.after_exit) {
+            match after {
+                AfterExit::Answer(reply) => answer(reply, Ok(())),
+                AfterExit::Start(reply) if self.removed() => answer(reply, Err(Error::NoSuchContainer(self.record.id.to_string()))),
+                AfterExit::Start(reply) => self.start_again(reply).await,
+                AfterExit::Remove(_, _, reply) if self.removed() => answer(reply, Ok(())),
+                AfterExit::Remove(options, by, reply) => Box::pin(self.remove(options, by, reply)).await,
+            }
+        }
+    }
+
+    async fn remove(&mut self, options: RemoveOptions, by: String, reply: Reply<()>) {
+        self.remove_volumes = options.volumes;
+        match self.feed_as(Event::Remove { force: options.force }, &by).await {
+            Ok(()) if self.state.has_process() => self.after_exit.push(AfterExit::Remove(options, by, reply)),
+            Ok(()) if !self.removed() => {
+                answer(reply, Err(Error::Conflict(format!("container {by}: {}", self.state.error))));
+            }
+            result => answer(reply, result),
+        }
+    }
+
+    /// Removes the container for good: the record first, durably; what it leaves is swept behind the answer.
+    async fn destroy(&mut self) -> Option<Event> {
+        if let Err(error) = self.shared.records.remove(&self.record.namespace, &self.record.id).await {
+            return Some(Event::RemoveFailed { message: error.message() });
+        }
+        if self.remove_volumes {
+            let (shared, record) = (self.shared.clone(), self.record.clone());
+            let removed = blocking::run(move || crate::volumes::remove_anonymous(&shared, &record)).await;
+            crate::undo::log("a container's anonymous volumes stay behind", removed.and_then(|removed| removed));
+        }
+        self.shared.registry.remove(&self.record.namespace, &self.record.id);
+        self.shared.execs.forget(&self.record.id);
+        self.tell_action("destroy", []);
+        self.view.send_modify(|view| {
+            let mut last = ContainerView::clone(view);
+            last.removed = true;
+            *view = Arc::new(last);
+        });
+        self.rootfs = None;
+        let (shared, id, teardown) = (self.shared.clone(), self.record.id.clone(), self.teardown.take());
+        self.shared.background.spawn(async move {
+            if let Some(teardown) = teardown {
+                let _ = teardown.await;
+            }
+            let swept = blocking::run(move || crate::reconcile::sweep(&shared, &id)).await;
+            crate::undo::log("what a removed container left stays behind", swept.and_then(|swept| swept));
+        });
+        None
+    }
+
+    fn tear_down(&mut self) {
+        let Some(run) = self.run.take() else { return };
+        // A container that is about to be removed has no use for a record of its end.
+        let saved = (!self.record.spec.auto_remove || self.state.phase == Phase::Restarting)
+            .then(|| (self.record.clone(), self.state.clone()));
+        let (shared, record) = (self.shared.clone(), self.record.clone());
+        self.teardown = Some(self.shared.background.spawn(async move {
+            if let Some((record, state)) = saved {
+                crate::undo::log("a container's end is not recorded", shared.records.saved(&record, &state).await);
+            }
+            run.tear_down(&shared, &record).await;
+        }));
+    }
+
+    async fn rename(&mut self, new_name: &str) -> Result<(), Error> {
+        let failed = |error: &dyn std::fmt::Display| Error::Invalid(format!("Error when allocating new name: {error}"));
+        let new = ContainerName::parse(&format!("/{}", new_name.strip_prefix('/').unwrap_or(new_name))).map_err(|error| failed(&error))?;
+        let (space, id, old) = (self.record.namespace.clone(), self.record.id.clone(), self.record.name.clone());
+        if new.as_str() == old {
+            return Err(Error::Invalid("Renaming a container with the same name as its current name".into()));
+        }
+        let taken = |error: Error| Error::Conflict(format!("Error when allocating new name: {}", error.message()));
+        self.shared.registry.reserve_name(&space, new.as_str(), &id).map_err(taken)?;
+        let renamed = Record { name: new.to_string(), ..self.record.clone() };
+        if let Err(error) = self.shared.records.replace(&renamed, &self.state).await {
+            self.shared.registry.release_name(&space, new.as_str(), &id);
+            return Err(error);
+        }
+        self.record = renamed;
+        self.shared.registry.release_name(&space, &old, &id);
+        self.publish();
+        self.tell_action("rename", [("oldName", format!("/{old}"))]);
+        Ok(())
+    }
+
+    async fn update(&mut self, change: &UpdateContainer) -> Result<(), Error> {
+        let spec = crate::create::updated(&self.shared, &self.record.spec, change)?;
+        if let Some(run) = &mut self.run
+            && spec.resources != self.record.spec.resources
+        {
+            run.limit(&spec.resources).await?;
+        }
+        let updated = Record { spec: Arc::new(spec), ..self.record.clone() };
+        self.shared.records.replace(&updated, &self.state).await?;
+        self.record = updated;
+        self.publish();
+        self.tell_action("update", []);
+        Ok(())
+    }
+
+    async fn resize(&mut self, exec: Option<ExecId>, height: u16, width: u16) -> Result<(), Error> {
+        let not_running = || Refusal::NotRunning(self.record.id.to_string());
+        if !self.state.has_process() {
+            return Err(not_running().into());
+        }
+        let Some(run) = &mut self.run else { return Err(not_running().into()) };
+        let target = exec.as_ref().map(ExecId::to_string);
+        let resized = run.link.call(|shim| shim.resize(target.as_deref(), TerminalSize { width, height })).await;
+        resized.map_err(Error::failed("cannot set the terminal's size"))?;
+        if exec.is_none() {
+            self.tell_action("resize", [("height", height.to_string()), ("width", width.to_string())]);
+        }
+        Ok(())
+    }
+
+    async fn attach(&mut self, mode: AttachMode, socket: OwnedFd) -> Result<(), Error> {
+        let id = self.record.id.to_string();
+        match (self.state.phase, &mut self.run) {
+            (Phase::Paused, _) => {
+                return Err(Error::Conflict(format!("container {id} is paused, unpause the container before attach")));
+            }
+            (Phase::Restarting, _) => {
+                return Err(Error::Conflict(format!("container {id} is restarting, wait until the container is running")));
+            }
+            (Phase::Removing | Phase::Dead, _) => return Err(Refusal::MarkedForRemoval.into()),
+            (_, Some(run)) => {
+                use std::os::fd::AsFd;
+                let attached = run.link.call(|shim| shim.attach(None, mode, socket.as_fd())).await;
+                attached.map_err(Error::failed("cannot attach to the container"))?;
+            }
+            (_, None) if self.attaches.len() >= MOST_EARLY_ATTACHES => {
+                return Err(Error::Unavailable(format!("too many clients wait for the start of container {id}")));
+            }
+            (_, None) => self.attaches.push((mode, socket)),
+        }
+        self.tell_action("attach", []);
+        Ok(())
+    }
+
+    /// Shows readers the present state.
+    pub(crate) fn publish(&self) {
+        let exec_ids: Arc<[ExecId]> = self.execs.keys().cloned().collect();
+        self.view.send_replace(Arc::new(view_of(&self.record, &self.state, &self.files, &self.args, exec_ids)));
+    }
+
+    fn tell(&self, told: &Told) {
+        match told {
+            Told::Kill { signal } => self.tell_action("kill", [("signal", signal.to_string())]),
+            Told::Die { exit_code, seconds } => {
+                let attributes = [("exitCode", exit_code.to_string()), ("execDuration", seconds.to_string())];
+                self.tell_action(told.action(), attributes);
+            }
+            other => self.tell_action(other.action(), []),
+        }
+    }
+
+    /// Tells the event log of this container.
+    pub(crate) fn tell_action<const N: usize>(&self, action: &str, attributes: [(&str, String); N]) {
+        tell(&self.shared, &self.record, action, attributes);
+    }
+}
+
+/// Tells the event log of a container: its labels, image and name besides what is given.
+pub(crate) fn tell<const N: usize>(shared: &Shared, record: &Record, action: &str, attributes: [(&str, String); N]) {
+    let mut actor = Actor { id: record.id.to_string(), attributes: record.spec.labels.clone() };
+    actor.attributes.insert("image".into(), record.spec.image.clone());
+    actor.attributes.insert("name".into(), record.name.clone());
+    actor.attributes.extend(attributes.map(|(key, value)| (key.to_string(), value)));
+    shared.events.publish(&record.namespace, Kind::Container, action, actor);
+}
+
+/// The signal and grace of a stop, from the request or else the container's settings.
+fn stop_event(spec: &ContainerSpec, options: &StopOptions) -> Result<Event, Error> {
+    let own = Some(spec.stop_signal.as_str()).filter(|signal| !signal.is_empty());
+    let signal = match options.signal.as_deref().filter(|signal| !signal.is_empty()).or(own) {
+        Some(text) => corten_base::signal::parse(text).map_err(|error| Error::Invalid(error.to_string()))?,
+        None => corten_base::signal::SIGTERM,
+    };
+    let seconds = options.timeout.or(spec.stop_timeout).unwrap_or(DEFAULT_GRACE);
+    Ok(Event::Stop { signal, grace: u64::try_from(seconds).ok().map(Duration::from_secs) })
+}
+
+fn view_of(record: &Record, state: &State, files: &Arc<Files>, args: &Arc<[String]>, exec_ids: Arc<[ExecId]>) -> ContainerView {
+    ContainerView {
+        namespace: record.namespace.clone(),
+        id: record.id.clone(),
+        name: record.name.clone(),
+        created_ns: record.created_ns,
+        image_id: record.image_id.clone(),
+        os: record.os.clone(),
+        spec: record.spec.clone(),
+        echo: record.echo.clone(),
+        args: args.clone(),
+        state: state.clone(),
+        mounts: record.mounts.clone(),
+        network: record.network.clone(),
+        files: files.clone(),
+        exec_ids,
+        removed: false,
+    }
+}
+
+/// Answers a request; whoever asked may be gone.
+fn answer<T>(reply: Reply<T>, result: Result<T, Error>) {
+    let _ = reply.send(result);
+}
+
+async fn next_event(run: &mut Option<Run>) -> Option<ShimEvent> {
+    match run {
+        Some(run) => run.link.next_event().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn wait_for(deadline: Option<(Instant, Due)>) -> Due {
+    match deadline {
+        Some((at, due)) => {
+            tokio::time::sleep_until(at).await;
+            due
+        }
+        None => std::future::pending().await,
+    }
+}

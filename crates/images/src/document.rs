@@ -1,0 +1,261 @@
+//! Manifests and indexes: reading what came from outside, writing one for archives that have none.
+//!
+//! OCI image-spec manifest.md and image-index.md, and Docker's schema 2, which reads the same but for its media types.
+
+use std::collections::BTreeMap;
+
+use corten_base::{DiffId, Platform};
+use serde::{Deserialize, Serialize};
+
+use crate::config::ImageConfig;
+use crate::types::Descriptor;
+use crate::{Error, Result};
+
+/// The largest manifest, index or configuration that is read.
+pub(crate) const LARGEST: u64 = 8 << 20;
+/// The most layers an image may have: what overlayfs can stack.
+pub(crate) const MOST_LAYERS: usize = 500;
+/// The most entries an index may have.
+const MOST_MANIFESTS: usize = 1000;
+
+pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
+const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// One platform's image: its configuration and its layers, lowest first.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Manifest {
+    pub schema_version: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
+    pub config: Descriptor,
+    pub layers: Vec<Descriptor>,
+}
+
+/// A choice of manifests.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Index {
+    pub manifests: Vec<IndexEntry>,
+}
+
+/// One choice of an index.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct IndexEntry {
+    #[serde(flatten)]
+    pub descriptor: Descriptor,
+    #[serde(default)]
+    pub platform: Option<Platform>,
+    #[serde(default)]
+    pub annotations: Option<BTreeMap<String, String>>,
+}
+
+/// A manifest or an index, told apart by what it holds: media types are often missing or wrong.
+#[derive(Clone, Debug)]
+pub(crate) enum Document {
+    Manifest(Manifest),
+    Index(Index),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Probe {
+    schema_version: Option<u32>,
+    media_type: Option<String>,
+    manifests: Option<serde::de::IgnoredAny>,
+    config: Option<serde::de::IgnoredAny>,
+    layers: Option<serde::de::IgnoredAny>,
+    #[serde(rename = "fsLayers")]
+    fs_layers: Option<serde::de::IgnoredAny>,
+}
+
+impl Document {
+    /// Reads a manifest or an index; `what` names it in errors.
+    pub(crate) fn parse(bytes: &[u8], what: &str) -> Result<Document> {
+        let invalid = |error: serde_json::Error| Error::document(what, error);
+        let probe: Probe = serde_json::from_slice(bytes).map_err(invalid)?;
+        if probe.schema_version == Some(1) || probe.fs_layers.is_some() {
+            let reason =
+                "Docker image manifest version 2, schema 1 is not supported; push the image again with a newer client";
+            return Err(Error::document(what, reason));
+        }
+        // A document that is both could be read as either: CVE-2021-41190.
+        if probe.manifests.is_some() && (probe.config.is_some() || probe.layers.is_some()) {
+            return Err(Error::document(what, "it is a manifest and an index at once"));
+        }
+        let says_index = probe.media_type.as_deref().is_some_and(is_index);
+        if probe.manifests.is_some() || says_index {
+            let index: Index = serde_json::from_slice(bytes).map_err(invalid)?;
+            if probe.media_type.as_deref().is_some_and(is_manifest) {
+                return Err(Error::document(what, "its media type is that of a manifest"));
+            }
+            check_count(what, "manifests", index.manifests.len(), MOST_MANIFESTS)?;
+            return Ok(Document::Index(index));
+        }
+        let manifest: Manifest = serde_json::from_slice(bytes).map_err(invalid)?;
+        check_count(what, "layers", manifest.layers.len(), MOST_LAYERS)?;
+        Ok(Document::Manifest(manifest))
+    }
+}
+
+impl Manifest {
+    /// A manifest for an image that came without one. Equal images get equal bytes.
+    pub(crate) fn write(config: Descriptor, layers: Vec<Descriptor>) -> Vec<u8> {
+        let media_type = Some(DOCKER_MANIFEST.to_owned());
+        let manifest = Manifest { schema_version: 2, media_type, config, layers };
+        serde_json::to_vec(&manifest).expect("a struct with text keys is always JSON")
+    }
+
+    /// Whether this is something else than a container image: an artifact, an attestation.
+    pub(crate) fn is_artifact(&self) -> bool {
+        !self.config.media_type.is_empty()
+            && !self.config.media_type.contains("image.config")
+            && !self.config.media_type.contains("container.image")
+    }
+}
+
+impl Index {
+    /// The entries that may be images for `platform`, best first: exact variants before older ones, then in their order.
+    pub(crate) fn candidates(&self, platform: &Platform) -> Vec<&IndexEntry> {
+        let fits = |entry: &&IndexEntry| match &entry.platform {
+            Some(offered) => !entry.is_attestation() && platform.matches(offered),
+            None => !entry.is_attestation(),
+        };
+        let mut found: Vec<&IndexEntry> = self.manifests.iter().filter(fits).collect();
+        found.sort_by_key(|entry| {
+            let offered = entry.platform.as_ref();
+            (offered.is_none(), offered.is_some_and(|offered| offered.variant != platform.variant))
+        });
+        found
+    }
+}
+
+impl IndexEntry {
+    /// Whether this describes another entry instead of being an image.
+    pub(crate) fn is_attestation(&self) -> bool {
+        self.platform.as_ref().is_some_and(|platform| platform.os == "unknown" && platform.architecture == "unknown")
+            || self.annotation("vnd.docker.reference.type").is_some()
+    }
+
+    pub(crate) fn annotation(&self, name: &str) -> Option<&str> {
+        self.annotations.as_ref()?.get(name).map(String::as_str)
+    }
+}
+
+/// Reads an image's configuration and compares it with the number of layers there are.
+pub(crate) fn parse_config(bytes: &[u8], what: &str, layers: usize) -> Result<ImageConfig> {
+    let config: ImageConfig = serde_json::from_slice(bytes).map_err(|error| Error::document(what, error))?;
+    if config.os.is_empty() || config.os != "linux" {
+        let reason = format!("image operating system {:?} cannot be used on this platform", config.os);
+        return Err(Error::document(what, reason));
+    }
+    let expected = config.rootfs.diff_ids.len();
+    if expected != layers {
+        let text = format!("invalid manifest, layers length mismatch: expected {layers}, got {expected}");
+        return Err(Error::Archive(text));
+    }
+    check_count(what, "layers", layers, MOST_LAYERS)?;
+    Ok(config)
+}
+
+/// The descriptor of a configuration.
+pub(crate) fn config_descriptor(bytes: &[u8]) -> Descriptor {
+    Descriptor {
+        media_type: DOCKER_CONFIG.to_owned(),
+        digest: corten_base::Digest::sha256(bytes),
+        size: bytes.len() as u64,
+    }
+}
+
+/// The descriptor of a manifest that was written here.
+pub(crate) fn manifest_descriptor(bytes: &[u8]) -> Descriptor {
+    Descriptor { media_type: DOCKER_MANIFEST.to_owned(), ..config_descriptor(bytes) }
+}
+
+/// The descriptor of a layer's blob, by the compression that its blob turned out to have.
+pub(crate) fn layer_descriptor(digest: &corten_base::Digest, size: u64, diff_id: &DiffId) -> Descriptor {
+    let suffix = if *digest == diff_id.0 { "" } else { ".gzip" };
+    Descriptor { media_type: format!("{DOCKER_LAYER}{suffix}"), digest: digest.clone(), size }
+}
+
+/// The media type to record for a document whose descriptor doesn't say one.
+pub(crate) fn media_type(document: &Document) -> &str {
+    match document {
+        Document::Manifest(manifest) => manifest.media_type.as_deref().unwrap_or(OCI_MANIFEST),
+        Document::Index(_) => OCI_INDEX,
+    }
+}
+
+fn is_index(media_type: &str) -> bool {
+    [OCI_INDEX, DOCKER_LIST].contains(&media_type)
+}
+
+fn is_manifest(media_type: &str) -> bool {
+    [OCI_MANIFEST, DOCKER_MANIFEST].contains(&media_type)
+}
+
+fn check_count(what: &str, things: &str, count: usize, most: usize) -> Result<()> {
+    if count <= most {
+        return Ok(());
+    }
+    Err(Error::document(what, format!("it has {count} {things}, at most {most} are allowed")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = r#"{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":1}"#;
+
+    fn refused(text: &str, expect: &str) {
+        let error = Document::parse(text.as_bytes(), "manifest").unwrap_err().to_string();
+        assert!(error.contains(expect), "{text}: {error}");
+    }
+
+    #[test]
+    fn manifests_and_indexes_are_told_apart() {
+        let manifest = format!(r#"{{"schemaVersion":2,"config":{CONFIG},"layers":[]}}"#);
+        assert!(matches!(Document::parse(manifest.as_bytes(), "x"), Ok(Document::Manifest(_))));
+        assert!(matches!(Document::parse(br#"{"schemaVersion":2,"manifests":[]}"#, "x"), Ok(Document::Index(_))));
+    }
+
+    #[test]
+    fn hostile_documents() {
+        refused("", "EOF");
+        refused("[]", "invalid");
+        refused(r#"{"schemaVersion":1,"fsLayers":[]}"#, "schema 1 is not supported");
+        refused(&format!(r#"{{"schemaVersion":2,"config":{CONFIG},"layers":[],"manifests":[]}}"#), "at once");
+        let media = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","manifests":[]}"#;
+        refused(media, "media type");
+        let layers = vec![CONFIG; 10_000].join(",");
+        refused(&format!(r#"{{"schemaVersion":2,"config":{CONFIG},"layers":[{layers}]}}"#), "10000 layers");
+        refused(
+            &format!(r#"{{"schemaVersion":2,"config":{CONFIG},"layers":[{{"digest":"sha256:../..","size":1}}]}}"#),
+            "",
+        );
+    }
+
+    #[test]
+    fn the_best_platform_comes_first() {
+        let entry = |platform: &str| {
+            let platform = Platform::parse(platform).unwrap();
+            let platform = serde_json::to_string(&platform).unwrap();
+            format!(r#"{{{},"platform":{platform}}}"#, &CONFIG[1..CONFIG.len() - 1])
+        };
+        let attestation =
+            format!(r#"{{{},"platform":{{"os":"unknown","architecture":"unknown"}}}}"#, &CONFIG[1..CONFIG.len() - 1]);
+        let entries = [attestation, entry("linux/arm/v6"), entry("linux/arm/v7"), entry("linux/amd64")].join(",");
+        let index: Index = serde_json::from_str(&format!(r#"{{"manifests":[{entries}]}}"#)).unwrap();
+        let variants = |wanted: &str| {
+            let found = index.candidates(&Platform::parse(wanted).unwrap());
+            found.into_iter().map(|entry| entry.platform.clone().unwrap().variant).collect::<Vec<_>>()
+        };
+        assert_eq!(variants("linux/arm/v7"), [Some("v7".to_owned()), Some("v6".to_owned())]);
+        assert_eq!(variants("linux/amd64"), [None]);
+        assert!(variants("linux/s390x").is_empty());
+    }
+}

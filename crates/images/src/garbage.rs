@@ -1,0 +1,77 @@
+//! What no image needs, and what was lost.
+
+use std::collections::HashSet;
+
+use corten_base::{ChainId, DiffId, Digest};
+use corten_snapshot::Layer;
+
+use crate::document::{self, Document};
+use crate::types::Image;
+use crate::unpack::{self, LayerSource};
+use crate::{Error, Images, Result, record};
+
+impl Images {
+    /// Removes all layers and blobs that no image of any namespace needs, no container stands on and no operation holds.
+    /// Answers the layers, topmost first. Removing an image does this; it is for the time after a container was removed whose
+    /// image was removed before.
+    ///
+    /// # Errors
+    /// [`Error::Snapshot`], [`Error::Content`].
+    pub fn collect(&self) -> Result<Vec<Layer>> {
+        let layers = self.snapshots().collect(|transaction| record::live_chains(transaction))?;
+        self.content().collect(|| self.database().read(record::live_blobs))?;
+        Ok(layers)
+    }
+
+    /// Makes sure that all layers of an image are unpacked. They are, unless the power went soon after the image came; then
+    /// they are unpacked again from the blobs. Blocks for that time.
+    ///
+    /// # Errors
+    /// [`Error::Content`] if a blob is damaged or gone; as [`load`](Images::load).
+    pub fn ensure_unpacked(&self, image: &Image) -> Result<()> {
+        let Some(top) = &image.chain else { return Ok(()) };
+        if self.snapshots().exists(top)? {
+            return Ok(());
+        }
+        let bytes = self.content().read(&image.manifest.digest, document::LARGEST)?;
+        let Document::Manifest(manifest) = Document::parse(&bytes, "manifest")? else {
+            return Err(Error::document("manifest", "it is an index"));
+        };
+        if manifest.layers.len() != image.layers.len() {
+            return Err(Error::document("manifest", "its layers aren't those of the configuration"));
+        }
+        let chains = ChainId::prefixes(&image.layers);
+        let mut held = None;
+        for (at, diff_id) in image.layers.iter().enumerate() {
+            if let Some(hold) = self.snapshots().hold(&chains[at])? {
+                held = Some(hold);
+                continue;
+            }
+            let blob = self.blob_of(&manifest.layers[at].digest, diff_id)?;
+            let source = LayerSource {
+                name: diff_id.short(),
+                blob: &blob,
+                diff_id,
+                chain: &chains[at],
+                parent: at.checked_sub(1).map(|below| &chains[below]),
+            };
+            held = Some(unpack::commit(self.snapshots(), self.content(), &source, None)?);
+        }
+        drop(held);
+        self.snapshots().sync_soon();
+        Ok(())
+    }
+
+    /// A blob that is here and unfolds to the layer: the manifest's, or the same layer packed otherwise.
+    fn blob_of(&self, digest: &Digest, diff_id: &DiffId) -> Result<Digest> {
+        let known = self.database().read(|connection| record::blobs_of_layer(connection, diff_id.digest()))?;
+        let here = std::iter::once(digest).chain(&known).find(|digest| self.content().contains(digest));
+        Ok(here.unwrap_or(digest).clone())
+    }
+
+    /// The layers of the given stack that are among those removed, topmost first.
+    pub(crate) fn removed_of(removed: &[Layer], image: &[ChainId]) -> Vec<ChainId> {
+        let stack: HashSet<&ChainId> = image.iter().collect();
+        removed.iter().filter(|layer| stack.contains(&layer.chain)).map(|layer| layer.chain.clone()).collect()
+    }
+}

@@ -1,0 +1,116 @@
+//! Images of one layer, made from a tar.
+
+use std::collections::HashSet;
+use std::io::Read;
+use std::time::SystemTime;
+
+use corten_base::{Algorithm, ChainId, DiffId, ImageId, Platform, Reference, time};
+
+use crate::changes;
+use crate::config::{HistoryEntry, ImageConfig, RootFs};
+use crate::document::{self, Manifest};
+use crate::register::NewImage;
+use crate::types::{Progress, Report};
+use crate::unpack::{self, LayerSource};
+use crate::{Error, Images, Result};
+
+/// How to import a root file system.
+#[derive(Clone, Debug, Default)]
+pub struct ImportOptions {
+    /// The name to give (`latest` where it has no tag), if any.
+    pub name: Option<Reference>,
+    /// Dockerfile instructions: `CMD ["sh"]`.
+    pub changes: Vec<String>,
+    /// The message of the history.
+    pub message: String,
+    /// The platform of the programs within; the host's if none is given.
+    pub platform: Option<Platform>,
+}
+
+impl Images {
+    /// Makes an image of one layer from a tar of a root file system, plain or compressed. Reports its id at the end.
+    ///
+    /// # Errors
+    /// [`Error::Change`] for a change that isn't understood, before anything is read; [`Error::Layer`] for a bad tar;
+    /// nothing of the image is kept then.
+    pub fn import(&self, mut reader: impl Read + Send, options: &ImportOptions, report: Report<'_>) -> Result<ImageId> {
+        let run = changes::apply(&options.changes)?;
+        let name = options.name.clone().map(Reference::with_default_tag);
+        if name.as_ref().is_some_and(|name| name.digest().is_some()) {
+            return Err(Error::InvalidName("cannot import digest reference".into()));
+        }
+        let platform = options.platform.clone().unwrap_or_else(Platform::host);
+        let created = time::rfc3339_nano(SystemTime::now());
+        let config = |diff_id: DiffId| {
+            let history = HistoryEntry {
+                created: Some(created.clone()),
+                comment: options.message.clone(),
+                ..HistoryEntry::default()
+            };
+            let config = ImageConfig {
+                architecture: platform.architecture,
+                os: platform.os,
+                variant: platform.variant,
+                os_version: platform.os_version,
+                created: Some(created),
+                comment: options.message.clone(),
+                config: run,
+                rootfs: RootFs { kind: "layers".into(), diff_ids: vec![diff_id] },
+                history: vec![history],
+                ..ImageConfig::default()
+            };
+            serde_json::to_vec(&config).map_err(|error| Error::document("image configuration", error))
+        };
+        let id = self.make(&mut reader, "import", config, name.clone(), report)?;
+        let text = name.map_or_else(|| id.to_string(), |name| name.familiar());
+        self.publish("import", &id, &text, &std::collections::BTreeMap::new());
+        report(Progress::status(id.to_string()));
+        Ok(id)
+    }
+
+    /// Makes an image of one layer; its configuration is asked for when the layer's diff id is known.
+    pub(crate) fn make(
+        &self,
+        layer: &mut (dyn Read + Send),
+        owner: &str,
+        config: impl FnOnce(DiffId) -> Result<Vec<u8>>,
+        name: Option<Reference>,
+        report: Report<'_>,
+    ) -> Result<ImageId> {
+        self.tidily(|| {
+            let lease = self.lease(owner)?;
+            let mut ingest = self.content().ingest_nameless(Algorithm::Sha256, None)?;
+            let mut progress = |current| {
+                report(Progress::bytes("", "Importing", current, None));
+                Ok(())
+            };
+            let extraction = unpack::receive(self.snapshots(), "of the archive", &mut ingest, layer, &mut progress)?;
+            let extracted = extraction.map_err(|source| Error::Layer { layer: "of the archive".into(), source })?;
+            let (blob, size) = ingest.commit(None, &lease)?;
+            let diff_id = extracted.diff_id().clone();
+            let chain = ChainId(diff_id.0.clone());
+            let source =
+                LayerSource { name: diff_id.short(), blob: &blob, diff_id: &diff_id, chain: &chain, parent: None };
+            let held = unpack::commit(self.snapshots(), self.content(), &source, Some(Ok(extracted)))?;
+            let bytes = config(diff_id.clone())?;
+            let config = document::parse_config(&bytes, "image configuration", 1)?;
+            let layers = vec![document::layer_descriptor(&blob, size, &diff_id)];
+            let manifest = Manifest::write(document::config_descriptor(&bytes), layers);
+            let id = ImageId(self.put_document(&bytes, None, &lease)?);
+            let target = document::manifest_descriptor(&manifest);
+            self.put_document(&manifest, None, &lease)?;
+            self.register(vec![NewImage {
+                id: id.clone(),
+                config,
+                blobs: HashSet::from([id.0.clone(), blob.clone(), target.digest.clone()]),
+                layers: vec![blob],
+                manifest: target.clone(),
+                target,
+                names: name.into_iter().collect(),
+                parent: None,
+                held: Some(held),
+            }])?;
+            Ok(id)
+        })
+    }
+}

@@ -1,0 +1,150 @@
+//! OCI image layouts: `index.json` names manifests or indexes among `blobs/<algorithm>/<hex>`.
+//!
+//! Image-spec, image-layout.md. Names are taken from containerd's annotation, then from the specification's own where it
+//! holds a whole name (skopeo, podman); a bare tag names no repository.
+
+use std::collections::HashSet;
+
+use corten_base::{Algorithm, Digest, Digester, ImageId, Platform, Reference};
+
+use super::stage::Stage;
+use crate::document::{self, Document, Index, IndexEntry, Manifest};
+use crate::register::NewImage;
+use crate::types::Descriptor;
+use crate::{Error, Result};
+
+pub(super) const INDEX: &str = "index.json";
+
+/// Indexes within indexes that are followed.
+const DEEPEST: usize = 4;
+
+/// The images of the layout, unpacked: one for each entry of its index that is one, or has one for this machine.
+pub(super) fn images(stage: &mut Stage<'_>) -> Result<Vec<NewImage>> {
+    let bytes = stage.document(INDEX)?;
+    let Document::Index(index) = Document::parse(&bytes, INDEX)? else {
+        return Err(Error::document(INDEX, "it is not an index"));
+    };
+    let mut images: Vec<NewImage> = Vec::new();
+    for entry in index.manifests.iter().filter(|entry| !entry.is_attestation()) {
+        let image = image(stage, entry)?;
+        let Some(image) = image else { continue };
+        // Several entries are several names of one image, as skopeo writes it.
+        match images.iter_mut().find(|other| other.id == image.id && other.target == image.target) {
+            Some(other) => other.names.extend(image.names),
+            None => images.push(image),
+        }
+    }
+    if images.is_empty() {
+        return Err(Error::NoManifest { platform: Platform::host().to_string() });
+    }
+    Ok(images)
+}
+
+fn image(stage: &mut Stage<'_>, entry: &IndexEntry) -> Result<Option<NewImage>> {
+    let Some(chosen) = choose(stage, &entry.descriptor, 0)? else { return Ok(None) };
+    let Chosen { target, manifest, documents } = chosen;
+    let bytes = blob_document(stage, &manifest.1.config)?;
+    let config = document::parse_config(&bytes, "image configuration", manifest.1.layers.len())?;
+    let layers: Vec<_> =
+        manifest.1.layers.iter().map(|layer| (path(&layer.digest), Some(layer.digest.clone()))).collect();
+    let (_, held) = stage.layers(&config, &layers)?;
+    let layer_blobs: Vec<Digest> = manifest.1.layers.iter().map(|layer| layer.digest.clone()).collect();
+    let mut blobs: HashSet<Digest> = layer_blobs.iter().cloned().collect();
+    for (digest, bytes) in documents.iter().chain([&(manifest.1.config.digest.clone(), bytes)]) {
+        blobs.insert(stage.images.put_document(bytes, Some(digest), stage.lease)?);
+    }
+    let id = ImageId(manifest.1.config.digest);
+    let names = name(entry).into_iter().collect();
+    Ok(Some(NewImage {
+        id,
+        config,
+        manifest: manifest.0,
+        target,
+        blobs,
+        layers: layer_blobs,
+        names,
+        parent: None,
+        held,
+    }))
+}
+
+/// A manifest and how it was found.
+struct Chosen {
+    target: Descriptor,
+    manifest: (Descriptor, Manifest),
+    /// The manifest and the indexes above it.
+    documents: Vec<(Digest, Vec<u8>)>,
+}
+
+/// The image that a descriptor means: itself, or the best of an index that is in the archive.
+fn choose(stage: &Stage<'_>, descriptor: &Descriptor, depth: usize) -> Result<Option<Chosen>> {
+    let what = format!("manifest {}", descriptor.digest);
+    if depth > DEEPEST {
+        return Err(Error::document(what, "indexes are nested too deeply"));
+    }
+    let bytes = blob_document(stage, descriptor)?;
+    let parsed = Document::parse(&bytes, &what)?;
+    let mut target = descriptor.clone();
+    if target.media_type.is_empty() {
+        target.media_type = document::media_type(&parsed).to_owned();
+    }
+    match parsed {
+        Document::Manifest(manifest) if manifest.is_artifact() => Ok(None),
+        Document::Manifest(manifest) => {
+            let documents = vec![(target.digest.clone(), bytes)];
+            Ok(Some(Chosen { target: target.clone(), manifest: (target, manifest), documents }))
+        }
+        Document::Index(index) => {
+            for entry in ordered(&index) {
+                // An archive often has one platform of an index only.
+                if !stage.has(&path(&entry.descriptor.digest)) {
+                    continue;
+                }
+                if let Some(mut chosen) = choose(stage, &entry.descriptor, depth + 1)? {
+                    chosen.documents.push((target.digest.clone(), bytes));
+                    return Ok(Some(Chosen { target, ..chosen }));
+                }
+            }
+            Ok(None)
+        }
+    }
+}
+
+/// What fits this machine, best first, then all other images: a lone image of another platform is loaded too.
+fn ordered(index: &Index) -> Vec<&IndexEntry> {
+    let mut entries = index.candidates(&Platform::host());
+    let others = index.manifests.iter().filter(|entry| !entry.is_attestation());
+    let others: Vec<_> = others.filter(|&other| !entries.iter().any(|&entry| std::ptr::eq(entry, other))).collect();
+    entries.extend(others);
+    entries
+}
+
+/// A document among the blobs, compared with its descriptor.
+fn blob_document(stage: &Stage<'_>, descriptor: &Descriptor) -> Result<Vec<u8>> {
+    let bytes = stage.document(&path(&descriptor.digest))?;
+    let mut digester = Digester::new(descriptor.digest.algorithm());
+    digester.update(&bytes);
+    let actual = digester.finish();
+    if actual != descriptor.digest {
+        let what = format!("blob {}", path(&descriptor.digest));
+        return Err(Error::Mismatch { what, expected: descriptor.digest.clone(), actual });
+    }
+    Ok(bytes)
+}
+
+fn path(digest: &Digest) -> String {
+    let algorithm = match digest.algorithm() {
+        Algorithm::Sha256 => "sha256",
+        Algorithm::Sha512 => "sha512",
+    };
+    format!("blobs/{algorithm}/{}", digest.hex())
+}
+
+/// The name that an entry's annotations give.
+fn name(entry: &IndexEntry) -> Option<Reference> {
+    let whole = entry.annotation("io.containerd.image.name");
+    let text = whole
+        .or_else(|| entry.annotation("org.opencontainers.image.ref.name").filter(|name| name.contains([':', '/'])));
+    let reference = Reference::parse_normalized(text?).ok()?.with_default_tag();
+    Some(reference).filter(|reference| reference.digest().is_none())
+}

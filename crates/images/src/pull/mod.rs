@@ -1,0 +1,199 @@
+//! Images from a registry.
+//!
+//! Resolve the name, choose a manifest for the platform, fetch the configuration, then bring the layers in: a few at a time,
+//! each through one pipeline (download, hash, write the blob; decompress, hash the diff id, extract), and committed from below
+//! as they become ready. Then image and names are recorded.
+//!
+//! What is interrupted can be continued: a layer's partial blob stays under its digest, and the lease that holds the whole
+//! ones outlives the process by a day. What was refused for being wrong is thrown away.
+
+mod flights;
+mod layers;
+mod manifest;
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use corten_base::{Digest, ImageId, Platform, Reference};
+use corten_content::{Lease, LeaseOptions};
+use corten_distribution::{Blocking, Credentials};
+
+use crate::document;
+use crate::record;
+use crate::register::NewImage;
+use crate::types::{Progress, Report};
+use crate::{Error, Images, Result};
+
+pub(crate) use flights::Flights;
+
+/// What an interrupted pull has brought in is kept so long.
+const KEEP: Duration = Duration::from_secs(24 * 3600);
+
+/// How to pull.
+#[derive(Clone, Copy, Debug)]
+pub struct PullOptions<'a> {
+    /// The registries.
+    pub registry: &'a Blocking,
+    /// Whose account to use.
+    pub credentials: Option<&'a Credentials>,
+    /// The platform to choose; the host's if none is given.
+    pub platform: Option<&'a Platform>,
+    /// Set by the caller to end the pull at its next step.
+    pub cancelled: Option<&'a AtomicBool>,
+}
+
+/// One pull on its way.
+struct Pull<'a> {
+    images: &'a Images,
+    /// With a tag or a digest.
+    reference: Reference,
+    options: PullOptions<'a>,
+    lease: &'a Lease,
+    report: Report<'a>,
+    /// Set when one part has failed: the others needn't go on.
+    failed: AtomicBool,
+}
+
+impl Images {
+    /// Pulls an image by tag (`latest` where there is none) or digest. Reports Docker's steps. Survives power loss when it
+    /// returns.
+    ///
+    /// # Errors
+    /// [`Error::Registry`] in Docker's words; [`Error::NoManifest`], [`Error::Platform`]; [`Error::Mismatch`],
+    /// [`Error::Content`], [`Error::Document`], [`Error::Layer`] for what is wrong with the content; [`Error::Cancelled`].
+    pub fn pull(&self, reference: &Reference, options: &PullOptions<'_>, report: Report<'_>) -> Result<ImageId> {
+        let reference = reference.clone().with_default_tag();
+        if let Some(id) = self.is_current(&reference, options, report)? {
+            return Ok(id);
+        }
+        let owner = format!("pull {reference}");
+        let lease = self.content().lease(LeaseOptions {
+            namespace: self.namespace().clone(),
+            owner: owner.clone(),
+            ttl: Some(KEEP),
+            ..LeaseOptions::default()
+        })?;
+        let pull =
+            Pull { images: self, reference, options: *options, lease: &lease, report, failed: AtomicBool::new(false) };
+        match pull.run() {
+            Ok(id) => {
+                drop(lease);
+                self.content().end_abandoned(self.namespace(), &owner)?;
+                Ok(id)
+            }
+            Err(error) => {
+                // A bad connection is no reason to fetch everything again.
+                if matches!(error, Error::Registry(_) | Error::Input(_) | Error::Cancelled) {
+                    lease.abandon();
+                } else {
+                    drop(lease);
+                }
+                self.tidily(|| Err(error))
+            }
+        }
+    }
+
+    /// Whether the name here means what it means in the registry, asked without fetching anything.
+    fn is_current(
+        &self,
+        reference: &Reference,
+        options: &PullOptions<'_>,
+        report: Report<'_>,
+    ) -> Result<Option<ImageId>> {
+        let namespace = self.namespace().as_str();
+        let Some(row) = self.database().read(|connection| record::name(connection, namespace, reference))? else {
+            return Ok(None);
+        };
+        let remote = match reference.digest() {
+            Some(digest) => Some(digest.clone()),
+            None => options.registry.head(reference, options.credentials)?.map(|descriptor| descriptor.digest),
+        };
+        let platform = options.platform.cloned().unwrap_or_else(Platform::host);
+        if remote != Some(row.target.digest.clone()) || !platform.matches(&self.read_config(&row.image)?.platform()) {
+            return Ok(None);
+        }
+        // An image that was loaded has no name with a digest yet.
+        let digest = reference.with_digest(row.target.digest.clone());
+        if self.database().read(|connection| record::name(connection, namespace, &digest))?.is_none() {
+            return Ok(None);
+        }
+        say_from(reference, report);
+        say_done(reference, &row.target.digest, false, report);
+        self.publish_pull(reference, &row.image);
+        Ok(Some(row.image))
+    }
+
+    fn publish_pull(&self, reference: &Reference, id: &ImageId) {
+        let labels = self.read_config(id).ok().and_then(|config| config.config.labels).unwrap_or_default();
+        self.publish_of("pull", &reference.familiar(), &reference.familiar_name(), &labels);
+    }
+}
+
+impl Pull<'_> {
+    fn run(&self) -> Result<ImageId> {
+        let chosen = self.choose()?;
+        say_from(&self.reference, self.report);
+        let bytes = self.fetch_document(&chosen.manifest.config, "image configuration")?;
+        let config = document::parse_config(&bytes, "image configuration", chosen.manifest.layers.len())?;
+        if let Some(wanted) = self.options.platform.filter(|wanted| !wanted.matches(&config.platform())) {
+            return Err(Error::Platform {
+                reference: self.reference.familiar(),
+                found: config.platform().to_string(),
+                wanted: wanted.to_string(),
+            });
+        }
+        let fetched = self.layers(&config, &chosen.manifest.layers)?;
+        let mut blobs: HashSet<Digest> = fetched.blobs.iter().cloned().collect();
+        let documents = chosen.documents.iter().map(|(digest, bytes)| (digest, bytes));
+        for (digest, bytes) in documents.chain([(&chosen.manifest.config.digest, &bytes)]) {
+            blobs.insert(self.images.put_document(bytes, Some(digest), self.lease)?);
+        }
+        let id = ImageId(chosen.manifest.config.digest);
+        let digest = self.reference.with_digest(chosen.target.digest.clone());
+        let mut names = vec![digest];
+        if self.reference.digest().is_none() {
+            names.push(self.reference.clone());
+        }
+        let before = self.image_named(&names[names.len() - 1])?;
+        let target = chosen.target.clone();
+        self.images.register(vec![NewImage {
+            id: id.clone(),
+            config,
+            manifest: chosen.descriptor,
+            target: chosen.target,
+            blobs,
+            layers: fetched.blobs,
+            names,
+            parent: None,
+            held: fetched.held,
+        }])?;
+        say_done(&self.reference, &target.digest, before.as_ref() != Some(&id), self.report);
+        self.images.publish_pull(&self.reference, &id);
+        Ok(id)
+    }
+
+    fn image_named(&self, name: &Reference) -> Result<Option<ImageId>> {
+        let namespace = self.images.namespace().as_str();
+        let row = self.images.database().read(|connection| record::name(connection, namespace, name))?;
+        Ok(row.map(|row| row.image))
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+            || self.options.cancelled.is_some_and(|cancelled| cancelled.load(Ordering::Relaxed))
+    }
+}
+
+/// Docker's first line.
+fn say_from(reference: &Reference, report: Report<'_>) {
+    let part = reference.digest().map_or_else(|| reference.tag().unwrap_or_default().to_owned(), Digest::to_string);
+    report(Progress::part(part, format!("Pulling from {}", reference.path())));
+}
+
+/// Docker's last lines.
+fn say_done(reference: &Reference, digest: &Digest, newer: bool, report: Report<'_>) {
+    report(Progress::status(format!("Digest: {digest}")));
+    let state = if newer { "Downloaded newer image" } else { "Image is up to date" };
+    report(Progress::status(format!("Status: {state} for {}", reference.familiar())));
+}

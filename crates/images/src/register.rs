@@ -1,0 +1,122 @@
+//! Making images known: one durable transaction, after everything it names is whole.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::Write;
+use std::time::SystemTime;
+
+use corten_base::{ChainId, Digest, ImageId, Reference, time};
+use corten_content::Lease;
+use corten_snapshot::Hold;
+
+use crate::config::ImageConfig;
+use crate::record::{self, ImageRow, NameRow};
+use crate::types::Descriptor;
+use crate::{Error, Images, Result};
+
+/// An image whose blobs are leased and whose layers are held, ready to be recorded.
+#[derive(Debug)]
+pub(crate) struct NewImage {
+    pub id: ImageId,
+    pub config: ImageConfig,
+    pub manifest: Descriptor,
+    pub target: Descriptor,
+    /// All blobs that the image needs.
+    pub blobs: HashSet<Digest>,
+    /// The blobs of its layers, lowest first.
+    pub layers: Vec<Digest>,
+    /// Names to give, each with a tag or a digest.
+    pub names: Vec<Reference>,
+    pub parent: Option<ImageId>,
+    /// Keeps the layers until the image is recorded.
+    pub held: Option<Hold>,
+}
+
+/// A name that was taken from another image.
+#[derive(Clone, Debug)]
+pub(crate) struct Moved {
+    pub name: Reference,
+    pub from: ImageId,
+}
+
+impl Images {
+    /// Stores a document as a blob.
+    pub(crate) fn put_document(&self, bytes: &[u8], expected: Option<&Digest>, lease: &Lease) -> Result<Digest> {
+        let algorithm = expected.map_or(corten_base::Algorithm::Sha256, Digest::algorithm);
+        let mut ingest = self.content().ingest_nameless(algorithm, Some(bytes.len() as u64))?;
+        ingest.write_all(bytes).map_err(Error::io("write a document"))?;
+        Ok(ingest.commit(expected, lease)?.0)
+    }
+
+    /// Records images and their names, all or none; survives power loss when it returns.
+    pub(crate) fn register(&self, images: Vec<NewImage>) -> Result<Vec<Moved>> {
+        let now = time::unix_nanos(SystemTime::now());
+        let mut rows = Vec::with_capacity(images.len());
+        let mut held = Vec::new();
+        for image in images {
+            let size = self.size_of(&image)?;
+            held.extend(image.held);
+            let names = image.names.into_iter().map(|reference| NameRow {
+                reference,
+                image: image.id.clone(),
+                target: image.target.clone(),
+            });
+            let names: Vec<NameRow> = names.collect();
+            let row = ImageRow {
+                chain: ChainId::of(&image.config.rootfs.diff_ids),
+                id: image.id,
+                manifest: image.manifest,
+                target: image.target,
+                size,
+                created: created(&image.config),
+                labels: image.config.config.labels.clone().unwrap_or_default(),
+                parent: image.parent,
+                last_tagged: (!names.is_empty()).then_some(now),
+            };
+            let layers: Vec<_> = image.config.rootfs.diff_ids.iter().cloned().zip(image.layers).collect();
+            rows.push((row, names, image.blobs, layers));
+        }
+        let namespace = self.namespace().to_string();
+        let moved = self.database().write(move |transaction| -> Result<Vec<Moved>> {
+            let mut moved = Vec::new();
+            for (row, names, blobs, layers) in rows {
+                record::put_layers(transaction, &layers)?;
+                record::put_image(transaction, &namespace, &row, &blobs)?;
+                if !names.is_empty() {
+                    record::touch(transaction, &namespace, &row.id, now)?;
+                }
+                for name in names {
+                    let from = record::put_name(transaction, &namespace, &name)?;
+                    moved.extend(from.map(|from| Moved { name: name.reference, from }));
+                }
+            }
+            Ok(moved)
+        })?;
+        drop(held);
+        self.snapshots().sync_soon();
+        Ok(moved)
+    }
+
+    fn size_of(&self, image: &NewImage) -> Result<u64> {
+        let Some(chain) = ChainId::of(&image.config.rootfs.diff_ids) else { return Ok(0) };
+        Ok(self.snapshots().stack(&chain)?.iter().map(|layer| layer.size).sum())
+    }
+
+    /// Tells the event log of an image.
+    pub(crate) fn publish(&self, action: &str, id: &ImageId, name: &str, labels: &BTreeMap<String, String>) {
+        self.publish_of(action, id.as_str(), name, labels);
+    }
+
+    /// The same, where the event's subject isn't an id.
+    pub(crate) fn publish_of(&self, action: &str, subject: &str, name: &str, labels: &BTreeMap<String, String>) {
+        let mut attributes = labels.clone();
+        attributes.insert("name".into(), name.into());
+        let actor = corten_events::Actor { id: subject.to_owned(), attributes };
+        self.events().publish(self.namespace(), corten_events::Kind::Image, action, actor);
+    }
+}
+
+/// When an image was made, in seconds since 1970; 0 if it doesn't say.
+fn created(config: &ImageConfig) -> i64 {
+    let parsed = config.created.as_deref().and_then(|text| time::parse_rfc3339(text).ok());
+    parsed.map_or(0, time::unix_seconds)
+}

@@ -1,0 +1,209 @@
+//! Taking names and images away, with Docker's rules about what stands in the way.
+//!
+//! A **name** is taken away unless it is the image's only one and a container uses the image (then only with force); the image
+//! goes with its last name if nothing needs it. An **id** removes the image if at most one repository names it. Running
+//! containers and images built on this one always stand in the way; stopped containers and other names only without force.
+//! Texts and order are Docker 28's (daemon/images/image_delete.go).
+
+use corten_base::{ChainId, ImageId, Reference};
+
+use crate::record::{self, ImageRow, NameRow};
+use crate::resolve::is_id_prefix;
+use crate::types::{Deleted, InUse};
+use crate::{Error, Images, Result};
+
+/// All containers that use an image.
+type Users<'a> = &'a dyn Fn(&ImageId) -> Vec<InUse>;
+
+/// Which conflicts count.
+#[derive(Clone, Copy)]
+struct Checks {
+    names: bool,
+    stopped: bool,
+}
+
+/// Why an image can't be deleted.
+struct Conflict {
+    hard: bool,
+    /// A container is the reason.
+    used: bool,
+    reason: String,
+}
+
+impl Images {
+    /// Takes a name away, and the image with its last one; given an id or its beginning, removes the image. Answers what was
+    /// done, in order. Survives power loss.
+    ///
+    /// # Errors
+    /// As [`resolve`](Images::resolve); [`Error::Conflict`] in Docker's words if something stands in the way.
+    pub fn remove(&self, name: &str, force: bool, no_prune: bool, users: Users<'_>) -> Result<Vec<Deleted>> {
+        let image = self.find(name)?;
+        let mut done = Vec::new();
+        let quiet = if is_id_prefix(&image.id, name) {
+            self.remove_by_id(&image, force, users, &mut done)?;
+            false
+        } else {
+            if !self.remove_by_name(&image, name, force, users, &mut done)? {
+                return Ok(done);
+            }
+            true
+        };
+        self.delete(image, Checks { names: !force, stopped: !force }, !no_prune, quiet, users, &mut done)?;
+        Ok(done)
+    }
+
+    /// Takes the name away, and digests of the same repository with its last tag; whether that was the last name of all.
+    fn remove_by_name(
+        &self,
+        image: &ImageRow,
+        name: &str,
+        force: bool,
+        users: Users<'_>,
+        done: &mut Vec<Deleted>,
+    ) -> Result<bool> {
+        let names = self.names(&image.id)?;
+        if !force
+            && is_single(&names)
+            && let Some(user) = users(&image.id).first()
+        {
+            return Err(Error::Conflict(format!(
+                "conflict: unable to remove repository reference \"{name}\" (must force) - container {} is using its referenced image {}",
+                user.container.short(),
+                image.id.short(),
+            )));
+        }
+        let reference = Reference::parse_normalized(name)?.with_default_tag();
+        let repository = reference.repository();
+        let is_digest = reference.digest().is_some();
+        let mut going = vec![reference];
+        let rest = names.iter().map(|row| &row.reference).filter(|other| going[0] != **other);
+        let (same, others): (Vec<_>, Vec<_>) = rest.partition(|other| other.repository() == repository);
+        if !is_digest && same.iter().all(|other| other.digest().is_some()) {
+            let last = others.is_empty();
+            going.extend(same.into_iter().cloned());
+            self.untag(image, &going, done)?;
+            return Ok(last);
+        }
+        let last = same.is_empty() && others.is_empty();
+        self.untag(image, &going, done)?;
+        Ok(last)
+    }
+
+    /// Takes all names away if they are of one repository.
+    fn remove_by_id(&self, image: &ImageRow, force: bool, users: Users<'_>, done: &mut Vec<Deleted>) -> Result<()> {
+        let names = self.names(&image.id)?;
+        if !is_single(&names) {
+            return Ok(());
+        }
+        let checks = Checks { names: false, stopped: !force };
+        if let Some(conflict) = self.conflict(&image.id, checks, users)? {
+            return Err(conflict.error(&image.id));
+        }
+        let names: Vec<Reference> = names.into_iter().map(|row| row.reference).collect();
+        self.untag(image, &names, done)
+    }
+
+    /// Deletes an image if nothing stands in the way, and then what it was built on. `quiet`: only what would leave an image
+    /// that nobody sees is told.
+    fn delete(
+        &self,
+        image: ImageRow,
+        checks: Checks,
+        prune: bool,
+        quiet: bool,
+        users: Users<'_>,
+        done: &mut Vec<Deleted>,
+    ) -> Result<()> {
+        if let Some(conflict) = self.conflict(&image.id, checks, users)? {
+            let dangling = self.names(&image.id)?.is_empty() && self.children(&image.id)?.is_empty();
+            return if quiet && (!dangling || conflict.used) { Ok(()) } else { Err(conflict.error(&image.id)) };
+        }
+        let names: Vec<Reference> = self.names(&image.id)?.into_iter().map(|row| row.reference).collect();
+        self.untag(&image, &names, done)?;
+        // Read before the record goes: the configuration's blob goes with it.
+        let stack = self.stack_of(&image);
+        let (namespace, id) = (self.namespace().to_string(), image.id.clone());
+        self.database().write(move |transaction| record::delete_image(transaction, &namespace, &id))?;
+        self.publish("delete", &image.id, image.id.as_str(), &image.labels);
+        done.push(Deleted::Deleted(image.id.to_string()));
+        let removed = self.collect()?;
+        done.extend(Images::removed_of(&removed, &stack).iter().map(|chain| Deleted::Deleted(chain.to_string())));
+        match image.parent.filter(|_| prune) {
+            Some(parent) => self.delete_parent(&parent, users, done),
+            None => Ok(()),
+        }
+    }
+
+    fn delete_parent(&self, parent: &ImageId, users: Users<'_>, done: &mut Vec<Deleted>) -> Result<()> {
+        let namespace = self.namespace().as_str();
+        match self.database().read(|connection| record::image(connection, namespace, parent))? {
+            Some(parent) => self.delete(parent, Checks { names: true, stopped: true }, true, true, users, done),
+            None => Ok(()),
+        }
+    }
+
+    fn conflict(&self, id: &ImageId, checks: Checks, users: Users<'_>) -> Result<Option<Conflict>> {
+        if !self.children(id)?.is_empty() {
+            return Ok(Some(Conflict { hard: true, used: false, reason: "image has dependent child images".into() }));
+        }
+        let users = users(id);
+        if let Some(user) = users.iter().find(|user| user.running) {
+            let reason = format!("image is being used by running container {}", user.container.short());
+            return Ok(Some(Conflict { hard: true, used: true, reason }));
+        }
+        if checks.names && !self.names(id)?.is_empty() {
+            let reason = "image is referenced in multiple repositories".into();
+            return Ok(Some(Conflict { hard: false, used: false, reason }));
+        }
+        if checks.stopped
+            && let Some(user) = users.first()
+        {
+            let reason = format!("image is being used by stopped container {}", user.container.short());
+            return Ok(Some(Conflict { hard: false, used: true, reason }));
+        }
+        Ok(None)
+    }
+
+    fn untag(&self, image: &ImageRow, names: &[Reference], done: &mut Vec<Deleted>) -> Result<()> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let (namespace, going) = (self.namespace().to_string(), names.to_vec());
+        self.database().write(move |transaction| -> Result<()> {
+            going.iter().try_for_each(|name| record::delete_name(transaction, &namespace, name).map(drop))
+        })?;
+        for name in names {
+            self.publish("untag", &image.id, image.id.as_str(), &image.labels);
+            done.push(Deleted::Untagged(name.familiar()));
+        }
+        Ok(())
+    }
+
+    fn names(&self, id: &ImageId) -> Result<Vec<NameRow>> {
+        self.database().read(|connection| record::names_of(connection, self.namespace().as_str(), id))
+    }
+
+    fn children(&self, id: &ImageId) -> Result<Vec<ImageId>> {
+        self.database().read(|connection| record::children(connection, self.namespace().as_str(), id))
+    }
+
+    /// The chain ids of an image's layers; none if they are lost.
+    fn stack_of(&self, image: &ImageRow) -> Vec<ChainId> {
+        let stack = image.chain.as_ref().and_then(|chain| self.snapshots().stack(chain).ok());
+        stack.unwrap_or_default().into_iter().map(|layer| layer.chain).collect()
+    }
+}
+
+impl Conflict {
+    fn error(self, id: &ImageId) -> Error {
+        let force = if self.hard { "cannot be forced" } else { "must be forced" };
+        Error::Conflict(format!("conflict: unable to delete {} ({force}) - {}", id.short(), self.reason))
+    }
+}
+
+/// Whether all names are of one repository and at most one is a tag.
+fn is_single(names: &[NameRow]) -> bool {
+    let tags = names.iter().filter(|row| row.reference.digest().is_none()).count();
+    let Some(first) = names.first() else { return false };
+    tags <= 1 && names.iter().all(|row| row.reference.repository() == first.reference.repository())
+}

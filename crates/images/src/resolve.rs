@@ -1,0 +1,143 @@
+//! From what people write to an image.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use corten_base::{ImageId, InvalidReference, Platform, Reference, time};
+use corten_metadata::rusqlite::Connection;
+
+use crate::config::ImageConfig;
+use crate::document::LARGEST;
+use crate::record::{self, ImageRow, NameRow};
+use crate::types::Image;
+use crate::{Error, Images, Result};
+
+/// What a text means, before anything is looked up.
+enum Wanted {
+    /// A whole id.
+    Id(ImageId),
+    /// A name, or the beginning of an id.
+    Name(Reference),
+}
+
+impl Images {
+    /// The image that a name, a digest, or an id or its beginning means; a name comes before an id that begins so.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Reference`] for what can't be a name; [`Error::Ambiguous`] for the beginning of several
+    /// ids; [`Error::Platform`] if the image is for another platform than the one asked for.
+    pub fn resolve(&self, name: &str, platform: Option<&Platform>) -> Result<Image> {
+        let namespace = self.namespace().as_str();
+        let (row, names) = self.database().read(|connection| -> Result<_> {
+            let row = find(connection, namespace, name)?;
+            let names = record::names_of(connection, namespace, &row.id)?;
+            Ok((row, names))
+        })?;
+        let image = self.image(row, names)?;
+        match platform {
+            Some(wanted) if !wanted.matches(&image.config.platform()) => Err(Error::Platform {
+                reference: name.to_owned(),
+                found: image.config.platform().to_string(),
+                wanted: wanted.to_string(),
+            }),
+            _ => Ok(image),
+        }
+    }
+
+    /// The bytes of an image's configuration, as received.
+    ///
+    /// # Errors
+    /// [`Error::Content`] if it isn't there or damaged.
+    pub fn raw_config(&self, id: &ImageId) -> Result<Vec<u8>> {
+        Ok(self.content().read(id.digest(), LARGEST)?)
+    }
+
+    /// The folders of an image's layers, topmost first; none for an image without layers. What `inspect` shows of the storage.
+    ///
+    /// # Errors
+    /// [`Error::Snapshot`] if layers were lost with the power: see [`ensure_unpacked`](Images::ensure_unpacked).
+    pub fn layer_paths(&self, image: &Image) -> Result<Vec<PathBuf>> {
+        let Some(chain) = &image.chain else { return Ok(Vec::new()) };
+        Ok(self.snapshots().stack(chain)?.into_iter().map(|layer| layer.path).collect())
+    }
+
+    /// The record that a text means.
+    pub(crate) fn find(&self, name: &str) -> Result<ImageRow> {
+        self.database().read(|connection| find(connection, self.namespace().as_str(), name))
+    }
+
+    pub(crate) fn read_config(&self, id: &ImageId) -> Result<ImageConfig> {
+        let bytes = self.raw_config(id)?;
+        serde_json::from_slice(&bytes).map_err(|error| Error::document("image configuration", error))
+    }
+
+    fn image(&self, row: ImageRow, names: Vec<NameRow>) -> Result<Image> {
+        let config = self.read_config(&row.id)?;
+        let (repo_tags, repo_digests) = familiar(&names);
+        Ok(Image {
+            layers: config.rootfs.diff_ids.clone(),
+            config: Arc::new(config),
+            id: row.id,
+            chain: row.chain,
+            size: row.size,
+            repo_tags,
+            repo_digests,
+            manifest: row.manifest,
+            target: row.target,
+            parent: row.parent,
+            last_tagged: row.last_tagged.map(time::from_unix_nanos),
+        })
+    }
+}
+
+/// The names with tags and those with digests, as people write them.
+pub(crate) fn familiar(names: &[NameRow]) -> (Vec<String>, Vec<String>) {
+    let (digests, tags): (Vec<_>, Vec<_>) = names.iter().partition(|row| row.reference.digest().is_some());
+    let texts = |rows: Vec<&NameRow>| rows.into_iter().map(|row| row.reference.familiar()).collect();
+    (texts(tags), texts(digests))
+}
+
+/// Whether `text` is the id or the beginning of it, with or without its algorithm: removing by id is another thing than
+/// removing a name.
+pub(crate) fn is_id_prefix(id: &ImageId, text: &str) -> bool {
+    !text.is_empty() && (id.as_str().starts_with(text) || id.hex().starts_with(text))
+}
+
+fn find(connection: &Connection, namespace: &str, text: &str) -> Result<ImageRow> {
+    let missing = |reference: &Reference| Error::NotFound(reference.clone().with_default_tag().familiar());
+    match parse(text)? {
+        Wanted::Id(id) => record::image(connection, namespace, &id)?.ok_or_else(|| Error::NotFound(id.to_string())),
+        Wanted::Name(reference) => {
+            if let Some(row) = record::name(connection, namespace, &reference)? {
+                return record::image(connection, namespace, &row.image)?.ok_or_else(|| missing(&reference));
+            }
+            let Some(prefix) = id_prefix(text) else { return Err(missing(&reference)) };
+            let mut rows = record::images_by_prefix(connection, namespace, &prefix)?;
+            match (rows.pop(), rows.is_empty()) {
+                (Some(_), false) => Err(Error::Ambiguous(text.to_owned())),
+                (Some(row), true) => Ok(row),
+                (None, _) => Err(missing(&reference)),
+            }
+        }
+    }
+}
+
+fn parse(text: &str) -> Result<Wanted> {
+    if let Ok(id) = ImageId::parse(text) {
+        return Ok(Wanted::Id(id));
+    }
+    match Reference::parse_normalized(text) {
+        Ok(reference) => Ok(Wanted::Name(reference)),
+        Err(InvalidReference::Identifier(hex)) => {
+            ImageId::parse(&format!("sha256:{hex}")).map(Wanted::Id).map_err(|_| InvalidReference::Format.into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// `algorithm:digits` if the text may be the beginning of an id.
+fn id_prefix(text: &str) -> Option<String> {
+    let (algorithm, digits) = text.split_once(':').unwrap_or(("sha256", text));
+    let is_hex = !digits.is_empty() && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    (is_hex && algorithm == "sha256").then(|| format!("sha256:{digits}"))
+}

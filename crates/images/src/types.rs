@@ -1,0 +1,176 @@
+//! What the image store tells its callers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use corten_base::{ChainId, ContainerId, DiffId, Digest, ImageId};
+use serde::{Deserialize, Serialize};
+
+use crate::config::ImageConfig;
+
+/// A reference to content: what it is, its digest and its size.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// The media type.
+    #[serde(default)]
+    pub media_type: String,
+    /// The digest of the bytes.
+    pub digest: Digest,
+    /// The number of bytes.
+    pub size: u64,
+}
+
+/// One image of one platform, with all that a container's creation or `inspect` needs.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The digest of the configuration.
+    pub id: ImageId,
+    /// The configuration, read.
+    pub config: Arc<ImageConfig>,
+    /// The layers' stack; none for an image without layers.
+    pub chain: Option<ChainId>,
+    /// The layers, lowest first.
+    pub layers: Vec<DiffId>,
+    /// Bytes of all layers' files together.
+    pub size: u64,
+    /// Its names with tags, in their familiar form, sorted.
+    pub repo_tags: Vec<String>,
+    /// Its names with digests, in their familiar form, sorted.
+    pub repo_digests: Vec<String>,
+    /// The manifest of this platform.
+    pub manifest: Descriptor,
+    /// What was pulled or loaded: the manifest or the index that it was chosen from.
+    pub target: Descriptor,
+    /// The image it was built on here, where that is known.
+    pub parent: Option<ImageId>,
+    /// When it last got a name; none if it never had one.
+    pub last_tagged: Option<SystemTime>,
+}
+
+/// One line of `images`.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// The image's id.
+    pub id: ImageId,
+    /// The image it was built on here, where that is known.
+    pub parent: Option<ImageId>,
+    /// Names with tags, sorted; empty for a dangling image.
+    pub repo_tags: Vec<String>,
+    /// Names with digests, sorted.
+    pub repo_digests: Vec<String>,
+    /// Seconds since 1970; 0 if the configuration doesn't say.
+    pub created: i64,
+    /// Bytes of all layers' files together.
+    pub size: u64,
+    /// The configuration's labels.
+    pub labels: BTreeMap<String, String>,
+    /// What was pulled or loaded.
+    pub target: Descriptor,
+}
+
+/// Which images `list` shows; each set condition must hold, several values of one are alternatives but for `label`.
+#[derive(Clone, Debug, Default)]
+pub struct Filters {
+    /// Also images without a name that others were built on.
+    pub all: bool,
+    /// Patterns for names, as `reference=` has them: `busybox`, `bu*:latest`.
+    pub reference: Vec<String>,
+    /// Only images without (`true`) or with (`false`) a name.
+    pub dangling: Option<bool>,
+    /// `name` or `name=value`; all must be there.
+    pub label: Vec<String>,
+    /// `name` or `name=value`; none may be there.
+    pub label_not: Vec<String>,
+    /// Made before this image.
+    pub before: Vec<String>,
+    /// Made after this image.
+    pub since: Vec<String>,
+    /// Made before this time.
+    pub until: Option<SystemTime>,
+}
+
+/// One line of `history`, newest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryItem {
+    /// The image's id at this step, or `<missing>`.
+    pub id: String,
+    /// Seconds since 1970; 0 where unknown.
+    pub created: i64,
+    /// The instruction.
+    pub created_by: String,
+    /// Names of the image at this step.
+    pub tags: Vec<String>,
+    /// Bytes of the step's layer.
+    pub size: u64,
+    /// A message.
+    pub comment: String,
+}
+
+/// A container that uses an image.
+#[derive(Clone, Debug)]
+pub struct InUse {
+    /// The container.
+    pub container: ContainerId,
+    /// Whether it runs.
+    pub running: bool,
+}
+
+/// What `remove` did, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deleted {
+    /// A name was taken away.
+    Untagged(String),
+    /// An image (by id) or a layer (by chain id) was deleted.
+    Deleted(String),
+}
+
+/// An image that `load` found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// Its id.
+    pub id: ImageId,
+    /// The names it was given, in their familiar form.
+    pub names: Vec<String>,
+}
+
+/// A step that a long operation reports; Docker's JSON progress messages without their JSON.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum Progress {
+    /// A state, of one part (`id`) or of the whole.
+    Status {
+        /// The part: a layer's short digest, a tag.
+        id: Option<String>,
+        /// The state in Docker's words.
+        status: String,
+        /// Bytes done.
+        current: Option<u64>,
+        /// Bytes in all.
+        total: Option<u64>,
+    },
+    /// A line of text with its line end.
+    Stream(String),
+    /// Data for programs.
+    Aux(serde_json::Value),
+}
+
+impl Progress {
+    /// A state of the whole operation.
+    pub fn status(status: impl Into<String>) -> Progress {
+        Progress::Status { id: None, status: status.into(), current: None, total: None }
+    }
+
+    /// A state of one part.
+    pub fn part(id: impl Into<String>, status: impl Into<String>) -> Progress {
+        Progress::Status { id: Some(id.into()), status: status.into(), current: None, total: None }
+    }
+
+    /// A part's state with its bytes.
+    pub fn bytes(id: impl Into<String>, status: impl Into<String>, current: u64, total: Option<u64>) -> Progress {
+        Progress::Status { id: Some(id.into()), status: status.into(), current: Some(current), total }
+    }
+}
+
+/// Where a long operation reports its steps; called from several threads.
+pub type Report<'a> = &'a (dyn Fn(Progress) + Send + Sync);

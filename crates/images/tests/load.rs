@@ -1,0 +1,207 @@
+//! Loading image archives. Needs root: layers have owners and devices.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::fs;
+use std::io::{self, Read};
+
+use common::Fixture;
+use corten_base::{ErrorKind, Platform};
+use corten_images::Error;
+use corten_testkit::image::{Packing, TestImage, docker_archive_bytes, hostile_archives, oci_archive_bytes, pack, tar};
+
+fn layers() -> [Vec<u8>; 2] {
+    [
+        tar(&[("bin/", b""), ("bin/true", b"#!"), ("etc/", b""), ("etc/name", b"lower")]),
+        tar(&[("etc/", b""), ("etc/name", b"upper"), ("etc/.wh.gone", b"")]),
+    ]
+}
+
+#[test]
+fn archives_of_all_kinds_give_the_same_image() {
+    let image = TestImage::new("app:1", layers());
+    let archives = std::slice::from_ref(&image);
+    for packing in [Packing::Plain, Packing::Gzip, Packing::Zstd] {
+        let kinds = [
+            docker_archive_bytes(archives, packing),
+            oci_archive_bytes(archives, packing, false),
+            oci_archive_bytes(archives, packing, true),
+            pack(&docker_archive_bytes(archives, Packing::Plain), packing),
+        ];
+        for (number, archive) in kinds.iter().enumerate() {
+            let fixture = Fixture::new();
+            let store = fixture.open();
+            let loaded = store.load(archive).unwrap();
+            assert_eq!(loaded[0].names, ["app:1"], "{number} {packing:?}");
+            let found = store.images.resolve("app:1", None).unwrap();
+            assert_eq!(found.id.0, image.id());
+            assert_eq!(found.layers.len(), 2);
+            assert_eq!(store.images.raw_config(&found.id).unwrap(), image.config());
+            let root = store.snapshots.prepare("c", found.chain.as_ref()).unwrap();
+            assert_eq!(fs::read_to_string(root.lower[0].join("etc/name")).unwrap(), "upper");
+            assert_eq!(fs::read_to_string(root.lower[1].join("etc/name")).unwrap(), "lower");
+        }
+    }
+}
+
+#[test]
+fn docker_s_lines() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let first = TestImage::new("app:1", layers());
+    let mut second = TestImage::new("app:1", [tar(&[("b", b"2")])]);
+    second.tags.push("localhost:5000/x/y:2".into());
+    let nameless = TestImage { tags: vec![], ..TestImage::new("x:1", [tar(&[("c", b"3")])]) };
+    let archive = |image: &TestImage| docker_archive_bytes(std::slice::from_ref(image), Packing::Plain);
+    assert_eq!(store.load_lines(&archive(&first)), ["Loaded image: app:1\n"]);
+    let moved =
+        format!("The image app:1 already exists, renaming the old one with ID {} to empty string\n", first.id());
+    let expect = [moved, "Loaded image: app:1\n".into(), "Loaded image: localhost:5000/x/y:2\n".into()];
+    assert_eq!(store.load_lines(&archive(&second)), expect);
+    assert_eq!(store.load_lines(&archive(&nameless)), [format!("Loaded image ID: {}\n", nameless.id())]);
+    let dangling = store.images.resolve(first.id().hex(), None).unwrap();
+    assert!(dangling.repo_tags.is_empty());
+}
+
+#[test]
+fn several_images_share_layers() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let [base, top] = layers();
+    let images = [
+        TestImage::new("base:1", [base.clone()]),
+        TestImage::new("app:1", [base.clone(), top.clone()]),
+        TestImage::new("other:1", [top, base]),
+    ];
+    store.load(&docker_archive_bytes(&images, Packing::Gzip)).unwrap();
+    assert_eq!(store.snapshots.layers().unwrap().len(), 4);
+    assert_eq!(store.images.list(&Default::default()).unwrap().len(), 3);
+    // Again: nothing more.
+    let before = store.holdings(&fixture);
+    store.load(&docker_archive_bytes(&images, Packing::Gzip)).unwrap();
+    assert_eq!(store.holdings(&fixture), before);
+}
+
+#[test]
+fn hostile_archives_are_refused_and_leave_nothing() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let outside = fixture.path("outside");
+    fs::create_dir(&outside).unwrap();
+    let whole = docker_archive_bytes(&[TestImage::new("app:1", layers())], Packing::Plain);
+    for (what, archive) in hostile_archives(&whole, &outside) {
+        let error = store.load(&archive).expect_err(what);
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        println!("{what}: {error} / {cause:?}");
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{what}: {error:?}");
+        assert_eq!(store.holdings(&fixture), [0; 4], "{what}");
+        assert_eq!(store.images.count().unwrap(), 0, "{what}");
+    }
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+}
+
+#[test]
+fn archives_cut_anywhere_are_refused() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let whole = docker_archive_bytes(&[TestImage::new("app:1", layers())], Packing::Gzip);
+    // The last two blocks are the end mark, which other readers don't insist on either.
+    for length in (0..whole.len() - 1024).step_by(97) {
+        assert!(store.load(&whole[..length]).is_err(), "{length}");
+    }
+    assert_eq!(store.holdings(&fixture), [0; 4]);
+}
+
+/// Fails in the middle, as a connection does.
+struct Broken<'a>(&'a [u8]);
+
+impl Read for Broken<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.0.is_empty() {
+            return Err(io::Error::other("connection reset"));
+        }
+        self.0.read(buffer)
+    }
+}
+
+#[test]
+fn a_reader_that_fails_is_told_as_such() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let whole = docker_archive_bytes(&[TestImage::new("app:1", layers())], Packing::Plain);
+    for length in [0, 100, 1500, whole.len() - 2000] {
+        let error = store.images.load(Broken(&whole[..length]), &|_| {}).unwrap_err();
+        let mut text = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(next) = cause {
+            text = format!("{text}: {next}");
+            cause = next.source();
+        }
+        assert!(text.contains("connection reset"), "{length}: {text}");
+    }
+    assert_eq!(store.holdings(&fixture), [0; 4]);
+}
+
+#[test]
+fn what_a_killed_load_left_is_collected() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    // As if killed before the images were recorded: layers and blobs are there, nobody names them.
+    let draft = store.snapshots.draft_layer().unwrap();
+    let chain = corten_base::ChainId(corten_base::Digest::sha256(b"x"));
+    std::mem::forget(draft.commit(&chain, None, 1).unwrap());
+    std::mem::forget(store.snapshots.draft_layer().unwrap());
+    let lease = store.content.lease(Default::default()).unwrap();
+    let mut ingest = store.content.ingest_nameless(corten_base::Algorithm::Sha256, None).unwrap();
+    io::Write::write_all(&mut ingest, b"blob").unwrap();
+    ingest.commit(None, &lease).unwrap();
+    std::mem::forget(lease);
+    drop(store);
+    let store = fixture.open();
+    assert_eq!(store.holdings(&fixture), [0; 4]);
+}
+
+#[test]
+fn layers_lost_with_the_power_are_unpacked_again() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let image = TestImage::new("app:1", layers());
+    store.load(&docker_archive_bytes(std::slice::from_ref(&image), Packing::Zstd)).unwrap();
+    let found = store.images.resolve("app:1", None).unwrap();
+    let top = found.chain.clone().unwrap();
+    store.snapshots.remove_layer(&top).unwrap();
+    assert!(!store.snapshots.exists(&top).unwrap());
+    store.images.ensure_unpacked(&found).unwrap();
+    let path = store.snapshots.stack(&top).unwrap().remove(0).path;
+    assert_eq!(fs::read_to_string(path.join("etc/name")).unwrap(), "upper");
+}
+
+#[test]
+fn a_lone_image_of_another_platform_is_loaded() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let foreign = if Platform::host().architecture == "s390x" { "amd64" } else { "s390x" };
+    let image = TestImage { architecture: foreign.into(), ..TestImage::new("app:1", layers()) };
+    store.load(&oci_archive_bytes(&[image], Packing::Gzip, true)).unwrap();
+    let wanted = Platform::host();
+    let error = store.images.resolve("app:1", Some(&wanted)).unwrap_err();
+    let text = format!(
+        "image with reference app:1 was found but its platform (linux/{foreign}) does not match the specified platform ({wanted})"
+    );
+    assert_eq!(error.to_string(), text);
+    assert!(matches!(error, Error::Platform { .. }));
+}
+
+#[test]
+fn the_embedded_image_is_registered_once() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let id = store.images.ensure_hello().unwrap();
+    assert_eq!(store.images.ensure_hello().unwrap(), id);
+    let image = store.images.resolve("corten/hello", None).unwrap();
+    assert_eq!((image.id, image.repo_tags), (id, vec!["corten/hello:latest".to_owned()]));
+    assert!(image.size > 1000);
+    assert!(image.config.config.cmd.is_some());
+}

@@ -1,0 +1,72 @@
+//! The minimal mount namespace in which a shim and its init live.
+//!
+//! Every mount that a new mount namespace copies is paid for at each start, and every host path that the init could
+//! reach is one that a mistake could expose. So a warm shim leaves the host's tree for a small tmpfs that holds only
+//! what an init needs: a place for the root file system, a null device and an empty read-only directory to cover
+//! masked paths with, and a place to pass mounts through.
+//!
+//! ```text
+//! /root/   the container's root file system is attached here
+//! /stage/  a mount passes through here on kernels that cannot clone detached ones
+//! /null    character device 1:3
+//! /empty/  read-only tmpfs without room for anything
+//! ```
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use corten_sys::mount::{self, FileSystem, Propagation, attr};
+use corten_sys::path;
+use corten_sys::process::flags;
+use rustix::fs::{FileType, Mode, makedev, mkdirat, mknodat};
+
+/// Handles into the minimal root.
+#[derive(Debug)]
+pub struct Base {
+    /// Where the root file system is attached.
+    pub root_place: OwnedFd,
+    /// Where a mount may pass through.
+    pub stage: OwnedFd,
+    /// The null device.
+    pub null: OwnedFd,
+    /// An empty directory.
+    pub empty: OwnedFd,
+}
+
+/// Moves the calling process into a mount namespace with the minimal root. Before that, `before` runs with the
+/// host's tree still there, but already private.
+pub fn enter_minimal_root() -> io::Result<()> {
+    corten_sys::namespace::unshare(flags::MOUNT)?;
+    mount::set_root_propagation(Propagation::Private)?;
+    let tmpfs = FileSystem::open("tmpfs")?;
+    tmpfs.set_string("mode", "700")?;
+    tmpfs.set_string("size", "64k")?;
+    let root = tmpfs.mount(attr::NOSUID | attr::NOEXEC)?;
+    // Any directory of the old root can carry the new one on its way to the top.
+    mount::attach(root.as_fd(), path::find(rustix::fs::CWD, "/")?.as_fd())?;
+    mount::pivot_into(root.as_fd())?;
+    populate(&root)
+}
+
+fn populate(root: &OwnedFd) -> io::Result<()> {
+    let mode = Mode::from_raw_mode(0o700);
+    for directory in ["root", "stage", "empty"] {
+        mkdirat(root, directory, mode)?;
+    }
+    rustix::process::umask(Mode::empty());
+    mknodat(root, "null", FileType::CharacterDevice, Mode::from_raw_mode(0o666), makedev(1, 3))?;
+    let empty = FileSystem::open("tmpfs")?;
+    empty.set_string("mode", "755")?;
+    empty.set_string("size", "0")?;
+    empty.set_string("nr_inodes", "1")?;
+    let empty = empty.mount(attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC)?;
+    mount::attach(empty.as_fd(), path::find(root, "empty")?.as_fd())
+}
+
+impl Base {
+    /// Opens the handles. The caller has entered the minimal root, or is a copy of such a process.
+    pub fn open() -> io::Result<Base> {
+        let find = |name| path::find(rustix::fs::CWD, name);
+        Ok(Base { root_place: find("root")?, stage: find("stage")?, null: find("null")?, empty: find("empty")? })
+    }
+}

@@ -1,0 +1,132 @@
+//! The container's view of cgroup v1: a tmpfs with one directory per hierarchy, each showing the container's own part.
+//!
+//! The hierarchies are mounted anew instead of being bound from the host's tree, which is not there: a second mount
+//! of a hierarchy is the same file system.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use corten_sys::mount::{self, FileSystem, attr};
+use corten_sys::path;
+use rustix::fs::{Mode, OFlags, mkdirat, symlinkat};
+
+use super::mounts::Context;
+use super::report::Explain;
+use crate::Failure;
+use crate::plan::MountPlan;
+
+/// One line of `/proc/self/cgroup` that names a v1 hierarchy.
+#[derive(Debug, PartialEq, Eq)]
+struct Hierarchy {
+    /// Its controllers, or `name=..`.
+    controllers: Vec<String>,
+    /// The caller's group in it, as the caller's cgroup namespace shows it.
+    path: String,
+}
+
+impl Hierarchy {
+    /// Name of its directory, as hosts call it: `cpu,cpuacct`, `systemd`.
+    fn directory(&self) -> String {
+        let joined = self.controllers.join(",");
+        joined.strip_prefix("name=").map(str::to_owned).unwrap_or(joined)
+    }
+}
+
+fn parse(text: &str) -> Vec<Hierarchy> {
+    text.lines()
+        .filter_map(|line| {
+            let mut fields = line.splitn(3, ':');
+            let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
+            // The empty list is the unified hierarchy, which containers of v1 hosts don't get.
+            (!controllers.is_empty()).then(|| Hierarchy {
+                controllers: controllers.split(',').map(str::to_owned).collect(),
+                path: path.to_owned(),
+            })
+        })
+        .collect()
+}
+
+pub(super) fn mount_v1(context: &mut Context<'_>, plan: &MountPlan) -> Result<(), Failure> {
+    let place =
+        path::make_directories(context.root, &plan.destination, 0o755).explain("cannot make the mount point")?;
+    let tmpfs = FileSystem::open("tmpfs").explain("cannot open tmpfs")?;
+    tmpfs.set_string("mode", "755").explain("option mode")?;
+    let top = tmpfs.mount(plan.set & !attr::RDONLY).explain("cannot make tmpfs")?;
+    mount::attach(top.as_fd(), place.as_fd()).explain("cannot attach it")?;
+    let own = context.proc.read_own("cgroup").explain("cannot read the cgroups")?;
+    for hierarchy in parse(&own) {
+        add(context, plan, &top, &hierarchy)?;
+    }
+    if plan.set & attr::RDONLY != 0 {
+        let readonly = mount::Attributes { set: attr::RDONLY, ..Default::default() };
+        mount::set_attributes(top.as_fd(), &readonly, false).explain("cannot make it read-only")?;
+    }
+    Ok(())
+}
+
+fn add(context: &Context<'_>, plan: &MountPlan, top: &OwnedFd, hierarchy: &Hierarchy) -> Result<(), Failure> {
+    let name = hierarchy.directory();
+    let what = || format!("cgroup hierarchy {name}");
+    mkdirat(top, &*name, Mode::from_raw_mode(0o755)).explain_with(what)?;
+    let place = path::open_in_root(top, &name, OFlags::PATH | OFlags::NOFOLLOW).explain_with(what)?;
+    let whole = mount_hierarchy(hierarchy, plan.set).explain_with(what)?;
+    let part = if context.private_cgroup || hierarchy.path == "/" {
+        // The mount's root is the cgroup namespace's.
+        whole
+    } else {
+        part_of(context, whole, &hierarchy.path, plan.set).explain_with(what)?
+    };
+    mount::attach(part.as_fd(), place.as_fd()).explain_with(what)?;
+    if hierarchy.controllers.len() > 1 {
+        for controller in &hierarchy.controllers {
+            symlinkat(&*name, top, controller.as_str()).explain_with(what)?;
+        }
+    }
+    Ok(())
+}
+
+fn mount_hierarchy(hierarchy: &Hierarchy, attributes: u64) -> std::io::Result<OwnedFd> {
+    let system = FileSystem::open("cgroup")?;
+    system.set_string("source", "cgroup")?;
+    for controller in &hierarchy.controllers {
+        match controller.strip_prefix("name=") {
+            Some(name) => {
+                system.set_flag("none")?;
+                system.set_string("name", name)?;
+            }
+            None => system.set_flag(controller)?,
+        }
+    }
+    system.mount(attributes)
+}
+
+/// The part of a hierarchy below the container's own group.
+fn part_of(context: &Context<'_>, whole: OwnedFd, path: &str, attributes: u64) -> std::io::Result<OwnedFd> {
+    let group = path::find(&whole, path)?;
+    match mount::clone_of(group.as_fd(), false) {
+        // Before Linux 6.15 only attached mounts can be cloned.
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
+            mount::attach(whole.as_fd(), context.base.stage.as_fd())?;
+            let part = mount::clone_of(group.as_fd(), false)?;
+            mount::detach(c"/stage")?;
+            set(part, attributes)
+        }
+        part => set(part?, attributes),
+    }
+}
+
+fn set(part: OwnedFd, attributes: u64) -> std::io::Result<OwnedFd> {
+    mount::set_attributes(part.as_fd(), &mount::Attributes { set: attributes, ..Default::default() }, false)?;
+    Ok(part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hierarchies_are_read_and_named() {
+        let found = parse("3:cpu,cpuacct:/a:b\n2:name=systemd:/\n0::/x\nrubbish\n");
+        assert_eq!(found[0], Hierarchy { controllers: vec!["cpu".into(), "cpuacct".into()], path: "/a:b".into() });
+        assert_eq!(found.iter().map(Hierarchy::directory).collect::<Vec<_>>(), ["cpu,cpuacct", "systemd"]);
+    }
+}

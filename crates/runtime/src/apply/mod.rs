@@ -1,0 +1,228 @@
+//! Applies a plan inside the process that becomes the container's (or an exec's) program.
+//!
+//! The process is a single-threaded copy of the shim in a minimal mount namespace ([`base`]). It mounts below the
+//! root file system's descriptor, leaves the old world by pivot_root, takes on the program's identity and executes it.
+//! What goes wrong is reported over the control socket, which closes by itself when exec has happened.
+
+pub mod base;
+mod cgroupfs;
+mod copy_up;
+mod devices;
+mod mask;
+mod mounts;
+mod process;
+mod program;
+mod report;
+mod stage;
+mod sysctl;
+mod user;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use corten_sys::mount::{self, Attributes, attr};
+use corten_sys::process::flags;
+use corten_sys::{namespace, path};
+
+use crate::plan::{NamespaceKind, NamespaceSource, Plan, ProcessPlan, Propagation};
+use crate::{Failure, FailureKind};
+use base::Base;
+pub use process::Stdio;
+use report::Explain;
+pub use report::{Note, Reporter, receive};
+pub use stage::Stage;
+use stage::Staged;
+
+/// What a start gets besides its plan.
+#[derive(Debug)]
+pub struct InitInputs {
+    /// The minimal root that the process lives in.
+    pub base: Base,
+    /// What was mounted before the plan came.
+    pub stage: Option<Stage>,
+    /// The root file system: a detached mount.
+    pub rootfs: OwnedFd,
+    /// Bind sources in the plan's order.
+    pub sources: Vec<OwnedFd>,
+    /// Namespaces to be joined; the PID namespace was chosen when the process was cloned.
+    pub namespaces: Vec<(NamespaceKind, OwnedFd)>,
+    /// Cgroup directories to be joined.
+    pub cgroups: Vec<OwnedFd>,
+    /// Standard streams; with a terminal plan they are made here.
+    pub stdio: Option<Stdio>,
+}
+
+/// Becomes the container's first process. Returns only if that failed.
+pub fn init(plan: &Plan, inputs: InitInputs, reporter: &mut Reporter) -> Failure {
+    match try_init(plan, inputs, reporter) {
+        Err(failure) => failure,
+        Ok(never) => match never {},
+    }
+}
+
+type Never = std::convert::Infallible;
+
+fn try_init(plan: &Plan, inputs: InitInputs, reporter: &mut Reporter) -> Result<Never, Failure> {
+    // Nothing of the host is held for longer than it is needed.
+    join_cgroups(&inputs.cgroups)?;
+    drop(inputs.cgroups);
+    join_namespaces(plan, &inputs.namespaces)?;
+    drop(inputs.namespaces);
+    let root = Root::attach(inputs.rootfs, &inputs.base)?;
+    let mut staged = inputs.stage.map(|stage| stage.fit(plan)).unwrap_or_default();
+    let mounted = root.mount_all(plan, &inputs.base, &inputs.sources, &staged)?;
+    drop(inputs.sources);
+    let mut proc = std::mem::take(&mut staged.proc).or(mounted);
+    devices::make(plan, &root, &staged)?;
+    let stdio = match inputs.stdio {
+        Some(stdio) => stdio,
+        None => open_terminal(plan, &root, reporter)?,
+    };
+    set_names(plan)?;
+    sysctl::apply(plan, &mut proc)?;
+    mask::apply(plan, &root, &inputs.base, &staged)?;
+    root.enter(plan)?;
+    let placement = process::Placement { make_cwd: true, proc: &mut proc };
+    process::become_program(&plan.process, stdio, placement, reporter)
+}
+
+/// A root file system in place, and the minimal root around it.
+struct Root {
+    fd: OwnedFd,
+}
+
+impl AsFd for Root {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Root {
+    /// Attaches the root file system below the minimal root: it becomes part of this mount namespace.
+    fn attach(fd: OwnedFd, base: &Base) -> Result<Root, Failure> {
+        let private = Attributes { propagation: Some(mount::Propagation::Private), ..Attributes::default() };
+        mount::set_attributes(fd.as_fd(), &private, true).explain("cannot make the root file system private")?;
+        mount::attach(fd.as_fd(), base.root_place.as_fd()).explain("cannot attach the root file system")?;
+        Ok(Root { fd })
+    }
+
+    /// Makes all mounts of the plan but those that were staged; returns the procfs among them.
+    fn mount_all(
+        &self,
+        plan: &Plan,
+        base: &Base,
+        sources: &[OwnedFd],
+        staged: &Staged,
+    ) -> Result<sysctl::Proc, Failure> {
+        let private_cgroup = plan.namespaces.cgroup == NamespaceSource::New;
+        let proc = sysctl::Proc::default();
+        let mut context = mounts::Context { root: self.as_fd(), base, sources, staged, private_cgroup, proc };
+        for mount in &plan.mounts {
+            context.mount(mount).map_err(|failure| Failure {
+                kind: failure.kind,
+                message: format!("error mounting {:?}: {}", mount.destination, failure.message),
+            })?;
+        }
+        Ok(context.proc)
+    }
+
+    /// Makes it the root directory; the minimal root is gone afterwards.
+    fn enter(self, plan: &Plan) -> Result<(), Failure> {
+        mount::pivot_into(self.as_fd()).explain("cannot enter the root file system")?;
+        if plan.readonly_root {
+            let readonly = Attributes { set: attr::RDONLY, ..Attributes::default() };
+            mount::set_attributes(self.as_fd(), &readonly, false).explain("cannot make the root read-only")?;
+        }
+        if let Some(propagation) = plan.root_propagation.filter(|kind| *kind != Propagation::Private) {
+            let change = Attributes { propagation: Some(mounts::propagation(propagation)), ..Attributes::default() };
+            mount::set_attributes(self.as_fd(), &change, true).explain("cannot set the root's propagation")?;
+        }
+        Ok(())
+    }
+}
+
+/// Joins each cgroup by writing to its directory's own file; "0" means the writer.
+fn join_cgroups(cgroups: &[OwnedFd]) -> Result<(), Failure> {
+    use rustix::fs::{Mode, OFlags};
+    for cgroup in cgroups {
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        rustix::fs::openat(cgroup, "cgroup.procs", flags, Mode::empty())
+            .and_then(|file| rustix::io::write(&file, b"0"))
+            .explain("cannot join the container's cgroup")?;
+    }
+    Ok(())
+}
+
+fn join_namespaces(plan: &Plan, joined: &[(NamespaceKind, OwnedFd)]) -> Result<(), Failure> {
+    for (kind, fd) in joined {
+        let flag = match kind {
+            // Chosen by the clone; setns would only affect children.
+            NamespaceKind::Pid => continue,
+            NamespaceKind::Network => flags::NETWORK,
+            NamespaceKind::Ipc => flags::IPC,
+            NamespaceKind::Uts => flags::UTS,
+            NamespaceKind::Cgroup => flags::CGROUP,
+        };
+        namespace::join(fd.as_fd(), flag).explain_with(|| format!("cannot join the {} namespace", kind.file_name()))?;
+    }
+    if plan.namespaces.cgroup == NamespaceSource::New {
+        // Only now that the process is in its cgroup: the namespace's root is where it stands.
+        namespace::unshare(flags::CGROUP).explain("cannot make a cgroup namespace")?;
+    }
+    Ok(())
+}
+
+fn set_names(plan: &Plan) -> Result<(), Failure> {
+    if plan.namespaces.uts == NamespaceSource::Host {
+        return Ok(());
+    }
+    if let Some(name) = &plan.hostname {
+        namespace::set_hostname(name).explain("sethostname")?;
+    }
+    if let Some(name) = &plan.domainname {
+        namespace::set_domainname(name).explain("setdomainname")?;
+    }
+    Ok(())
+}
+
+/// The container's terminal, out of its own devpts; its other side goes to the shim.
+fn open_terminal(plan: &Plan, root: &Root, reporter: &mut Reporter) -> Result<Stdio, Failure> {
+    let terminal = process::open_terminal(root.as_fd(), &plan.process)?;
+    if plan.setup_dev {
+        devices::bind_console(root, terminal.secondary.as_fd())?;
+    }
+    reporter.console(terminal.primary)?;
+    Ok(Stdio::Terminal(terminal.secondary))
+}
+
+/// Joins a running container with the calling process: its cgroups, all its namespaces, and its PID namespace for
+/// the children to come. The caller itself stays outside the PID namespace, where nothing in the container can trace
+/// it: it gives up every descriptor of the host before it clones the process that goes in (CVE-2016-9962).
+pub fn enter_container(container: BorrowedFd<'_>, cgroups: &[OwnedFd]) -> Result<(), Failure> {
+    join_cgroups(cgroups)?;
+    namespace::join_process(container, namespace::EXEC | flags::PID)
+        .map_err(|error| Failure::new(FailureKind::Conflict, format!("cannot enter the container: {error}")))
+}
+
+/// Becomes another process of the container that the caller was cloned into. Returns only if that failed.
+/// Without `stdio` the plan's terminal is made here.
+pub fn exec(plan: &ProcessPlan, stdio: Option<Stdio>, reporter: &mut Reporter) -> Failure {
+    match try_exec(plan, stdio, reporter) {
+        Err(failure) => failure,
+        Ok(never) => match never {},
+    }
+}
+
+fn try_exec(plan: &ProcessPlan, stdio: Option<Stdio>, reporter: &mut Reporter) -> Result<Never, Failure> {
+    let stdio = match stdio {
+        Some(stdio) => stdio,
+        None => {
+            let root = path::find(rustix::fs::CWD, "/").explain("cannot open the container's root")?;
+            let terminal = process::open_terminal(root.as_fd(), plan)?;
+            reporter.console(terminal.primary)?;
+            Stdio::Terminal(terminal.secondary)
+        }
+    };
+    let mut proc = sysctl::Proc::default();
+    let placement = process::Placement { make_cwd: false, proc: &mut proc };
+    process::become_program(plan, stdio, placement, reporter)
+}

@@ -1,0 +1,148 @@
+//! One mount of the plan: made detached, configured, attached to a place that was resolved below the root.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use corten_sys::mount::{self, Attributes, FileSystem};
+use corten_sys::path;
+
+use super::base::Base;
+use super::report::Explain;
+use super::stage::Staged;
+use super::sysctl::Proc;
+use super::{cgroupfs, copy_up};
+use crate::plan::{MountKind, MountPlan, Propagation};
+use crate::{Failure, FailureKind};
+
+/// What all mounts of one start share.
+pub(super) struct Context<'a> {
+    pub(super) root: BorrowedFd<'a>,
+    pub(super) base: &'a Base,
+    pub(super) sources: &'a [OwnedFd],
+    pub(super) staged: &'a Staged,
+    pub(super) private_cgroup: bool,
+    pub(super) proc: Proc,
+}
+
+impl Context<'_> {
+    pub(super) fn mount(&mut self, plan: &MountPlan) -> Result<(), Failure> {
+        match &plan.kind {
+            MountKind::Bind { source, .. } => self.bind(plan, *source),
+            MountKind::FileSystem { fstype, .. } if self.staged.covers_mount(plan) => {
+                self.staged.attach(plan, self, fstype)
+            }
+            MountKind::FileSystem { fstype, source, options } => self.file_system(plan, fstype, source, options),
+            MountKind::CgroupV1 => cgroupfs::mount_v1(self, plan),
+            MountKind::CgroupV2 => self.file_system(plan, "cgroup2", "cgroup", &[]),
+        }
+    }
+
+    /// The tree was cloned by the daemon; what is left is to change it and to put it in place.
+    fn bind(&self, plan: &MountPlan, source: usize) -> Result<(), Failure> {
+        let missing = || Failure::new(FailureKind::Internal, "its source was not handed over");
+        let tree = self.sources.get(source).ok_or_else(missing)?;
+        let directory = path::is_directory(tree.as_fd()).explain("cannot look at the source")?;
+        let place = if directory {
+            path::make_directories(self.root, &plan.destination, 0o755)
+        } else {
+            path::make_file(self.root, &plan.destination, 0o644)
+        };
+        change(tree.as_fd(), plan, true)?;
+        attach(tree.as_fd(), &place.explain("cannot make the mount point")?)
+    }
+
+    fn file_system(
+        &mut self,
+        plan: &MountPlan,
+        fstype: &str,
+        source: &str,
+        options: &[(String, Option<String>)],
+    ) -> Result<(), Failure> {
+        let configured = configure(fstype, source, options)?;
+        let mount = configured.mount(plan.set).explain("cannot make the file system")?;
+        change(mount.as_fd(), &MountPlan { set: 0, clear: 0, ..plan.clone() }, false)?;
+        let place = self.place(plan, fstype)?;
+        if plan.copy_up {
+            copy_up::copy(place.as_fd(), mount.as_fd())?;
+        }
+        attach(mount.as_fd(), &place)?;
+        if fstype == "proc" {
+            self.proc = Proc::from(mount);
+        }
+        Ok(())
+    }
+
+    /// The mount point. The kernel's own views must not be led elsewhere by a link in the image: what is written
+    /// below them later would go astray (CVE-2019-19921, CVE-2023-27561).
+    pub(super) fn place(&self, plan: &MountPlan, fstype: &str) -> Result<OwnedFd, Failure> {
+        let own = matches!(fstype, "proc" | "sysfs") || plan.destination.trim_end_matches('/') == "/dev";
+        if own && is_link(self.root, &plan.destination)? {
+            let text = format!("filesystem {fstype:?} must be mounted on ordinary directory");
+            return Err(Failure::new(FailureKind::Invalid, text));
+        }
+        path::make_directories(self.root, &plan.destination, 0o755).explain("cannot make the mount point")
+    }
+}
+
+/// True when the last part of the path is a symbolic link.
+fn is_link(root: BorrowedFd<'_>, path: &str) -> Result<bool, Failure> {
+    use rustix::fs::{FileType, fstat};
+    match path::find_no_follow(root, path) {
+        Ok(found) => {
+            let stat = fstat(&found).explain("cannot look at the mount point")?;
+            Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).explain("cannot look at the mount point"),
+    }
+}
+
+/// A file system with its options set, not yet made.
+pub(super) fn configure(
+    fstype: &str,
+    source: &str,
+    options: &[(String, Option<String>)],
+) -> Result<FileSystem, Failure> {
+    let system = FileSystem::open(fstype).explain_with(|| format!("cannot open file system type {fstype:?}"))?;
+    if !source.is_empty() {
+        system.set_string("source", source).explain("cannot set its source")?;
+    }
+    for (key, value) in options {
+        match value {
+            None => system.set_flag(key),
+            Some(value) => system.set_string(key, value.as_str()),
+        }
+        .explain_with(|| format!("option {key:?}"))?;
+    }
+    Ok(system)
+}
+
+/// Sets attributes and propagation while the tree is still detached: it is never seen without them.
+fn change(mount: BorrowedFd<'_>, plan: &MountPlan, bind: bool) -> Result<(), Failure> {
+    // A bind keeps its source's peer group unless it is told otherwise; the plan's default is to be private.
+    let default = bind.then_some((Propagation::Private, true));
+    if let Some((kind, recursive)) = plan.propagation.or(default) {
+        let attributes = Attributes { propagation: Some(propagation(kind)), ..Attributes::default() };
+        mount::set_attributes(mount, &attributes, recursive).explain("cannot set its propagation")?;
+    }
+    for (set, clear, recursive) in [(plan.set, plan.clear, false), (plan.set_recursive, plan.clear_recursive, true)] {
+        if set | clear != 0 {
+            let attributes = Attributes { set, clear, ..Attributes::default() };
+            mount::set_attributes(mount, &attributes, recursive).explain("cannot set its options")?;
+        }
+    }
+    Ok(())
+}
+
+/// The kernel interface's word for a plan's.
+pub(super) fn propagation(kind: Propagation) -> mount::Propagation {
+    match kind {
+        Propagation::Private => mount::Propagation::Private,
+        Propagation::Shared => mount::Propagation::Shared,
+        Propagation::Slave => mount::Propagation::Slave,
+        Propagation::Unbindable => mount::Propagation::Unbindable,
+    }
+}
+
+fn attach(mount: BorrowedFd<'_>, place: &OwnedFd) -> Result<(), Failure> {
+    mount::attach(mount, place.as_fd()).explain("cannot attach it")
+}

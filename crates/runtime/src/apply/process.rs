@@ -1,0 +1,264 @@
+//! The last steps: from a process in the right namespaces to the program with its identity and limits.
+//!
+//! The order matters. What needs privileges comes first; without no_new_privileges the seccomp filter needs
+//! CAP_SYS_ADMIN and is loaded before capabilities go, with it as late as possible, so that the filter need not allow
+//! what happens here. Nothing is looked up in the container's file system with more privileges than the program has,
+//! apart from making its working directory.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use corten_sys::credentials::{self, Capabilities};
+use corten_sys::limits::{self, Limit, Resource};
+use corten_sys::pty::{self, Terminal};
+use corten_sys::{path, process, signal};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::Uid;
+
+use super::program::{self, Program};
+use super::report::{Explain, Reporter};
+use super::sysctl::Proc;
+use super::{Never, user};
+use crate::failure::describe;
+use crate::plan::{CapabilityPlan, ProcessPlan, RlimitPlan, SeccompProgram};
+use crate::{Failure, FailureKind};
+
+/// `f_type` of devpts.
+const DEVPTS_MAGIC: i64 = 0x1cd1;
+
+/// The program's standard streams.
+#[derive(Debug)]
+pub enum Stdio {
+    /// One descriptor each.
+    Pipes {
+        /// Standard input.
+        stdin: OwnedFd,
+        /// Standard output.
+        stdout: OwnedFd,
+        /// Standard error.
+        stderr: OwnedFd,
+    },
+    /// A terminal for all three.
+    Terminal(OwnedFd),
+}
+
+/// How the container's first process differs from an exec's.
+pub(super) struct Placement<'a> {
+    /// A missing working directory is made.
+    pub(super) make_cwd: bool,
+    /// A trusted procfs.
+    pub(super) proc: &'a mut Proc,
+}
+
+/// Allocates a terminal from the devpts below `root`, sized as the plan says.
+pub(super) fn open_terminal(root: BorrowedFd<'_>, plan: &ProcessPlan) -> Result<Terminal, Failure> {
+    let what = "cannot allocate a terminal";
+    let devpts = path::find(root, "/dev/pts").explain(what)?;
+    if rustix::fs::fstatfs(&devpts).explain(what)?.f_type != DEVPTS_MAGIC {
+        return Err(Failure::new(FailureKind::Invalid, "cannot allocate a terminal: /dev/pts is not a devpts"));
+    }
+    let terminal = pty::open(devpts.as_fd()).explain(what)?;
+    if let Some((columns, lines)) = plan.terminal_size {
+        pty::resize(terminal.primary.as_fd(), columns, lines).explain("cannot set the terminal's size")?;
+    }
+    Ok(terminal)
+}
+
+/// Takes on the plan's identity and executes its program.
+pub(super) fn become_program(
+    plan: &ProcessPlan,
+    stdio: Stdio,
+    mut placement: Placement<'_>,
+    reporter: &mut Reporter,
+) -> Result<Never, Failure> {
+    set_stdio(plan, stdio)?;
+    // Keys of whoever started the daemon are not the container's; kernels without keyrings have none to hide.
+    let _ = process::new_session_keyring(None);
+    set_oom_score(plan, &mut placement, reporter)?;
+    for limit in &plan.rlimits {
+        set_rlimit(limit, reporter)?;
+    }
+    set_security_labels(plan, &mut placement)?;
+    let environment = environment(plan);
+    if placement.make_cwd {
+        path::make_directories(rustix::fs::CWD, &plan.cwd, 0o755)
+            .map(drop)
+            .or_else(tolerate_readonly)
+            .explain_with(|| format!("mkdir {}", plan.cwd))?;
+    }
+    rustix::process::umask(Mode::from_raw_mode(plan.umask.unwrap_or(0o022)));
+    process::close_on_exec_from(3).explain("cannot mark descriptors close-on-exec")?;
+    signal::reset_for_exec().explain("cannot reset signals")?;
+    if plan.no_new_privileges {
+        process::set_no_new_privs().explain("cannot set no_new_privs")?;
+    } else if let Some(seccomp) = &plan.seccomp {
+        load_seccomp(seccomp)?;
+    }
+    set_identity(plan)?;
+    enter_cwd(&plan.cwd)?;
+    let program = Program::new(&program::find(plan)?, plan, environment)?;
+    if let Some(seccomp) = plan.seccomp.as_ref().filter(|_| plan.no_new_privileges) {
+        load_seccomp(seccomp)?;
+    }
+    Err(program.execute())
+}
+
+/// A working directory that exists is fine on a read-only root, too; one that is missing there is reported by chdir.
+fn tolerate_readonly(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::ReadOnlyFilesystem { Ok(()) } else { Err(error) }
+}
+
+fn set_stdio(plan: &ProcessPlan, stdio: Stdio) -> Result<(), Failure> {
+    let what = "cannot set the standard streams up";
+    rustix::process::setsid().map(drop).or_else(already_leader).explain(what)?;
+    match stdio {
+        Stdio::Terminal(terminal) => {
+            own(terminal.as_fd(), plan.uid).explain(what)?;
+            for target in 0..3 {
+                process::set_standard_fd(terminal.as_fd(), target).explain(what)?;
+            }
+            pty::set_controlling(terminal.as_fd()).explain("cannot set the controlling terminal")
+        }
+        Stdio::Pipes { stdin, stdout, stderr } => {
+            for (fd, target) in [(own_null(stdin), 0), (stdout, 1), (stderr, 2)] {
+                own(fd.as_fd(), plan.uid).explain(what)?;
+                process::set_standard_fd(fd.as_fd(), target).explain(what)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// A null device from outside is exchanged for the container's own, if that is one.
+fn own_null(fd: OwnedFd) -> OwnedFd {
+    let is_null = |fd: &OwnedFd| path::is_character_device(fd.as_fd(), 1, 3).unwrap_or(false);
+    if !is_null(&fd) {
+        return fd;
+    }
+    match path::open_in_root(rustix::fs::CWD, "/dev/null", OFlags::RDWR | OFlags::NONBLOCK) {
+        Ok(own) if is_null(&own) => own,
+        _ => fd,
+    }
+}
+
+fn already_leader(error: rustix::io::Errno) -> rustix::io::Result<()> {
+    if error == rustix::io::Errno::PERM { Ok(()) } else { Err(error) }
+}
+
+/// A program that is not root may reopen its streams through `/dev/stdout`; the null device belongs to nobody.
+fn own(fd: BorrowedFd<'_>, uid: u32) -> io::Result<()> {
+    use rustix::io::Errno;
+    if path::is_character_device(fd, 1, 3)? || rustix::fs::fstat(fd)?.st_uid == uid {
+        return Ok(());
+    }
+    match rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), None) {
+        // A file handed in from a file system that knows no owners, or where they cannot change.
+        Err(Errno::INVAL | Errno::PERM | Errno::ROFS) => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+fn set_oom_score(plan: &ProcessPlan, placement: &mut Placement<'_>, reporter: &mut Reporter) -> Result<(), Failure> {
+    let Some(score) = plan.oom_score_adj else { return Ok(()) };
+    let written = placement.proc.write_own("oom_score_adj", &score.to_string());
+    match written {
+        // Lowering it takes CAP_SYS_RESOURCE, which a host may withhold: the container runs with what is there.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            reporter.warn(format!("the host does not allow oom_score_adj {score}; it is left as it is"));
+            Ok(())
+        }
+        result => result.explain("cannot set oom_score_adj"),
+    }
+}
+
+fn set_security_labels(plan: &ProcessPlan, placement: &mut Placement<'_>) -> Result<(), Failure> {
+    if let Some(profile) = &plan.apparmor_profile {
+        let value = format!("exec {profile}");
+        let written = placement.proc.write_own("attr/apparmor/exec", &value);
+        let written = written.or_else(|_| placement.proc.write_own("attr/exec", &value));
+        written.explain_with(|| format!("cannot apply apparmor profile {profile}"))?;
+    }
+    match &plan.selinux_label {
+        Some(label) => {
+            placement.proc.write_own("attr/exec", label).explain_with(|| format!("cannot apply label {label}"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Sets a limit; where the host refuses to raise the hard value, both are clamped to what it has.
+fn set_rlimit(limit: &RlimitPlan, reporter: &mut Reporter) -> Result<(), Failure> {
+    let resource = Resource(limit.resource);
+    let wanted = Limit { soft: limit.soft, hard: limit.hard };
+    match limits::set(resource, wanted) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let has = limits::get(resource).explain("cannot read a limit")?;
+            let clamped = Limit { soft: wanted.soft.min(has.hard), hard: wanted.hard.min(has.hard) };
+            limits::set(resource, clamped).explain("cannot set a limit")?;
+            reporter.warn(format!(
+                "the host does not allow limit {} to be raised to {}; it is {}",
+                limit.resource, wanted.hard, clamped.hard
+            ));
+            Ok(())
+        }
+        result => result.explain_with(|| format!("cannot set limit {}", limit.resource)),
+    }
+}
+
+/// The plan's environment, with a HOME from the container's passwd file if it has none.
+fn environment(plan: &ProcessPlan) -> Vec<String> {
+    let mut environment = plan.env.clone();
+    if !environment.iter().any(|line| line.strip_prefix("HOME=").is_some_and(|home| !home.is_empty())) {
+        environment.retain(|line| !line.starts_with("HOME="));
+        environment.push(format!("HOME={}", user::home(plan.uid)));
+    }
+    environment
+}
+
+fn load_seccomp(program: &SeccompProgram) -> Result<(), Failure> {
+    process::load_seccomp(&program.filter, program.flags).map(drop).explain("cannot load the seccomp filter")
+}
+
+fn set_identity(plan: &ProcessPlan) -> Result<(), Failure> {
+    if let Some(sets) = &plan.capabilities {
+        credentials::limit_bounding_set(sets.bounding).explain("cannot limit the bounding set")?;
+    }
+    credentials::keep_capabilities(true).explain("cannot keep capabilities")?;
+    credentials::set_groups(&plan.groups).explain("setgroups")?;
+    credentials::set_gid(plan.gid).explain("setgid")?;
+    credentials::set_uid(plan.uid).explain("setuid")?;
+    if let Some(sets) = &plan.capabilities {
+        set_capabilities(sets).explain("cannot set capabilities")?;
+    }
+    credentials::keep_capabilities(false).explain("cannot drop the keep-capabilities flag")
+}
+
+/// Capabilities that the caller does not have, or the kernel does not know, cannot be given.
+fn set_capabilities(sets: &CapabilityPlan) -> io::Result<()> {
+    let has = credentials::capabilities()?.permitted;
+    let permitted = sets.permitted & has;
+    let inheritable = sets.inheritable & (has | sets.bounding);
+    let effective = sets.effective & permitted;
+    credentials::set_capabilities(Capabilities { effective, permitted, inheritable: inheritable & has })?;
+    credentials::set_ambient(sets.ambient & permitted & inheritable)
+}
+
+/// Enters the working directory and makes sure that it lies inside the container: a path such as
+/// `/proc/self/fd/7` could name a directory outside (CVE-2024-21626).
+fn enter_cwd(cwd: &str) -> Result<(), Failure> {
+    let refused = |error: &io::Error| {
+        let kind = match error.kind() {
+            io::ErrorKind::NotFound => FailureKind::NotFound,
+            _ => FailureKind::NotExecutable,
+        };
+        Failure::new(kind, format!("chdir to cwd ({cwd:?}) set in config.json failed: {}", describe(error)))
+    };
+    rustix::process::chdir(cwd).map_err(|error| refused(&error.into()))?;
+    match rustix::process::getcwd(Vec::new()) {
+        Ok(path) if path.as_bytes().starts_with(b"/") => Ok(()),
+        _ => Err(Failure::new(
+            FailureKind::Invalid,
+            "current working directory is outside of container mount namespace root -- possible container breakout detected",
+        )),
+    }
+}

@@ -1,0 +1,415 @@
+//! The plan: everything that a start does, decided beforehand, as data.
+//!
+//! A plan is made by the daemon from an OCI spec and applied by the container's init. It crosses the shim's socket as
+//! JSON. It names no host path that the init would open: bind sources and namespaces are opened by whoever hands the
+//! plan over, and refer to it by index ([`Plan::sources`], [`Plan::joins`]).
+
+mod build;
+mod options;
+
+use std::collections::BTreeMap;
+
+use corten_base::ErrorKind;
+use serde::{Deserialize, Serialize};
+
+pub use build::{capability_number, plan, process_plan};
+
+/// Why a spec cannot become a plan.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A part that is needed is missing.
+    #[error("the container's specification has no {0}")]
+    Missing(&'static str),
+    /// A setting that makes no sense.
+    #[error("invalid {what}: {value:?}")]
+    Invalid {
+        /// What is set.
+        what: &'static str,
+        /// To what.
+        value: String,
+    },
+    /// A setting that is understood but cannot be applied.
+    #[error("{0} is not supported")]
+    Unsupported(String),
+    /// A kernel setting that is not the container's own.
+    #[error("sysctl {0:?} is not in a separate kernel namespace")]
+    Sysctl(String),
+    /// The seccomp program is longer than the kernel takes.
+    #[error("the seccomp filter has {0} instructions, the kernel takes 4096")]
+    FilterTooLong(usize),
+}
+
+impl Error {
+    /// The kind for the faces' tables.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Unsupported(_) => ErrorKind::NotImplemented,
+            _ => ErrorKind::Invalid,
+        }
+    }
+}
+
+/// What the plan needs to know besides the spec.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The compiled seccomp program, if the spec asks for one.
+    pub seccomp: Option<SeccompProgram>,
+    /// The host mounts cgroup v2 alone (decides what a mount of type `cgroup` is).
+    pub unified_cgroup: bool,
+}
+
+/// A compiled seccomp filter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeccompProgram {
+    /// One `sock_filter` per word: code in bits 0-15, jt 16-23, jf 24-31, k 32-63.
+    pub filter: Vec<u64>,
+    /// SECCOMP_FILTER_FLAG_*.
+    pub flags: u64,
+}
+
+impl SeccompProgram {
+    /// From an array of the kernel's `struct sock_filter` in native byte order; what is left of eight bytes is ignored.
+    pub fn from_native(bytes: &[u8], flags: u64) -> SeccompProgram {
+        let word = |chunk: &[u8; 8]| {
+            let [c0, c1, jt, jf, k0, k1, k2, k3] = *chunk;
+            let code = u64::from(u16::from_ne_bytes([c0, c1]));
+            let k = u64::from(u32::from_ne_bytes([k0, k1, k2, k3]));
+            code | u64::from(jt) << 16 | u64::from(jf) << 24 | k << 32
+        };
+        SeccompProgram { filter: bytes.as_chunks::<8>().0.iter().map(word).collect(), flags }
+    }
+}
+
+/// Everything a start does inside the container's namespaces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Where each namespace comes from.
+    pub namespaces: Namespaces,
+    /// Host name, where the UTS namespace is the container's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// NIS domain name, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domainname: Option<String>,
+    /// The root is remounted read-only at the end.
+    pub readonly_root: bool,
+    /// Propagation of the root mount, private unless the spec says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_propagation: Option<Propagation>,
+    /// Mounts in their order.
+    pub mounts: Vec<MountPlan>,
+    /// `/dev` is the container's own: its default links, `ptmx` and console are set up.
+    pub setup_dev: bool,
+    /// Device nodes to be made (their file systems are mounted by then).
+    pub devices: Vec<DevicePlan>,
+    /// Kernel settings of the container's namespaces.
+    pub sysctls: BTreeMap<String, String>,
+    /// Paths to be covered: files by `/dev/null`, directories by an empty read-only file system.
+    pub masked_paths: Vec<String>,
+    /// Paths to be made read-only.
+    pub readonly_paths: Vec<String>,
+    /// The process itself.
+    pub process: ProcessPlan,
+}
+
+/// Kinds of namespaces that can be joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NamespaceKind {
+    /// Process ids.
+    Pid,
+    /// Network devices, addresses, ports.
+    Network,
+    /// System V IPC and POSIX message queues.
+    Ipc,
+    /// Host name.
+    Uts,
+    /// View of the cgroup tree.
+    Cgroup,
+}
+
+/// Where a namespace comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NamespaceSource {
+    /// A new one: the shim's own, made when it warmed up.
+    #[default]
+    New,
+    /// The host's.
+    Host,
+    /// The one behind this path, as the daemon sees it.
+    Join(String),
+}
+
+/// Where each namespace comes from; the mount namespace is always new.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namespaces {
+    /// Process ids.
+    pub pid: NamespaceSource,
+    /// Network.
+    pub network: NamespaceSource,
+    /// IPC.
+    pub ipc: NamespaceSource,
+    /// Host name.
+    pub uts: NamespaceSource,
+    /// Cgroup view.
+    pub cgroup: NamespaceSource,
+}
+
+/// How the init's PID namespace is chosen, for the process that clones it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PidNamespace {
+    /// A new one.
+    New,
+    /// The host's.
+    Host,
+    /// The one handed over as a descriptor.
+    Join,
+}
+
+/// A namespace to be opened by whoever hands the plan over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Join {
+    /// Its kind.
+    pub kind: NamespaceKind,
+    /// Path in the daemon's view, such as `/proc/4711/ns/net`.
+    pub path: String,
+}
+
+/// A bind source to be opened by whoever hands the plan over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Path in the daemon's view.
+    pub path: String,
+    /// With the mounts below it.
+    pub recursive: bool,
+}
+
+impl Namespaces {
+    /// The choice for the PID namespace.
+    pub fn pid_mode(&self) -> PidNamespace {
+        match self.pid {
+            NamespaceSource::New => PidNamespace::New,
+            NamespaceSource::Host => PidNamespace::Host,
+            NamespaceSource::Join(_) => PidNamespace::Join,
+        }
+    }
+
+    fn each(&self) -> [(NamespaceKind, &NamespaceSource); 5] {
+        [
+            (NamespaceKind::Pid, &self.pid),
+            (NamespaceKind::Network, &self.network),
+            (NamespaceKind::Ipc, &self.ipc),
+            (NamespaceKind::Uts, &self.uts),
+            (NamespaceKind::Cgroup, &self.cgroup),
+        ]
+    }
+}
+
+impl Plan {
+    /// Bind sources in the order in which the plan's mounts refer to them.
+    pub fn sources(&self) -> Vec<Source> {
+        let mut sources: Vec<(usize, Source)> = self
+            .mounts
+            .iter()
+            .filter_map(|mount| match &mount.kind {
+                MountKind::Bind { source, path, recursive } => {
+                    Some((*source, Source { path: path.clone(), recursive: *recursive }))
+                }
+                _ => None,
+            })
+            .collect();
+        sources.sort_by_key(|(index, _)| *index);
+        sources.into_iter().map(|(_, source)| source).collect()
+    }
+
+    /// Namespaces to be joined, in the order in which their descriptors are handed over: those of others by their
+    /// path, and the host's own as the daemon's (`/proc/self/ns/*`).
+    pub fn joins(&self) -> Vec<Join> {
+        let path = |kind: NamespaceKind, source: &NamespaceSource| match source {
+            NamespaceSource::New => None,
+            // The shim's children start in the host's PID and cgroup namespaces anyway.
+            NamespaceSource::Host if matches!(kind, NamespaceKind::Pid | NamespaceKind::Cgroup) => None,
+            NamespaceSource::Host => Some(format!("/proc/self/ns/{}", kind.file_name())),
+            NamespaceSource::Join(path) => Some(path.clone()),
+        };
+        self.namespaces
+            .each()
+            .into_iter()
+            .filter_map(|(kind, source)| path(kind, source).map(|path| Join { kind, path }))
+            .collect()
+    }
+}
+
+impl NamespaceKind {
+    /// Name below `/proc/<pid>/ns`.
+    pub fn file_name(self) -> &'static str {
+        match self {
+            NamespaceKind::Pid => "pid",
+            NamespaceKind::Network => "net",
+            NamespaceKind::Ipc => "ipc",
+            NamespaceKind::Uts => "uts",
+            NamespaceKind::Cgroup => "cgroup",
+        }
+    }
+}
+
+/// How mount events are shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Propagation {
+    /// Not at all.
+    Private,
+    /// Both ways.
+    Shared,
+    /// Towards the container.
+    Slave,
+    /// Not at all, nor bound elsewhere.
+    Unbindable,
+}
+
+/// One mount.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountPlan {
+    /// Absolute path in the container.
+    pub destination: String,
+    /// What is mounted.
+    pub kind: MountKind,
+    /// Mount attributes set on the mount itself (MOUNT_ATTR_*).
+    #[serde(default)]
+    pub set: u64,
+    /// Mount attributes cleared on it.
+    #[serde(default)]
+    pub clear: u64,
+    /// Attributes set on it and everything below (`rro` and the like).
+    #[serde(default)]
+    pub set_recursive: u64,
+    /// Attributes cleared on it and everything below.
+    #[serde(default)]
+    pub clear_recursive: u64,
+    /// Propagation, and whether it covers the mounts below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub propagation: Option<(Propagation, bool)>,
+    /// What the image has at the destination is copied into a new tmpfs.
+    #[serde(default)]
+    pub copy_up: bool,
+}
+
+/// What a mount shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum MountKind {
+    /// A tree of the host, handed over as a descriptor.
+    Bind {
+        /// Index among the descriptors.
+        source: usize,
+        /// Its path on the host, for the daemon and for messages.
+        path: String,
+        /// With the mounts below it.
+        recursive: bool,
+    },
+    /// A new instance of a file system.
+    FileSystem {
+        /// Type.
+        fstype: String,
+        /// What `/proc/mounts` names as its source.
+        source: String,
+        /// Its own options: name, and value if it has one.
+        options: Vec<(String, Option<String>)>,
+    },
+    /// The container's part of all cgroup v1 hierarchies, below a tmpfs.
+    CgroupV1,
+    /// The unified cgroup hierarchy.
+    CgroupV2,
+}
+
+/// One device node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DevicePlan {
+    /// Absolute path in the container.
+    pub path: String,
+    /// File type and permission bits, as mknod(2) takes them.
+    pub mode: u32,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// Everything about one process, be it the container's first or an exec's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessPlan {
+    /// The command; the first is looked up in the PATH of `env`.
+    pub args: Vec<String>,
+    /// `NAME=value` lines.
+    pub env: Vec<String>,
+    /// Working directory, made if it is missing.
+    pub cwd: String,
+    /// A terminal instead of pipes.
+    pub terminal: bool,
+    /// First size of the terminal: columns, lines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal_size: Option<(u16, u16)>,
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    /// File mode creation mask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub umask: Option<u32>,
+    /// Capability sets; none leaves them as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<CapabilityPlan>,
+    /// Resource limits.
+    pub rlimits: Vec<RlimitPlan>,
+    /// No setuid, no file capabilities.
+    pub no_new_privileges: bool,
+    /// Adjustment of the OOM killer's score.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom_score_adj: Option<i32>,
+    /// AppArmor profile to be entered at exec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apparmor_profile: Option<String>,
+    /// SELinux label to be entered at exec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selinux_label: Option<String>,
+    /// Seccomp filter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seccomp: Option<SeccompProgram>,
+}
+
+/// Capability sets as bit masks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapabilityPlan {
+    /// Upper bound for everything that follows.
+    pub bounding: u64,
+    /// In force.
+    pub effective: u64,
+    /// Available.
+    pub permitted: u64,
+    /// Kept through exec of files that inherit.
+    pub inheritable: u64,
+    /// Kept through exec of any file.
+    pub ambient: u64,
+}
+
+/// One resource limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RlimitPlan {
+    /// Kernel number of the resource.
+    pub resource: u32,
+    /// Soft value.
+    pub soft: u64,
+    /// Hard value.
+    pub hard: u64,
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,333 @@
+//! The daemon's side of a shim: spawning it warm, typed requests, received messages.
+//!
+//! Everything here is synchronous over a non-blocking socket: an async caller registers the connection's descriptor
+//! with its reactor, calls [`Connection::try_recv`] when it is readable and the request methods at any time (a request
+//! is one small packet; the socket buffer holds hundreds).
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command as Process, Stdio};
+use std::time::Duration;
+
+use corten_base::ErrorKind;
+use corten_runtime::{Failure, NamespaceKind, Plan, ProcessPlan};
+use corten_sys::socket::Seqpacket;
+use corten_sys::{memfd, mount};
+
+use crate::protocol::{
+    Assign, Attach, AttachMode, Command, Event, Exec, ExitStatus, MAX_FDS, MAX_PACKET, Message, Request, Resize,
+    Signal, Start, Streams, Target, TerminalSize,
+};
+
+/// What can go wrong between the daemon and a shim.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The shim's executable could not be opened or started.
+    #[error("cannot start a shim from {}", path.display())]
+    Spawn {
+        /// The executable.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The connection could not be made.
+    #[error("cannot connect to the shim at {}", path.display())]
+    Connect {
+        /// The adoption socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Sending or receiving failed.
+    #[error("the connection to the shim failed")]
+    Io(#[source] io::Error),
+    /// The shim is gone.
+    #[error("the shim has closed its connection")]
+    Closed,
+    /// No answer in time.
+    #[error("the shim did not answer within {0:?}")]
+    Timeout(Duration),
+    /// A packet that is not understood.
+    #[error("the shim sent a malformed message")]
+    Malformed(#[source] serde_json::Error),
+    /// An answer that does not fit the request.
+    #[error("the shim answered {0} unexpectedly")]
+    Unexpected(String),
+    /// More descriptors than one packet carries.
+    #[error("{0} descriptors are too many for one start (at most {MAX_FDS})")]
+    TooManyFds(usize),
+    /// The shim carried the request out and failed.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+}
+
+impl Error {
+    /// The kind for the faces' tables.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Failed(failure) => failure.kind(),
+            Error::TooManyFds(_) => ErrorKind::Invalid,
+            Error::Timeout(_) | Error::Closed | Error::Connect { .. } => ErrorKind::Unavailable,
+            _ => ErrorKind::Internal,
+        }
+    }
+}
+
+/// The executable that shims run: a read-only, detached view of the file, so that nothing inside a container can
+/// reach the host's file for writing through `/proc/<pid>/exe`, while all shims share its pages.
+#[derive(Debug)]
+pub struct Executable {
+    file: OwnedFd,
+    path: PathBuf,
+}
+
+impl Executable {
+    /// Opens the file at `path`, usually `/proc/self/exe`. The caller needs CAP_SYS_ADMIN.
+    pub fn open(path: &Path) -> Result<Executable, Error> {
+        let file = read_only_view(path).map_err(|source| Error::Spawn { path: path.into(), source })?;
+        Ok(Executable { file, path: path.into() })
+    }
+}
+
+fn read_only_view(path: &Path) -> io::Result<OwnedFd> {
+    let real = std::fs::canonicalize(path)?;
+    let view = mount::open_tree(rustix::fs::CWD, &real, mount::Tree::Clone)?;
+    mount::set_attributes(view.as_fd(), &mount::Attributes { set: mount::attr::RDONLY, ..Default::default() }, false)?;
+    Ok(view)
+}
+
+/// How a warm shim prepares itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WarmOptions {
+    /// Makes the init stub at start instead of at warm-up: for cgroup v2, where it is cloned into its cgroup.
+    pub late_init: bool,
+}
+
+/// A shim that was just spawned. It sends [`Event::Ready`] on its connection when it is warm.
+#[derive(Debug)]
+pub struct Spawned {
+    /// The connection.
+    pub connection: Connection,
+    /// The process; the caller reaps it after the connection has closed.
+    pub child: Child,
+}
+
+/// Spawns a warm shim, `corten shim`, without forking the caller (posix_spawn).
+pub fn spawn_warm(executable: &Executable, options: WarmOptions) -> Result<Spawned, Error> {
+    let failed = |source| Error::Spawn { path: executable.path.clone(), source };
+    let (ours, theirs) = Seqpacket::pair().map_err(failed)?;
+    ours.set_nonblocking(true).map_err(failed)?;
+    let child = Process::new(corten_sys::process::fd_path(executable.file.as_fd()))
+        .arg0("corten")
+        .arg("shim")
+        .args(options.late_init.then_some("--late-init"))
+        .env_clear()
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(failed)?;
+    Ok(Spawned { connection: Connection::new(ours), child })
+}
+
+/// One daemon's connection to one shim.
+#[derive(Debug)]
+pub struct Connection {
+    socket: Seqpacket,
+    next: u64,
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl std::os::fd::AsRawFd for Connection {
+    fn as_raw_fd(&self) -> i32 {
+        std::os::fd::AsRawFd::as_raw_fd(&self.socket.as_fd())
+    }
+}
+
+/// Everything that a start hands over besides the plan.
+#[derive(Debug)]
+pub struct StartRequest<'a> {
+    /// What to apply.
+    pub plan: &'a Plan,
+    /// The root file system: a detached mount.
+    pub rootfs: BorrowedFd<'a>,
+    /// Mount trees for [`Plan::sources`], in that order (see [`corten_runtime::sources::open_sources`]).
+    pub sources: &'a [BorrowedFd<'a>],
+    /// Namespaces for [`Plan::joins`], in that order (see [`corten_runtime::sources::open_namespaces`]).
+    pub namespaces: &'a [BorrowedFd<'a>],
+    /// Cgroup directories: v1 one per hierarchy, v2 one.
+    pub cgroups: &'a [BorrowedFd<'a>],
+    /// True when the init has to join `cgroups` itself (v2; v1 when it is not in its group already).
+    pub join_cgroups: bool,
+    /// Standard streams and log.
+    pub streams: Streams,
+    /// Clients attached before the process runs.
+    pub attach: &'a [(AttachMode, BorrowedFd<'a>)],
+}
+
+impl Connection {
+    fn new(socket: Seqpacket) -> Connection {
+        Connection { socket, next: 1 }
+    }
+
+    /// Connects to a running shim's adoption socket.
+    pub fn connect(path: &Path) -> Result<Connection, Error> {
+        let failed = |source| Error::Connect { path: path.into(), source };
+        let socket = Seqpacket::connect(path).map_err(failed)?;
+        socket.set_nonblocking(true).map_err(failed)?;
+        Ok(Connection::new(socket))
+    }
+
+    /// Sends a command with its descriptors; returns the number that its answer carries as `re`.
+    pub fn send(&mut self, command: Command, fds: &[BorrowedFd<'_>]) -> Result<u64, Error> {
+        if fds.len() > MAX_FDS {
+            return Err(Error::TooManyFds(fds.len()));
+        }
+        let seq = self.next;
+        self.next += 1;
+        let packet = serde_json::to_vec(&Request { seq, command }).map_err(Error::Malformed)?;
+        self.socket.send(&packet, fds).map_err(Error::Io)?;
+        Ok(seq)
+    }
+
+    /// Takes the next message, if one has arrived. [`Error::Closed`] once the shim is gone.
+    pub fn try_recv(&mut self) -> Result<Option<(Message, Vec<OwnedFd>)>, Error> {
+        let mut buffer = vec![0; MAX_PACKET];
+        match self.socket.recv(&mut buffer) {
+            Ok(packet) if packet.length == 0 => Err(Error::Closed),
+            Ok(packet) => {
+                let message = serde_json::from_slice(&buffer[..packet.length]).map_err(Error::Malformed)?;
+                Ok(Some((message, packet.fds)))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Err(Error::Closed),
+            Err(error) => Err(Error::Io(error)),
+        }
+    }
+
+    /// Waits for the next message.
+    pub fn recv(&mut self, timeout: Duration) -> Result<(Message, Vec<OwnedFd>), Error> {
+        loop {
+            if let Some(message) = self.try_recv()? {
+                return Ok(message);
+            }
+            if !self.socket.wait_readable(timeout).map_err(Error::Io)? {
+                return Err(Error::Timeout(timeout));
+            }
+        }
+    }
+
+    /// Waits for the answer to request `seq`; messages that come before it are given to `other` in their order.
+    pub fn recv_answer(
+        &mut self,
+        seq: u64,
+        timeout: Duration,
+        mut other: impl FnMut(Message, Vec<OwnedFd>),
+    ) -> Result<(Event, Vec<OwnedFd>), Error> {
+        loop {
+            let (message, fds) = self.recv(timeout)?;
+            match message {
+                Message { re: Some(re), event: Event::Failed(failure) } if re == seq => return Err(failure.into()),
+                Message { re: Some(re), event } if re == seq => return Ok((event, fds)),
+                message => other(message, fds),
+            }
+        }
+    }
+
+    /// Has the warm shim mount beforehand what `like`, the plan of a container with default settings, asks for. To be
+    /// sent when the pool is filled; answered by [`Event::Done`].
+    pub fn prepare(&mut self, like: &Plan) -> Result<u64, Error> {
+        let plan = serde_json::to_vec(like).map_err(Error::Malformed)?;
+        let plan = memfd::sealed("plan", &plan).map_err(Error::Io)?;
+        self.send(Command::Prepare, &[plan.as_fd()])
+    }
+
+    /// Binds the shim to a container; `run` and `log` are its own directories. Answered by [`Event::Done`].
+    pub fn assign(&mut self, container_id: &str, run: BorrowedFd<'_>, log: BorrowedFd<'_>) -> Result<u64, Error> {
+        self.send(Command::Assign(Assign { container_id: container_id.into() }), &[run, log])
+    }
+
+    /// Starts the container. Answered by [`Event::Started`] or [`Event::Failed`].
+    pub fn start(&mut self, request: &StartRequest<'_>) -> Result<u64, Error> {
+        let plan = serde_json::to_vec(request.plan).map_err(Error::Malformed)?;
+        let plan = memfd::sealed("plan", &plan).map_err(Error::Io)?;
+        let mut fds = vec![plan.as_fd(), request.rootfs];
+        fds.extend(request.sources);
+        fds.extend(request.namespaces);
+        fds.extend(request.cgroups);
+        fds.extend(request.attach.iter().map(|(_, socket)| *socket));
+        let namespaces: Vec<NamespaceKind> = request.plan.joins().iter().map(|join| join.kind).collect();
+        let start = Start {
+            sources: request.sources.len(),
+            namespaces,
+            pid: request.plan.namespaces.pid_mode(),
+            cgroups: request.cgroups.len(),
+            join_cgroups: request.join_cgroups,
+            streams: request.streams.clone(),
+            attach: request.attach.iter().map(|(mode, _)| *mode).collect(),
+        };
+        self.send(Command::Start(start), &fds)
+    }
+
+    /// Attaches a client's stream socket. Answered by [`Event::Done`].
+    pub fn attach(&mut self, exec_id: Option<&str>, mode: AttachMode, socket: BorrowedFd<'_>) -> Result<u64, Error> {
+        self.send(Command::Attach(Attach { exec_id: exec_id.map(Into::into), mode }), &[socket])
+    }
+
+    /// Runs another process in the container. Answered by [`Event::ExecStarted`] or [`Event::Failed`].
+    pub fn exec(
+        &mut self,
+        exec_id: &str,
+        process: &ProcessPlan,
+        size: Option<TerminalSize>,
+        attach: Option<(AttachMode, BorrowedFd<'_>)>,
+    ) -> Result<u64, Error> {
+        let plan = serde_json::to_vec(process).map_err(Error::Malformed)?;
+        let plan = memfd::sealed("process", &plan).map_err(Error::Io)?;
+        let mut fds = vec![plan.as_fd()];
+        fds.extend(attach.map(|(_, socket)| socket));
+        let exec = Exec { exec_id: exec_id.into(), tty: process.terminal, size, attach: attach.map(|(mode, _)| mode) };
+        self.send(Command::Exec(exec), &fds)
+    }
+
+    /// Sets the size of the container's or an exec's terminal. Answered by [`Event::Done`].
+    pub fn resize(&mut self, exec_id: Option<&str>, size: TerminalSize) -> Result<u64, Error> {
+        self.send(Command::Resize(Resize { exec_id: exec_id.map(Into::into), size }), &[])
+    }
+
+    /// Sends a signal to the container's init or an exec's process. Answered by [`Event::Done`].
+    pub fn signal(&mut self, exec_id: Option<&str>, signal: i32) -> Result<u64, Error> {
+        self.send(Command::Signal(Signal { exec_id: exec_id.map(Into::into), signal }), &[])
+    }
+
+    /// Closes standard input. Answered by [`Event::Done`].
+    pub fn close_stdin(&mut self, exec_id: Option<&str>) -> Result<u64, Error> {
+        self.send(Command::CloseStdin(Target { exec_id: exec_id.map(Into::into) }), &[])
+    }
+
+    /// Asks for the state. Answered by [`Event::State`] with the network namespace's descriptor.
+    pub fn state(&mut self) -> Result<u64, Error> {
+        self.send(Command::State, &[])
+    }
+
+    /// Lets the shim end; to be called once the exit is recorded. Answered by [`Event::Done`], then the connection closes.
+    pub fn release(&mut self) -> Result<u64, Error> {
+        self.send(Command::Release, &[])
+    }
+}
+
+/// Reads the exit status that a shim left in its run directory; none if there is none.
+pub fn read_exit_status(run_directory: &Path) -> Result<Option<ExitStatus>, Error> {
+    match std::fs::read(run_directory.join(crate::protocol::EXIT_NAME)) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(Error::Malformed),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::Io(error)),
+    }
+}

@@ -1,0 +1,294 @@
+//! What the daemon asks for, one function per request.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use corten_runtime::apply::Stdio;
+use corten_runtime::{Failure, FailureKind, NamespaceKind, PidNamespace};
+use corten_sys::process::{self, flags};
+use corten_sys::socket::Listener;
+
+use crate::io::Io;
+use crate::json_log::JsonLog;
+use crate::protocol::{
+    Assign, Attach, Command, Event, Exec as ExecRequest, ExecStarted, Phase, Resize, SOCKET_NAME, Signal, Start, State,
+    Target, VERSION,
+};
+use crate::stub::{Fds, Order, Stub, read_process};
+use crate::supervisor::{Exec, Origin, Process, Supervisor};
+
+impl Supervisor {
+    /// Carries a request out and answers it, now or when it is decided.
+    pub(crate) fn handle(&mut self, origin: Origin, command: Command, fds: Vec<OwnedFd>) {
+        let fds = Fds(fds.into_iter());
+        let result = match command {
+            Command::Prepare => self.prepare(fds),
+            Command::Assign(request) => self.assign(request, fds),
+            // Answered when exec has happened.
+            Command::Start(request) => match self.start(origin, request, fds) {
+                Ok(()) => return,
+                Err(failure) => self.fail_start(failure),
+            },
+            Command::Exec(request) => match self.exec(origin, request, fds) {
+                Ok(()) => return,
+                Err(failure) => Err(failure),
+            },
+            Command::Attach(request) => self.attach(&request, fds),
+            Command::Resize(request) => self.resize(&request),
+            Command::Signal(request) => self.signal(&request),
+            Command::CloseStdin(target) => self.close_stdin(&target),
+            Command::State => {
+                let state = Event::State(Box::new(self.state()));
+                return self.send(origin.connection, Some(origin.seq), state, true);
+            }
+            Command::Release => {
+                self.released = true;
+                Ok(())
+            }
+        };
+        let event = result.map_or_else(Event::Failed, |()| Event::Done);
+        self.answer(origin, event);
+    }
+
+    /// The stub stages while nobody waits; without a stub there is nothing to prepare.
+    fn prepare(&mut self, mut fds: Fds) -> Result<(), Failure> {
+        self.expect_phase(Phase::Warm)?;
+        let plan = one(&mut fds)?;
+        match &self.stub {
+            Some(stub) => stub
+                .order(&Order::Prepare, &[plan.as_fd()])
+                .map_err(|error| Failure::host("cannot have the mounts prepared", &error)),
+            None => Ok(()),
+        }
+    }
+
+    fn assign(&mut self, request: Assign, mut fds: Fds) -> Result<(), Failure> {
+        self.expect_phase(Phase::Warm)?;
+        let (run, log) = (one(&mut fds)?, one(&mut fds)?);
+        // Bound relative to the directory's descriptor: the host's tree is not visible here.
+        let listener = rustix::process::fchdir(&run)
+            .map_err(io::Error::from)
+            .and_then(|()| Listener::bind(Path::new(SOCKET_NAME)))
+            .map_err(|error| Failure::host("cannot listen for later daemons", &error));
+        rustix::process::chdir("/").map_err(|error| Failure::host("cannot leave the directory", &error.into()))?;
+        self.listener = Some(listener?);
+        self.container_id = Some(request.container_id);
+        self.run_directory = Some(run);
+        self.log_directory = Some(log);
+        self.phase = Phase::Assigned;
+        Ok(())
+    }
+
+    fn expect_phase(&self, phase: Phase) -> Result<(), Failure> {
+        if self.phase == phase {
+            return Ok(());
+        }
+        Err(Failure::new(FailureKind::Conflict, format!("the shim is {:?}, not {phase:?}", self.phase)))
+    }
+
+    fn start(&mut self, origin: Origin, request: Start, mut fds: Fds) -> Result<(), Failure> {
+        self.expect_phase(Phase::Assigned)?;
+        let _ = process::set_slice(std::time::Duration::from_micros(100));
+        let handed = Handed::take(&request, &mut fds).map_err(|error| Failure::host("malformed start", &error))?;
+        self.cgroups = handed.cgroups;
+        let (mut io, stdio) =
+            self.open_streams(&request).map_err(|error| Failure::host("cannot open streams", &error))?;
+        for (mode, socket) in request.attach.iter().zip(handed.attach) {
+            io.attach(socket, *mode);
+        }
+        let warm = request.pid == PidNamespace::New && self.stub.is_some();
+        let stub = self
+            .stub_for(&request, &handed.namespaces)
+            .map_err(|error| Failure::host("cannot make the container's init", &error))?;
+        let placed = !warm && self.unified_cgroup(request.join_cgroups).is_some();
+        let join = if request.join_cgroups && !placed { &self.cgroups[..] } else { &[] };
+        let order = Order::Start {
+            sources: request.sources,
+            namespaces: request.namespaces.clone(),
+            cgroups: join.len(),
+            pipes: stdio.is_some(),
+        };
+        let mut passed = vec![handed.plan.as_fd(), handed.rootfs.as_fd()];
+        passed.extend(handed.sources.iter().chain(&handed.namespaces).chain(join).map(AsFd::as_fd));
+        if let Some(Stdio::Pipes { stdin, stdout, stderr }) = &stdio {
+            passed.extend([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]);
+        }
+        stub.order(&order, &passed).map_err(|error| Failure::host("cannot hand the plan over", &error))?;
+        self.init = Some(Process::new(stub, io, request.streams.size, origin));
+        self.phase = Phase::Starting;
+        Ok(())
+    }
+
+    /// A start that failed here leaves nothing to be supervised.
+    fn fail_start(&mut self, failure: Failure) -> Result<(), Failure> {
+        if self.phase == Phase::Assigned {
+            self.phase = Phase::Exited;
+        }
+        Err(failure)
+    }
+
+    fn open_streams(&mut self, request: &Start) -> io::Result<(Io, Option<Stdio>)> {
+        let (mut io, stdio) = if request.streams.tty {
+            (Io::terminal(), None)
+        } else {
+            let (io, stdio) = Io::pipes(request.streams.open_stdin)?;
+            (io, Some(stdio))
+        };
+        io.stdin_once = request.streams.stdin_once;
+        if let Some(directory) = self.log_directory.take() {
+            io.log = JsonLog::open(directory, &request.streams.log)?;
+        }
+        Ok((io, stdio))
+    }
+
+    /// The warm stub where it fits; otherwise one made for this start, in the PID namespace and cgroup asked for.
+    fn stub_for(&mut self, request: &Start, namespaces: &[OwnedFd]) -> io::Result<Stub> {
+        let kinds = &request.namespaces;
+        match request.pid {
+            PidNamespace::New => match self.stub.take() {
+                Some(stub) => return Ok(stub),
+                None => return Stub::new(flags::PID, self.unified_cgroup(request.join_cgroups)),
+            },
+            // The unused stub ends with its control socket.
+            PidNamespace::Host => self.stub = None,
+            PidNamespace::Join => {
+                self.stub = None;
+                let position = kinds.iter().position(|kind| *kind == NamespaceKind::Pid);
+                let namespace = position.and_then(|index| namespaces.get(index));
+                let missing = || io::Error::other("the PID namespace was not handed over");
+                let namespace = namespace.ok_or_else(missing)?.as_fd();
+                return Stub::in_pid_namespace(namespace, self.unified_cgroup(request.join_cgroups));
+            }
+        }
+        Stub::new(0, self.unified_cgroup(request.join_cgroups))
+    }
+
+    /// On v2 there is one cgroup directory, and a process can be cloned into it.
+    fn unified_cgroup(&self, join: bool) -> Option<BorrowedFd<'_>> {
+        match &self.cgroups[..] {
+            [only] if join && is_unified(only) => Some(only.as_fd()),
+            _ => None,
+        }
+    }
+
+    fn exec(&mut self, origin: Origin, request: ExecRequest, mut fds: Fds) -> Result<(), Failure> {
+        self.expect_phase(Phase::Running)?;
+        let plan = read_process(one(&mut fds)?)?;
+        let socket = request.attach.map(|mode| Ok::<_, Failure>((mode, one(&mut fds)?))).transpose()?;
+        let init = self.init.as_ref().ok_or_else(not_running)?;
+        let failed = |error: io::Error| Failure::host("cannot run another process in the container", &error);
+        let (mut io, stdio) = if request.tty {
+            (Io::terminal(), None)
+        } else {
+            let stdin = request.attach.is_some_and(|mode| mode.stdin);
+            let (io, stdio) = Io::pipes(stdin).map_err(failed)?;
+            (io, Some(stdio))
+        };
+        io.stdin_once = true;
+        if let Some((mode, socket)) = socket {
+            io.attach(socket, mode);
+        }
+        let into = self.unified_cgroup(true);
+        let stub = Stub::exec(&plan, init.stub.pidfd.as_fd(), &self.cgroups, into, stdio).map_err(failed)?;
+        let process = Process::new(stub, io, request.size, origin);
+        self.execs.push(Exec { id: request.exec_id, process, reported: false });
+        Ok(())
+    }
+
+    fn attach(&mut self, request: &Attach, mut fds: Fds) -> Result<(), Failure> {
+        let socket = one(&mut fds)?;
+        self.find(request.exec_id.as_deref())?.io.attach(socket, request.mode);
+        Ok(())
+    }
+
+    fn resize(&mut self, request: &Resize) -> Result<(), Failure> {
+        let process = self.find(request.exec_id.as_deref())?;
+        match process.io.resize(request.size) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                // The terminal is still to come.
+                process.size = Some(request.size);
+                Ok(())
+            }
+            Err(error) => Err(Failure::host("cannot set the terminal's size", &error)),
+        }
+    }
+
+    fn signal(&mut self, request: &Signal) -> Result<(), Failure> {
+        let process = self.find(request.exec_id.as_deref())?;
+        process::signal_pidfd(process.stub.pidfd.as_fd(), request.signal).map_err(|error| match error.raw_os_error() {
+            Some(3) => not_running(),
+            _ => Failure::host(format!("cannot send signal {}", request.signal), &error),
+        })
+    }
+
+    fn close_stdin(&mut self, target: &Target) -> Result<(), Failure> {
+        self.find(target.exec_id.as_deref())?.io.close_stdin();
+        Ok(())
+    }
+
+    /// The process that a request means, while it runs.
+    fn find(&mut self, exec_id: Option<&str>) -> Result<&mut Process, Failure> {
+        let process = match exec_id {
+            None => self.init.as_mut(),
+            Some(id) => self.execs.iter_mut().find(|exec| exec.id == id).map(|exec| &mut exec.process),
+        };
+        process.filter(|process| process.ended.is_none() && !process.failed).ok_or_else(not_running)
+    }
+
+    fn state(&self) -> State {
+        let running = matches!(self.phase, Phase::Running);
+        State {
+            version: VERSION,
+            shim_pid: rustix::process::getpid().as_raw_nonzero().get(),
+            container_id: self.container_id.clone(),
+            phase: self.phase,
+            pid: self.init.as_ref().filter(|_| running).map(|init| init.stub.pid),
+            exit: self.exit,
+            execs: self
+                .execs
+                .iter()
+                .filter(|exec| exec.process.starting.is_none() && !exec.reported)
+                .map(|exec| ExecStarted { exec_id: exec.id.clone(), pid: exec.process.stub.pid })
+                .collect(),
+        }
+    }
+}
+
+/// True for a directory of the unified hierarchy.
+fn is_unified(directory: &OwnedFd) -> bool {
+    const CGROUP2_MAGIC: i64 = 0x6367_7270;
+    rustix::fs::fstatfs(directory).is_ok_and(|system| system.f_type == CGROUP2_MAGIC)
+}
+
+/// The descriptors of a start, sorted.
+struct Handed {
+    plan: OwnedFd,
+    rootfs: OwnedFd,
+    sources: Vec<OwnedFd>,
+    namespaces: Vec<OwnedFd>,
+    cgroups: Vec<OwnedFd>,
+    attach: Vec<OwnedFd>,
+}
+
+impl Handed {
+    fn take(request: &Start, fds: &mut Fds) -> io::Result<Handed> {
+        Ok(Handed {
+            plan: fds.one()?,
+            rootfs: fds.one()?,
+            sources: fds.take(request.sources)?,
+            namespaces: fds.take(request.namespaces.len())?,
+            cgroups: fds.take(request.cgroups)?,
+            attach: fds.take(request.attach.len())?,
+        })
+    }
+}
+
+fn one(fds: &mut Fds) -> Result<OwnedFd, Failure> {
+    fds.one().map_err(|error| Failure::new(FailureKind::Invalid, error.to_string()))
+}
+
+fn not_running() -> Failure {
+    Failure::new(FailureKind::Conflict, "the process is not running")
+}

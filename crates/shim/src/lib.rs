@@ -1,0 +1,25 @@
+//! One container's supervisor: stdio, log files, exit status, its wire protocol.
+//!
+//! A shim is one small single-threaded process that outlives the daemon. It serves one run of one container. The
+//! daemon's side is [`client`], the messages are [`protocol`], the role's entry is [`main`].
+//!
+//! ```text
+//! warm-up:  namespaces, minimal root, init stub  ->  Ready
+//! Assign:   adoption socket in the run directory
+//! Start:    plan and descriptors to the stub; it executes the program  ->  Started
+//! exit:     streams drained, exit.json by rename  ->  Exited; then Release, or the end if no daemon is connected
+//! ```
+
+pub mod client;
+mod clients;
+mod handlers;
+mod io;
+mod json_log;
+mod oom;
+pub mod protocol;
+mod stub;
+mod supervisor;
+mod time;
+mod warm;
+
+pub use warm::main;

@@ -1,0 +1,338 @@
+//! The messages between the daemon and a shim, and the files a shim leaves behind.
+//!
+//! One JSON object per packet of a `SOCK_SEQPACKET` Unix socket. A request carries `seq`, its answer carries the same
+//! number as `re`; events that answer nothing (`Ready`, `Exited`, `ExecExited`) carry none. Descriptors ride along in
+//! the order that the message's documentation names; payloads that may outgrow a packet (plans) travel in a sealed
+//! memfd. Unknown fields are ignored and fields are only ever added, so that a newer daemon adopts every older shim.
+//!
+//! ```text
+//! {"seq":1,"type":"Assign","container_id":"4f.."}                     fds: run directory, log directory
+//! {"seq":2,"type":"Start","sources":1,"namespaces":["network"],..}    fds: plan, rootfs, sources.., namespaces.., cgroups.., attaches..
+//! {"re":2,"type":"Started","pid":4711,"warnings":[]}
+//! {"type":"Exited","code":0,"oom":false,"time_ns":1795226400000000000}
+//! ```
+//!
+//! Below the run directory (`<run>/shims/<id>/`) a shim keeps `shim.sock`, where later daemons connect, and writes
+//! `exit.json` (one [`ExitStatus`], by rename) before it reports the exit.
+
+use std::collections::BTreeMap;
+
+use corten_runtime::{Failure, NamespaceKind, PidNamespace};
+use serde::{Deserialize, Serialize};
+
+/// The protocol's version, named in `Ready` and `State` answers.
+pub const VERSION: u32 = 1;
+/// No packet is larger; what could be is sent in a memfd.
+pub const MAX_PACKET: usize = 32 * 1024;
+/// The kernel's limit on descriptors in one packet.
+pub const MAX_FDS: usize = 253;
+/// Name of the adoption socket below the run directory.
+pub const SOCKET_NAME: &str = "shim.sock";
+/// Name of the exit status file below the run directory.
+pub const EXIT_NAME: &str = "exit.json";
+
+/// A packet from the daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Chosen by the sender, repeated as `re` in the answer.
+    pub seq: u64,
+    /// What to do.
+    #[serde(flatten)]
+    pub command: Command,
+}
+
+/// A packet from the shim.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// The request that this answers; none for events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub re: Option<u64>,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// What a daemon asks of a shim.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+pub enum Command {
+    /// Has a warm shim mount beforehand what a plan like the given one asks for. Fd: plan. Answered by `Done`; a later
+    /// plan that differs is served all the same, only more slowly.
+    Prepare,
+    /// Binds the warm shim to a container: it opens the adoption socket. Fds: run directory, log directory. Answered by `Done`.
+    Assign(Assign),
+    /// Starts the container. Answered by `Started` once exec has happened, or by `Failed`. See [`Start`] for the fds.
+    Start(Start),
+    /// Joins a client's stream to the container's or a running exec's streams. Fd: one stream socket. Answered by `Done`.
+    Attach(Attach),
+    /// Runs another process in the container. Fds: process plan, then the attach socket if any. Answered by `ExecStarted` or `Failed`.
+    Exec(Exec),
+    /// Sets a terminal's size. Answered by `Done` or `Failed`.
+    Resize(Resize),
+    /// Sends a signal to the container's init or an exec's process. Answered by `Done` or `Failed`.
+    Signal(Signal),
+    /// Closes the container's (or exec's) standard input. Answered by `Done`.
+    CloseStdin(Target),
+    /// Asks for the shim's state. Answered by `State` with the network namespace's fd.
+    State,
+    /// The exit has been recorded: the shim may end. Answered by `Done`.
+    Release,
+}
+
+/// Payload of [`Command::Assign`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assign {
+    /// The container's full id.
+    pub container_id: String,
+}
+
+/// Payload of [`Command::Start`].
+///
+/// Fds: plan memfd, detached root file system mount, `sources` mount trees in the plan's order, one per entry of
+/// `namespaces`, `cgroups` cgroup directories (v1: one per hierarchy; v2: one), one stream socket per entry of `attach`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// Number of bind source trees.
+    pub sources: usize,
+    /// Kinds of the namespaces to be joined; a `Pid` entry goes with `pid: join`.
+    pub namespaces: Vec<NamespaceKind>,
+    /// Where the init's PID namespace comes from.
+    pub pid: PidNamespace,
+    /// Number of cgroup directories; kept for execs and for the OOM counter.
+    pub cgroups: usize,
+    /// True when the init has to join the cgroups itself: v2, or it was not placed in its group beforehand.
+    pub join_cgroups: bool,
+    /// Standard streams and log.
+    pub streams: Streams,
+    /// Streams to be attached before the process runs, so that no byte is missed.
+    pub attach: Vec<AttachMode>,
+}
+
+/// How the container's standard streams are made and where its output is recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Streams {
+    /// A terminal instead of pipes.
+    pub tty: bool,
+    /// Keeps standard input open for attached clients; otherwise it is `/dev/null` (without a terminal).
+    pub open_stdin: bool,
+    /// Standard input ends with the first attached client's.
+    pub stdin_once: bool,
+    /// First size of the terminal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<TerminalSize>,
+    /// The log.
+    pub log: LogConfig,
+}
+
+/// A terminal's size in character cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// Columns.
+    pub width: u16,
+    /// Lines.
+    pub height: u16,
+}
+
+/// Where the output is recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "driver", rename_all = "kebab-case")]
+pub enum LogConfig {
+    /// Nowhere.
+    None,
+    /// Docker's json-file format.
+    JsonFile {
+        /// File name below the log directory, `<id>-json.log`.
+        file: String,
+        /// A file that has reached this many bytes is rotated before the next entry.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_size: Option<u64>,
+        /// Number of files kept, the current one included; at least 1.
+        max_files: u32,
+        /// Extra attributes (labels, environment) written into each entry.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        attrs: BTreeMap<String, String>,
+    },
+}
+
+/// Which streams an attached client takes part in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachMode {
+    /// What the client sends becomes standard input.
+    pub stdin: bool,
+    /// Wants standard output (all output, with a terminal).
+    pub stdout: bool,
+    /// Wants standard error.
+    pub stderr: bool,
+}
+
+/// Payload of [`Command::Attach`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attach {
+    /// None: the container's streams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec_id: Option<String>,
+    /// Which streams.
+    #[serde(flatten)]
+    pub mode: AttachMode,
+}
+
+/// Payload of [`Command::Exec`]. Fds: memfd with a [`corten_runtime::ProcessPlan`], then one stream socket if `attach` is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exec {
+    /// The exec's id, repeated in its events.
+    pub exec_id: String,
+    /// A terminal instead of pipes.
+    pub tty: bool,
+    /// First size of the terminal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<TerminalSize>,
+    /// The client's stream; none when detached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attach: Option<AttachMode>,
+}
+
+/// Payload of [`Command::Resize`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resize {
+    /// None: the container's terminal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec_id: Option<String>,
+    /// New size.
+    #[serde(flatten)]
+    pub size: TerminalSize,
+}
+
+/// Payload of [`Command::Signal`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signal {
+    /// None: the container's init.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec_id: Option<String>,
+    /// Signal number.
+    pub signal: i32,
+}
+
+/// Names the container (no exec id) or one of its execs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// None: the container itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec_id: Option<String>,
+}
+
+/// What a shim reports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+pub enum Event {
+    /// First packet of a warm shim. Fd: its network namespace.
+    Ready(Ready),
+    /// The request was carried out.
+    Done,
+    /// The request was not carried out.
+    Failed(Failure),
+    /// The container's process runs.
+    Started(Started),
+    /// The exec's process runs.
+    ExecStarted(ExecStarted),
+    /// Answer to `State`. Fd: the network namespace.
+    State(Box<State>),
+    /// The container's process has ended; `exit.json` is in place.
+    Exited(ExitStatus),
+    /// An exec's process has ended.
+    ExecExited(ExecExited),
+}
+
+/// Payload of [`Event::Ready`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// [`VERSION`] of the shim.
+    pub version: u32,
+    /// The shim's process id.
+    pub pid: i32,
+    /// The init stub, when it is made at warm-up: to be placed into a pool cgroup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_pid: Option<i32>,
+}
+
+/// Payload of [`Event::Started`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Started {
+    /// The container's init as the host sees it.
+    pub pid: i32,
+    /// What was done otherwise than asked (limits clamped).
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// Payload of [`Event::ExecStarted`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecStarted {
+    /// Which exec.
+    pub exec_id: String,
+    /// Its process as the host sees it.
+    pub pid: i32,
+}
+
+/// Payload of [`Event::ExecExited`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecExited {
+    /// Which exec.
+    pub exec_id: String,
+    /// Its status.
+    #[serde(flatten)]
+    pub status: ExitStatus,
+}
+
+/// How a process ended; also the content of `exit.json`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitStatus {
+    /// Exit code; 128 + n after signal n.
+    pub code: i32,
+    /// True when the kernel's OOM killer struck in the container's cgroup.
+    pub oom: bool,
+    /// When, in nanoseconds since the Unix epoch.
+    pub time_ns: u64,
+}
+
+/// Payload of [`Event::State`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// [`VERSION`] of the shim.
+    pub version: u32,
+    /// The shim's process id.
+    pub shim_pid: i32,
+    /// The container it is assigned to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_id: Option<String>,
+    /// Its life's phase.
+    pub phase: Phase,
+    /// The container's init, from `Started` until it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<i32>,
+    /// How the container ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<ExitStatus>,
+    /// Execs that are running.
+    #[serde(default)]
+    pub execs: Vec<ExecStarted>,
+}
+
+/// Phases of a shim's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// In the pool.
+    Warm,
+    /// Bound to a container that has not been started.
+    Assigned,
+    /// Start is under way.
+    Starting,
+    /// The container's process runs.
+    Running,
+    /// The container's process has ended (or its start failed).
+    Exited,
+}
+
+#[cfg(test)]
+#[path = "protocol_tests.rs"]
+mod tests;

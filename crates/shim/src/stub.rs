@@ -1,0 +1,233 @@
+//! The init stub: a copy of the shim that waits in its namespaces for a plan, then becomes the container's process.
+//!
+//! It is made at warm-up, or at start where the PID namespace or the cgroup is known only then; the code is the same.
+//! It hangs on its control socket: the socket's end before a plan means that the shim is gone, and it with it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use corten_runtime::apply::base::Base;
+use corten_runtime::apply::{self, InitInputs, Note, Reporter, Stage, Stdio};
+use corten_runtime::{Failure, FailureKind, NamespaceKind, Plan, ProcessPlan};
+use corten_sys::memfd;
+use corten_sys::process::{self, Cloned, flags};
+use corten_sys::socket::Seqpacket;
+use serde::{Deserialize, Serialize};
+
+/// No plan is larger.
+const MAX_PLAN: u64 = 16 << 20;
+
+/// A process under construction, from the shim's side.
+#[derive(Debug)]
+pub(crate) struct Stub {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+    /// It leads the way for another process, which a note will name.
+    pub(crate) leading: bool,
+    control: Seqpacket,
+}
+
+/// What a stub is told.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Order {
+    /// Stage the mounts of such a plan. Fd: plan.
+    Prepare,
+    /// Become the container's process. Fds: plan, rootfs, sources, namespaces, cgroups, three standard streams if `pipes`.
+    Start { sources: usize, namespaces: Vec<NamespaceKind>, cgroups: usize, pipes: bool },
+}
+
+impl Stub {
+    /// Clones a stub: in a new PID namespace if `namespaces` says so, always in a new mount namespace; on v2 inside
+    /// the given cgroup.
+    pub(crate) fn new(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Stub> {
+        Stub::spawn(namespaces | flags::MOUNT, cgroup, |control| wait_and_become(Reporter::new(control)))
+    }
+
+    /// Clones a stub inside the PID namespace of others.
+    pub(crate) fn in_pid_namespace(namespace: BorrowedFd<'_>, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Stub> {
+        let stub = Stub::spawn(flags::MOUNT, cgroup, |control| {
+            process::close_all_but(&[control.as_fd(), namespace]);
+            let mut reporter = Reporter::new(control);
+            let joined = corten_sys::namespace::join(namespace, flags::PID)
+                .map_err(|error| Failure::host("cannot join the PID namespace", &error));
+            process::close_all_but(&[reporter.socket().as_fd()]);
+            if go_in(joined, &mut reporter) {
+                wait_and_become(reporter);
+            }
+        })?;
+        Ok(Stub { leading: true, ..stub })
+    }
+
+    /// Clones a process for an exec: it joins `container` and becomes the plan's program.
+    pub(crate) fn exec(
+        plan: &ProcessPlan,
+        container: BorrowedFd<'_>,
+        cgroups: &[OwnedFd],
+        into_cgroup: Option<BorrowedFd<'_>>,
+        stdio: Option<Stdio>,
+    ) -> io::Result<Stub> {
+        let stub = Stub::spawn(0, into_cgroup, |control| {
+            close_others(&[control.as_fd(), container], cgroups, stdio.as_ref());
+            let _ = process::set_slice(std::time::Duration::ZERO);
+            let mut reporter = Reporter::new(control);
+            let cgroups = if into_cgroup.is_some() { &[] } else { cgroups };
+            let entered = apply::enter_container(container, cgroups);
+            close_others(&[reporter.socket().as_fd()], &[], stdio.as_ref());
+            if go_in(entered, &mut reporter) {
+                let failure = apply::exec(plan, stdio, &mut reporter);
+                give_up(failure, &mut reporter);
+            }
+        })?;
+        Ok(Stub { leading: true, ..stub })
+    }
+
+    /// Clones a process that runs `body` with its reporter's socket and never returns to the shim's code.
+    fn spawn(flags: u64, cgroup: Option<BorrowedFd<'_>>, body: impl FnOnce(Seqpacket)) -> io::Result<Stub> {
+        let (control, theirs) = Seqpacket::pair()?;
+        control.set_nonblocking(true)?;
+        match process::clone_process(flags, cgroup)? {
+            Cloned::Parent { pid, pidfd } => Ok(Stub { pid, pidfd, leading: false, control }),
+            Cloned::Child => {
+                // A panic must not unwind into the shim's own frames.
+                let _ = catch_unwind(AssertUnwindSafe(|| body(theirs)));
+                process::exit_now(1)
+            }
+        }
+    }
+
+    /// The process that was led in takes over.
+    pub(crate) fn moved(&mut self, pid: i32, pidfd: OwnedFd) {
+        (self.pid, self.pidfd, self.leading) = (pid, pidfd, false);
+    }
+
+    /// Hands a plan over.
+    pub(crate) fn order(&self, order: &Order, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.control.send(&serde_json::to_vec(order)?, fds)
+    }
+
+    /// Takes the next note; none once the program runs or the process is gone. Does not wait.
+    pub(crate) fn note(&self) -> io::Result<Option<(Note, Vec<OwnedFd>)>> {
+        apply::receive(&self.control)
+    }
+}
+
+impl AsFd for Stub {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.control.as_fd()
+    }
+}
+
+/// Clones the process that goes into the PID namespace that the caller has joined for its children, once the caller
+/// holds nothing of the host any more. True in the new process; the caller ends when it has told.
+fn go_in(joined: Result<(), Failure>, reporter: &mut Reporter) -> bool {
+    let cloned = joined.and_then(|()| {
+        process::clone_sibling().map_err(|error| Failure::host("cannot go into the PID namespace", &error))
+    });
+    match cloned {
+        Ok(Cloned::Child) => return true,
+        Ok(Cloned::Parent { pid, pidfd }) => drop(reporter.moved(pid, pidfd)),
+        Err(failure) => reporter.failed(failure),
+    }
+    process::exit_now(0)
+}
+
+/// Reports the failure. Should a seccomp filter keep the report back, the exit code still tells.
+fn give_up(failure: Failure, reporter: &mut Reporter) -> ! {
+    let code = failure.exit_code();
+    reporter.failed(failure);
+    process::exit_now(code)
+}
+
+/// Closes what a copy of the shim holds besides `keep`, the cgroups and its standard streams.
+fn close_others(keep: &[BorrowedFd<'_>], cgroups: &[OwnedFd], stdio: Option<&Stdio>) {
+    let mut keep = keep.to_vec();
+    keep.extend(cgroups.iter().map(AsFd::as_fd));
+    match stdio {
+        Some(Stdio::Pipes { stdin, stdout, stderr }) => keep.extend([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]),
+        Some(Stdio::Terminal(terminal)) => keep.push(terminal.as_fd()),
+        None => {}
+    }
+    process::close_all_but(&keep);
+}
+
+fn wait_and_become(mut reporter: Reporter) {
+    process::close_all_but(&[reporter.socket().as_fd()]);
+    let Ok(base) = Base::open() else { return };
+    let mut stage = None;
+    let mut buffer = [0; 2048];
+    loop {
+        let Ok(packet) = reporter.socket().recv(&mut buffer) else { return };
+        let mut fds = Fds(packet.fds.into_iter());
+        match serde_json::from_slice(&buffer[..packet.length]) {
+            // What cannot be staged will be made, or refused with its reason, at start.
+            Ok(Order::Prepare) => stage = prepare(&mut fds, &base, &mut reporter),
+            Ok(order @ Order::Start { .. }) => return become_init(reporter, base, stage, order, fds),
+            // The shim is gone.
+            Err(_) => return,
+        }
+    }
+}
+
+fn prepare(fds: &mut Fds, base: &Base, reporter: &mut Reporter) -> Option<Stage> {
+    let plan = read_plan(fds).ok()?;
+    let mut stage = Stage::build(&plan, base).ok()?;
+    if let Ok(namespace) = stage.mount_namespace() {
+        reporter.mount_namespace(namespace);
+    }
+    Some(stage)
+}
+
+fn become_init(mut reporter: Reporter, base: Base, stage: Option<Stage>, order: Order, fds: Fds) {
+    let _ = process::set_slice(std::time::Duration::ZERO);
+    let failure = match inputs(base, stage, order, fds) {
+        Ok((plan, inputs)) => apply::init(&plan, inputs, &mut reporter),
+        Err(error) => Failure::host("cannot take the container's plan", &error),
+    };
+    give_up(failure, &mut reporter)
+}
+
+fn read_plan(fds: &mut Fds) -> io::Result<Plan> {
+    Ok(serde_json::from_slice(&memfd::read(fds.one()?, MAX_PLAN)?)?)
+}
+
+fn inputs(base: Base, stage: Option<Stage>, order: Order, mut fds: Fds) -> io::Result<(Plan, InitInputs)> {
+    let Order::Start { sources, namespaces, cgroups, pipes } = order else { return Err(io::ErrorKind::Other.into()) };
+    let plan = read_plan(&mut fds)?;
+    let inputs = InitInputs {
+        base,
+        stage,
+        rootfs: fds.one()?,
+        sources: fds.take(sources)?,
+        namespaces: {
+            let joined = fds.take(namespaces.len())?;
+            namespaces.into_iter().zip(joined).collect()
+        },
+        cgroups: fds.take(cgroups)?,
+        stdio: match pipes {
+            true => Some(Stdio::Pipes { stdin: fds.one()?, stdout: fds.one()?, stderr: fds.one()? }),
+            false => None,
+        },
+    };
+    Ok((plan, inputs))
+}
+
+/// Descriptors of a packet, taken in the order that the message names.
+#[derive(Debug)]
+pub(crate) struct Fds(pub(crate) std::vec::IntoIter<OwnedFd>);
+
+impl Fds {
+    pub(crate) fn one(&mut self) -> io::Result<OwnedFd> {
+        self.0.next().ok_or_else(|| io::Error::other("a descriptor is missing"))
+    }
+
+    pub(crate) fn take(&mut self, count: usize) -> io::Result<Vec<OwnedFd>> {
+        (0..count).map(|_| self.one()).collect()
+    }
+}
+
+/// Reads an exec's plan.
+pub(crate) fn read_process(plan: OwnedFd) -> Result<ProcessPlan, Failure> {
+    let parse = || Ok(serde_json::from_slice(&memfd::read(plan, MAX_PLAN)?)?);
+    parse().map_err(|error: io::Error| Failure::new(FailureKind::Invalid, format!("malformed process plan: {error}")))
+}

@@ -1,0 +1,107 @@
+//! Cgroups: joined at start and by execs, shown inside, and what the OOM killer did in them.
+
+use std::fs::{self, File};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use corten_shim::protocol::Event;
+use serde_json::json;
+
+use crate::Case;
+use crate::support::*;
+
+pub const CASES: &[Case] = &[("cgroups::joined_shown_and_out_of_memory", joined_shown_and_out_of_memory)];
+
+/// One group of our own in every cgroup v1 hierarchy (or in the unified one), removed at the end.
+struct Groups(Vec<PathBuf>);
+
+impl Groups {
+    fn new() -> Groups {
+        let name = format!("corten-shim-test-{}", std::process::id());
+        let mounts = fs::read_to_string("/proc/mounts").unwrap();
+        let of = |kind: &str| {
+            let matching =
+                mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>()).filter(|fields| fields[2] == kind);
+            matching.map(|fields| PathBuf::from(fields[1]).join(&name)).collect::<Vec<_>>()
+        };
+        let paths = Some(of("cgroup")).filter(|paths| !paths.is_empty()).unwrap_or_else(|| of("cgroup2"));
+        for path in &paths {
+            fs::create_dir(path).unwrap();
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                if let Ok(value) = fs::read(path.parent().unwrap().join(file)) {
+                    let _ = fs::write(path.join(file), value);
+                }
+            }
+        }
+        Groups(paths)
+    }
+
+    fn open(&self) -> Vec<OwnedFd> {
+        self.0.iter().map(|path| File::open(path).unwrap().into()).collect()
+    }
+
+    fn limit_memory(&self, bytes: u64) -> bool {
+        let files = self.0.iter().flat_map(|path| [path.join("memory.limit_in_bytes"), path.join("memory.max")]);
+        files.filter(|file| file.exists()).any(|file| fs::write(file, bytes.to_string()).is_ok())
+    }
+}
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            let deadline = std::time::Instant::now() + PATIENCE;
+            while fs::remove_dir(path).is_err() && std::time::Instant::now() < deadline {
+                std::thread::yield_now();
+            }
+        }
+    }
+}
+
+fn joined_shown_and_out_of_memory(world: &World) {
+    let groups = Groups::new();
+    let limited = groups.limit_memory(32 << 20);
+    for private in [true, false] {
+        let mut wanted = spec(&[
+            "sh",
+            "-c",
+            "cat /proc/self/cgroup; ls /sys/fs/cgroup; cat /sys/fs/cgroup/pids/cgroup.procs; \
+            touch /sys/fs/cgroup/x; mkdir /sys/fs/cgroup/pids/x; echo ready; sleep 100",
+        ]);
+        wanted["mounts"].as_array_mut().unwrap().push(json!({"destination": "/sys/fs/cgroup", "type": "cgroup",
+            "source": "cgroup", "options": ["ro", "nosuid", "noexec", "nodev"]}));
+        if !private {
+            wanted["linux"]["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != "cgroup");
+        }
+        let mut shim = Shim::new(world);
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        shim.start_in(&world.rootfs, &plan(wanted), no_log(), &[(ALL, &theirs)], &groups.open(), true).unwrap();
+        drop(theirs);
+        let output = read_until(&ours, "ready");
+        assert_eq!(output.contains("corten-shim-test"), !private, "{output}");
+        assert!(output.contains("pids") && output.contains("/x: Read-only"), "{output}");
+        assert!(output.contains("can't create directory '/sys/fs/cgroup/pids/x': Read-only"), "{output}");
+
+        let process = plan(spec(&["cat", "/proc/self/cgroup"])).process;
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let seq = shim.connection.exec("e", &process, None, Some((ALL, theirs.as_fd()))).unwrap();
+        drop(theirs);
+        assert!(matches!(shim.answer(seq).unwrap(), Event::ExecStarted(_)));
+        let output = unframe(&read_all(&ours));
+        let name = if private { ":pids:/\n" } else { "pids:/corten-shim-test" };
+        assert!(output.contains(name), "{output}");
+        shim.exec_exited("e");
+        let seq = shim.connection.signal(None, 9).unwrap();
+        shim.answer(seq).unwrap();
+        assert!(!shim.exited().oom);
+        shim.release();
+    }
+    if limited {
+        let mut shim = Shim::new(world);
+        let eater = spec(&["sh", "-c", "dd if=/dev/zero of=/dev/null bs=200M count=1"]);
+        shim.start_in(&world.rootfs, &plan(eater), no_log(), &[], &groups.open(), true).unwrap();
+        let status = shim.exited();
+        assert!(status.oom, "{status:?}");
+        shim.release();
+    }
+}

@@ -1,0 +1,308 @@
+//! Start, exit, failure, signals, exec, adoption.
+
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+
+use corten_runtime::FailureKind;
+use corten_shim::client::{Connection, Error, read_exit_status};
+use corten_shim::protocol::{Event, Phase};
+use serde_json::json;
+
+use crate::Case;
+use crate::support::*;
+
+pub const CASES: &[Case] = &[
+    ("life::exit_codes", exit_codes),
+    ("life::isolation", isolation),
+    ("life::identity", identity),
+    ("life::failures_in_dockers_words", failures_in_dockers_words),
+    ("life::signals", signals),
+    ("life::exec", exec),
+    ("life::adoption_after_the_daemon_died", adoption_after_the_daemon_died),
+    ("life::exit_without_a_daemon", exit_without_a_daemon),
+    ("life::an_unassigned_shim_ends_with_its_socket", an_unassigned_shim_ends_with_its_socket),
+    ("life::late_stub_and_joined_namespaces", late_stub_and_joined_namespaces),
+    ("life::binds", binds),
+    ("life::seccomp", seccomp),
+];
+
+fn exit_codes(world: &World) {
+    for (script, code) in [("exit 0", 0), ("exit 7", 7), ("sh -c 'kill -9 $$'; exit $?", 137)] {
+        let (_, status) = sh(world, script);
+        assert_eq!(status, code, "{script}");
+    }
+}
+
+fn isolation(world: &World) {
+    let script = "hostname; echo $$; ls /proc | grep -c '^[0-9]'; cat /proc/self/mountinfo | grep -c ' / / '; \
+        ls /sys/class/net; cat /proc/kcore | head -c 1; (echo x > /proc/sys/kernel/printk) 2>&1; \
+        ls -d /dev/null /dev/fd /dev/ptmx; ls /proc/self/fd; touch /tmp/x && echo written";
+    let (output, code) = sh(world, script);
+    assert_eq!(code, 0, "{output}");
+    assert!(output.starts_with("box\n1\n"), "{output}");
+    assert!(
+        output.contains("\nlo\n") && output.contains("Read-only file system") && output.contains("written"),
+        "{output}"
+    );
+    // Descriptors: 0 1 2 and the directory that ls itself has open.
+    assert!(output.contains("\n0\n1\n2\n3\n") && !output.contains("\n4\n"), "{output}");
+    let mut readonly = spec(&["sh", "-c", "touch /x; touch /dev/shm/y && echo shm"]);
+    readonly["root"]["readonly"] = json!(true);
+    let (output, _) = run(world, &world.rootfs, readonly);
+    assert!(output.contains("Read-only") && output.contains("shm"), "{output}");
+}
+
+fn identity(world: &World) {
+    let mut wanted = spec(&[
+        "sh",
+        "-c",
+        "id; umask; pwd; echo $HOME; grep Cap /proc/self/status; grep NoNew /proc/self/status; echo out > /dev/stdout",
+    ]);
+    wanted["process"]["user"] = json!({"uid": 1000, "gid": 1000, "additionalGids": [7], "umask": 0o77});
+    wanted["process"]["cwd"] = json!("/work/deep");
+    wanted["process"]["noNewPrivileges"] = json!(true);
+    wanted["process"]["capabilities"] = json!({"bounding": ["CAP_CHOWN"]});
+    wanted["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 1_000_000_000}]);
+    wanted["process"]["oomScoreAdj"] = json!(-1000);
+    let rootfs = world.own_rootfs("identity");
+    let (output, code) = run(world, &rootfs, wanted);
+    assert_eq!(code, 0, "{output}");
+    for expected in [
+        "uid=1000",
+        "gid=1000",
+        "0077\n/work/deep\n/home/user\n",
+        "CapEff:\t0000000000000000",
+        "CapBnd:\t0000000000000001",
+        "NoNewPrivs:\t1",
+        "out\n",
+    ] {
+        assert!(output.contains(expected), "{expected}: {output}");
+    }
+}
+
+fn failures_in_dockers_words(world: &World) {
+    for (command, kind, text) in [
+        ("nosuch", FailureKind::NotFound, r#"exec: "nosuch": executable file not found in $PATH"#),
+        ("/nosuch", FailureKind::NotFound, r#"exec: "/nosuch": stat /nosuch: no such file or directory"#),
+        ("/etc/plain", FailureKind::NotExecutable, r#"exec: "/etc/plain": permission denied"#),
+        ("/etc", FailureKind::NotExecutable, r#"exec: "/etc": is a directory"#),
+        ("/bin/format", FailureKind::NotExecutable, "exec /bin/format: exec format error"),
+    ] {
+        let rootfs = world.own_rootfs(&format!("failure-{}", text.len()));
+        std::fs::write(rootfs.join("bin/format"), "\x7fELF nonsense").unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(rootfs.join("bin/format"), mode).unwrap();
+        let mut shim = Shim::new(world);
+        match shim.start(&rootfs, &plan(spec(&[command])), no_log(), &[]) {
+            Err(Error::Failed(failure)) => {
+                assert_eq!((failure.kind, failure.message.as_str()), (kind, text));
+                assert_eq!(failure.exit_code(), if kind == FailureKind::NotFound { 127 } else { 126 });
+            }
+            other => panic!("{command}: {other:?}"),
+        }
+        assert!(shim.drop_connection().success());
+    }
+}
+
+fn signals(world: &World) {
+    let mut shim = Shim::new(world);
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let script = "trap 'exit 42' TERM; echo ready; while :; do sleep 0.05; done";
+    shim.start(&world.rootfs, &plan(spec(&["sh", "-c", script])), no_log(), &[(ALL, &theirs)]).unwrap();
+    read_until(&ours, "ready");
+    let seq = shim.connection.signal(None, 15).unwrap();
+    assert_eq!(shim.answer(seq).unwrap(), Event::Done);
+    assert_eq!(shim.exited().code, 42);
+    let seq = shim.connection.signal(None, 15).unwrap();
+    assert!(shim.answer(seq).is_err(), "nobody is there to be signalled");
+    shim.release();
+
+    let mut shim = Shim::new(world);
+    shim.start(&world.rootfs, &plan(spec(&["sleep", "100"])), no_log(), &[]).unwrap();
+    let seq = shim.connection.signal(None, 9).unwrap();
+    shim.answer(seq).unwrap();
+    let status = shim.exited();
+    assert_eq!((status.code, status.oom), (137, false));
+    assert_eq!(read_exit_status(&shim.run).unwrap(), Some(status));
+    shim.release();
+}
+
+fn exec(world: &World) {
+    let mut shim = Shim::new(world);
+    shim.start(&world.rootfs, &plan(spec(&["sleep", "100"])), no_log(), &[]).unwrap();
+    let process = |args: &[&str]| plan(spec(args)).process;
+
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let script = "hostname; ps | grep -q 'sleep 100' && echo together; cat; ls /proc/self/fd; exit 5";
+    let seq = shim.connection.exec("e1", &process(&["sh", "-c", script]), None, Some((ALL, theirs.as_fd()))).unwrap();
+    drop(theirs);
+    assert!(matches!(shim.answer(seq).unwrap(), Event::ExecStarted(_)));
+    write_all(&ours, "typed");
+    ours.shutdown(std::net::Shutdown::Write).unwrap();
+    let output = unframe(&read_all(&ours));
+    assert!(
+        output.starts_with("box\ntogether\n") && output.contains("typed0\n1\n2\n3\n") && !output.contains("\n4\n"),
+        "{output}"
+    );
+    assert_eq!(shim.exec_exited("e1").code, 5);
+
+    for (command, code) in [("nosuch", 127), ("/etc", 126)] {
+        let seq = shim.connection.exec("e2", &process(&[command]), None, None).unwrap();
+        match shim.answer(seq) {
+            Err(Error::Failed(failure)) => assert_eq!(failure.exit_code(), code),
+            other => panic!("{other:?}"),
+        }
+    }
+    let mut away = process(&["true"]);
+    away.cwd = "/nosuch".into();
+    let seq = shim.connection.exec("e3", &away, None, None).unwrap();
+    assert!(shim.answer(seq).unwrap_err().to_string().contains("chdir to cwd (\"/nosuch\")"));
+
+    let seq = shim.connection.exec("e4", &process(&["sleep", "100"]), None, None).unwrap();
+    shim.answer(seq).unwrap();
+    let seq = shim.connection.signal(Some("e4"), 15).unwrap();
+    shim.answer(seq).unwrap();
+    assert_eq!(shim.exec_exited("e4").code, 143);
+
+    let seq = shim.connection.signal(None, 9).unwrap();
+    shim.answer(seq).unwrap();
+    shim.exited();
+    let seq = shim.connection.exec("e5", &process(&["true"]), None, None).unwrap();
+    assert!(shim.answer(seq).is_err());
+    shim.release();
+}
+
+fn adoption_after_the_daemon_died(world: &World) {
+    let mut shim = Shim::new(world);
+    let pid = shim.start(&world.rootfs, &plan(spec(&["sleep", "100"])), no_log(), &[]).unwrap();
+    let Shim { connection, child, ready, run, log } = shim;
+    drop(connection);
+    let connection = Connection::connect(&run.join("shim.sock")).unwrap();
+    let mut shim = Shim { connection, child, ready, run, log };
+    let seq = shim.connection.state().unwrap();
+    let (event, fds) = shim.connection.recv_answer(seq, PATIENCE, |_, _| {}).unwrap();
+    let Event::State(state) = event else { panic!("{event:?}") };
+    assert_eq!((state.phase, state.pid, state.container_id.as_deref()), (Phase::Running, Some(pid), Some(ID)));
+    assert_eq!(fds.len(), 1);
+    drop(fds);
+    let seq = shim.connection.signal(None, 9).unwrap();
+    shim.answer(seq).unwrap();
+    assert_eq!(shim.exited().code, 137);
+    shim.release();
+}
+
+fn exit_without_a_daemon(world: &World) {
+    let mut shim = Shim::new(world);
+    shim.start(&world.rootfs, &plan(spec(&["sh", "-c", "sleep 0.2; exit 3"])), no_log(), &[]).unwrap();
+    let run = shim.run.clone();
+    assert!(shim.drop_connection().success(), "it ends by itself");
+    assert_eq!(read_exit_status(&run).unwrap().unwrap().code, 3);
+}
+
+fn an_unassigned_shim_ends_with_its_socket(world: &World) {
+    let (connection, mut child, ready) = Shim::warm(world);
+    let stub = ready.init_pid.unwrap();
+    drop(connection);
+    assert!(child.wait().unwrap().success());
+    let stub = std::path::PathBuf::from(format!("/proc/{stub}"));
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while stub.exists() && std::time::Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    assert!(!stub.exists(), "the stub is gone, too");
+}
+
+fn late_stub_and_joined_namespaces(world: &World) {
+    // One container, and another in its network, IPC and PID namespaces.
+    let mut first = Shim::new(world);
+    let pid = first.start(&world.rootfs, &plan(spec(&["sleep", "100"])), no_log(), &[]).unwrap();
+    let mut joined = spec(&["sh", "-c", "ps | grep -v grep | grep -c 'sleep 100'; ls -l /proc/self/ns/net"]);
+    let path = |kind: &str| format!("/proc/{pid}/ns/{kind}");
+    joined["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "pid", "path": path("pid")},
+        {"type": "network", "path": path("net")}, {"type": "ipc", "path": path("ipc")}, {"type": "uts"}]);
+    let (output, code) = run(world, &world.rootfs, joined);
+    assert_eq!(code, 0, "{output}");
+    let net = std::fs::read_link(path("net")).unwrap();
+    assert!(output.starts_with("1\n") && output.contains(net.to_str().unwrap()), "{output}");
+    first.connection.signal(None, 9).unwrap();
+    first.connection.recv(PATIENCE).unwrap();
+    first.exited();
+    first.release();
+
+    // The host's namespaces.
+    let mut host = spec(&["sh", "-c", "for kind in pid net uts; do readlink /proc/self/ns/$kind; done"]);
+    host["linux"]["namespaces"] = json!([{"type": "mount"}]);
+    host.as_object_mut().unwrap().remove("hostname");
+    let (output, _) = run(world, &world.rootfs, host);
+    for kind in ["pid", "net", "uts"] {
+        let own = std::fs::read_link(format!("/proc/self/ns/{kind}")).unwrap();
+        assert!(output.contains(own.to_str().unwrap()), "{output}");
+    }
+
+    let options = corten_shim::client::WarmOptions { late_init: true };
+    let warm = Shim::warm_with(world, options);
+    assert_eq!(warm.2.init_pid, None);
+    let mut late = Shim::assign(world, warm);
+    late.start(&world.rootfs, &plan(spec(&["true"])), no_log(), &[]).unwrap();
+    assert_eq!(late.exited().code, 0);
+    late.release();
+}
+
+fn binds(world: &World) {
+    let host = world.directory.path().join("host");
+    std::fs::create_dir_all(host.join("deep")).unwrap();
+    std::fs::write(host.join("file"), "from the host\n").unwrap();
+    let mut wanted = spec(&[
+        "sh",
+        "-c",
+        "cat /data/file /single; touch /data/new; touch /ro/new; cat /up/plain; ls /up; grep -c /dev/more /proc/self/mountinfo",
+    ]);
+    let mounts = wanted["mounts"].as_array_mut().unwrap();
+    mounts.push(json!({"destination": "/data", "source": host, "options": ["rbind", "rprivate"]}));
+    mounts.push(json!({"destination": "/ro", "source": host, "options": ["rbind", "rro", "ro"]}));
+    mounts.push(json!({"destination": "/single", "source": host.join("file"), "options": ["bind", "ro"]}));
+    mounts.push(json!({"destination": "/dev/more", "type": "tmpfs", "source": "tmpfs"}));
+    mounts.push(json!({"destination": "/up", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup", "size=1m"]}));
+    let rootfs = world.own_rootfs("binds");
+    std::fs::create_dir(rootfs.join("up")).unwrap();
+    std::fs::write(rootfs.join("up/plain"), "copied up\n").unwrap();
+    let (output, _) = run(world, &rootfs, wanted);
+    assert!(
+        output.starts_with("from the host\nfrom the host\n")
+            && output.contains("copied up")
+            && output.ends_with("\n1\n"),
+        "{output}"
+    );
+    assert!(output.contains("/ro/new: Read-only file system"), "{output}");
+    assert!(host.join("new").exists());
+}
+
+fn seccomp(world: &World) {
+    use corten_runtime::plan::SeccompProgram;
+    // uname answers EPERM, everything else is allowed: load nr; jeq uname; ret errno; ret allow.
+    let word = |code: u64, jt: u64, jf: u64, k: u64| code | jt << 16 | jf << 24 | k << 32;
+    let uname = 63;
+    // Neither close_range nor faccessat2, as profiles of old have it: the start must not need them by then.
+    let (close_range, faccessat2) = (436, 439);
+    let filter = vec![
+        word(0x20, 0, 0, 0),
+        word(0x15, 2, 0, uname),
+        word(0x15, 1, 0, close_range),
+        word(0x15, 0, 1, faccessat2),
+        word(0x06, 0, 0, 0x0005_0001),
+        word(0x06, 0, 0, 0x7fff_0000),
+    ];
+    for no_new_privileges in [false, true] {
+        let mut wanted = plan(spec(&["sh", "-c", "grep Seccomp: /proc/self/status; hostname"]));
+        wanted.process.no_new_privileges = no_new_privileges;
+        wanted.process.seccomp = Some(SeccompProgram { filter: filter.clone(), flags: 0 });
+        let mut shim = Shim::new(world);
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        shim.start(&world.rootfs, &wanted, no_log(), &[(ALL, &theirs)]).unwrap();
+        drop(theirs);
+        let output = unframe(&read_all(&ours));
+        assert!(output.contains("Seccomp:\t2") && !output.contains("box"), "{output}");
+        shim.exited();
+        shim.release();
+    }
+}

@@ -1,0 +1,137 @@
+//! Layered root file systems, active and committed: a trait, overlay, plain copy.
+//!
+//! A committed **layer** is known by its chain id, an **active** snapshot (a container's writable layer) by its key. Both are
+//! folders of the same shape; committing a draft makes a record, it moves nothing.
+//!
+//! ```text
+//! <data root>/snapshots/
+//!   <id>/fs      a layer's files in overlay's form (whiteouts are character devices 0,0), or an active snapshot's upper
+//!   <id>/work    an active snapshot's work directory, for overlayfs alone
+//!   empty/       the lower directory of images without layers
+//! snapshot_layer(chain, id, parent, size, boot)    snapshot_active(key, id, parent)
+//! ```
+//!
+//! Ids are short decimal numbers, because the old mount interface must fit the names of all layers into one page. A folder
+//! without a record is what an interrupted operation left; it is removed when the store is opened.
+//!
+//! **Durability.** Layers are extracted without syncing each file. A layer's record carries the boot in which it was written
+//! until [`Snapshots::sync`] has brought its files to the disk; records of an earlier boot that still carry one are dropped
+//! when the store is opened (the power went), and the layer is unpacked again from its blob. So nobody waits for the disk to
+//! run an image just pulled, and a half-written layer is never used. Active snapshots promise what the kernel promises.
+//!
+//! The one snapshotter is overlay; a trait comes with the second.
+
+mod error;
+mod layers;
+mod mount;
+mod reaper;
+mod records;
+mod roots;
+mod sync;
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use corten_base::ChainId;
+use corten_metadata::{Database, Schema};
+
+pub use error::{Error, Result};
+pub use layers::{Hold, Layer, LayerDraft};
+pub use mount::MountOptions;
+pub use roots::{RootFs, Usage};
+
+use reaper::Reaper;
+use sync::Background;
+
+/// The tables of this room.
+pub const SCHEMA: Schema = Schema { room: "snapshot", migrations: &[records::TABLES] };
+
+/// The name of the folder that stands in for the layers of an image without any.
+const EMPTY: &str = "empty";
+
+/// The layers and active snapshots of one data root; clones are handles on the same store.
+#[derive(Clone, Debug)]
+pub struct Snapshots {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    root: PathBuf,
+    database: Database,
+    boot: String,
+    next: AtomicU64,
+    /// Layers that operations under way rely on, and how many do.
+    holds: Mutex<HashMap<ChainId, usize>>,
+    reaper: Arc<Reaper>,
+    background: Background,
+}
+
+impl Snapshots {
+    /// Opens or creates the store below `root` and removes what interrupted operations and a power loss left.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the folder can't be made or read.
+    pub fn open(root: &Path, database: Database) -> Result<Snapshots> {
+        let empty = root.join(EMPTY);
+        fs::create_dir_all(&empty).map_err(Error::io("create", &empty))?;
+        let root = root.canonicalize().map_err(Error::io("find", root))?;
+        // Layers hold set-uid programs and devices: nobody but root comes in here.
+        fs::set_permissions(&root, PermissionsExt::from_mode(0o700)).map_err(Error::io("protect", &root))?;
+        let boot = fs::read_to_string(BOOT_ID).map_err(Error::io("read", BOOT_ID.as_ref()))?.trim().to_owned();
+        let folders = folders(&root)?;
+        let kept = records::reconcile(&database, &boot, &folders)?;
+        let reaper = Arc::new(Reaper::default());
+        let highest = folders.iter().copied().max().unwrap_or(0).max(kept.highest);
+        for id in folders.iter().filter(|id| !kept.ids.contains(id)) {
+            reaper.remove(root.join(id.to_string()));
+        }
+        let shared = Shared {
+            root,
+            database,
+            boot,
+            next: AtomicU64::new(highest + 1),
+            holds: Mutex::default(),
+            reaper,
+            background: Background::default(),
+        };
+        Ok(Snapshots { shared: Arc::new(shared) })
+    }
+
+    /// Blocks until all files that are to be removed are gone.
+    pub fn wait_removed(&self) {
+        self.shared.reaper.wait();
+    }
+
+    fn database(&self) -> &Database {
+        &self.shared.database
+    }
+
+    fn folder(&self, id: u64) -> PathBuf {
+        self.shared.root.join(id.to_string())
+    }
+
+    fn next_id(&self) -> u64 {
+        self.shared.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn discard(&self, id: u64) {
+        self.shared.reaper.remove(self.folder(id));
+    }
+}
+
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// The ids that have a folder.
+fn folders(root: &Path) -> Result<Vec<u64>> {
+    let mut ids = Vec::new();
+    for entry in fs::read_dir(root).map_err(Error::io("list", root))? {
+        let name = entry.map_err(Error::io("list", root))?.file_name();
+        ids.extend(name.to_str().and_then(|name| name.parse::<u64>().ok()));
+    }
+    Ok(ids)
+}

@@ -1,0 +1,55 @@
+//! Namespaces: leaving, joining, and the settings that live in them.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use crate::process::{check, flags, invalid};
+
+/// Moves the calling process into new namespaces (`flags` from [`crate::process::flags`]). A new PID namespace only
+/// takes in future children.
+pub fn unshare(flags: u64) -> io::Result<()> {
+    let flags = i32::try_from(flags).map_err(|_| invalid())?;
+    // SAFETY: namespaces only: no CLONE_FILES, so no descriptor table changes under an owner.
+    check(unsafe { libc::unshare(flags) }.into()).map(drop)
+}
+
+/// Joins the namespace behind a `/proc/<pid>/ns/*` descriptor; `kind` guards against another kind of namespace.
+pub fn join(namespace: BorrowedFd<'_>, kind: u64) -> io::Result<()> {
+    let kind = i32::try_from(kind).map_err(|_| invalid())?;
+    // SAFETY: the descriptor is borrowed for the call.
+    check(unsafe { libc::setns(namespace.as_raw_fd(), kind) }.into()).map(drop)
+}
+
+/// Joins several namespaces (`flags`) of the process behind a pidfd at once (Linux 5.8).
+pub fn join_process(pidfd: BorrowedFd<'_>, flags: u64) -> io::Result<()> {
+    join(pidfd, flags)
+}
+
+/// All namespaces of a container that an exec joins, besides its PID namespace.
+pub const EXEC: u64 = flags::MOUNT | flags::NETWORK | flags::IPC | flags::UTS | flags::CGROUP;
+
+/// Sets the host name of the UTS namespace.
+pub fn set_hostname(name: &str) -> io::Result<()> {
+    Ok(rustix::system::sethostname(name.as_bytes())?)
+}
+
+/// Sets the NIS domain name of the UTS namespace.
+pub fn set_domainname(name: &str) -> io::Result<()> {
+    Ok(rustix::system::setdomainname(name.as_bytes())?)
+}
+
+/// Brings the loopback device of the calling process's network namespace up.
+pub fn bring_loopback_up() -> io::Result<()> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    // SAFETY: ifreq is plain data; all zero is valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l' as libc::c_char;
+    request.ifr_name[1] = b'o' as libc::c_char;
+    // SAFETY: SIOCGIFFLAGS reads the name from and writes the flags into a complete ifreq that outlives the call.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS as _, &raw mut request) }.into())?;
+    // SAFETY: the flags member of the union was just written by the kernel.
+    unsafe { request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short };
+    // SAFETY: SIOCSIFFLAGS reads a complete ifreq that outlives the call.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw mut request) }.into()).map(drop)
+}

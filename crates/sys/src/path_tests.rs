@@ -1,0 +1,66 @@
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use super::*;
+
+fn root() -> (tempfile::TempDir, OwnedFd) {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("root");
+    fs::create_dir(&root).unwrap();
+    let fd = openat(rustix::fs::CWD, &root, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+    (directory, fd)
+}
+
+#[test]
+fn links_stay_inside() {
+    let (directory, root) = root();
+    fs::write(directory.path().join("secret"), "x").unwrap();
+    symlink("../secret", directory.path().join("root/up")).unwrap();
+    symlink(directory.path().join("secret"), directory.path().join("root/absolute")).unwrap();
+    assert!(find(&root, "up").is_err());
+    assert!(find(&root, "/absolute").is_err());
+    assert!(find(&root, "../../secret").is_err());
+}
+
+#[test]
+fn directories_are_made_through_links_inside_the_root() {
+    let (directory, root) = root();
+    let inside = directory.path().join("root");
+    symlink("/run", inside.join("var-run")).unwrap();
+    make_directories(&root, "/var-run/a/b", 0o755).unwrap();
+    assert!(inside.join("run/a/b").is_dir());
+    symlink("../../../../out", inside.join("run/away")).unwrap();
+    make_directories(&root, "/run/away/c", 0o755).unwrap();
+    assert!(inside.join("out/c").is_dir());
+    assert!(!directory.path().join("out").exists());
+}
+
+#[test]
+fn loops_and_files_in_the_way_are_errors() {
+    let (directory, root) = root();
+    let inside = directory.path().join("root");
+    symlink("loop", inside.join("loop")).unwrap();
+    assert!(make_directories(&root, "loop/x", 0o755).is_err());
+    fs::write(inside.join("file"), "").unwrap();
+    assert!(make_directories(&root, "file/x", 0o755).is_err());
+}
+
+#[test]
+fn files_are_made_with_their_directories() {
+    let (directory, root) = root();
+    make_file(&root, "/etc/deep/hosts", 0o644).unwrap();
+    assert!(directory.path().join("root/etc/deep/hosts").is_file());
+    symlink("/target", directory.path().join("root/link")).unwrap();
+    make_file(&root, "/link", 0o644).unwrap();
+    assert!(directory.path().join("root/target").is_file());
+}
+
+#[test]
+fn proc_files_need_a_real_proc_root() {
+    let (_directory, root) = root();
+    assert!(open_proc_file(root.as_fd(), "self/comm", OFlags::RDONLY).is_err());
+    let proc = openat(rustix::fs::CWD, "/proc", OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+    assert!(open_proc_file(proc.as_fd(), "sys/kernel/ostype", OFlags::RDONLY).is_ok());
+    assert!(open_proc_file(proc.as_fd(), "self/comm", OFlags::RDONLY).is_err(), "self is a link");
+    assert!(open_proc_file(proc.as_fd(), "../etc/passwd", OFlags::RDONLY).is_err());
+}

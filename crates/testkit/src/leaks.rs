@@ -1,0 +1,129 @@
+//! What an engine has on the machine at one moment: the leak check's list.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Everything found that belongs to one engine. Two lists taken before and after an operation compare equal when it leaked nothing.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Leaks {
+    /// Mounts below the engine's directory, in its mount namespace and in the machine's.
+    pub mounts: BTreeSet<String>,
+    /// Network links of its network namespace other than `lo` and the engine's bridge.
+    pub links: BTreeSet<String>,
+    /// Elements in the engine's nftables maps and sets.
+    pub elements: BTreeSet<String>,
+    /// Its cgroups.
+    pub cgroups: BTreeSet<PathBuf>,
+    /// Its processes other than the daemon: shims and containers, by command line.
+    pub processes: BTreeSet<String>,
+    /// Files of single containers, sandboxes and unfinished work below its directory.
+    pub files: BTreeSet<PathBuf>,
+}
+
+impl Leaks {
+    /// Lists what the engine called `name`, working in `directory` in the namespaces of `holder`, has now.
+    pub fn of(holder: u32, name: &str, directory: &Path) -> Self {
+        Self {
+            mounts: mounts(holder, directory),
+            links: links(holder),
+            elements: nft_elements(holder),
+            cgroups: cgroups(name),
+            processes: processes(directory),
+            files: files(directory),
+        }
+    }
+
+    /// Nothing is left.
+    pub fn is_clean(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Ends every process that is in a cgroup of the engine called `name`.
+pub fn kill_containers(name: &str) {
+    for group in cgroups(name) {
+        for pid in fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default().lines() {
+            let _ = Command::new("kill").args(["-9", pid]).status();
+        }
+    }
+}
+
+fn mounts(holder: u32, directory: &Path) -> BTreeSet<String> {
+    let tables = [format!("/proc/{holder}/mountinfo"), "/proc/self/mountinfo".to_owned()];
+    let directory = directory.to_string_lossy();
+    let text: String = tables.iter().filter_map(|table| fs::read_to_string(table).ok()).collect();
+    text.lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .filter(|point| point.starts_with(&*directory))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn links(holder: u32) -> BTreeSet<String> {
+    let output = inside(holder, &["ip", "-o", "link"]);
+    output
+        .lines()
+        .filter_map(|line| line.split(": ").nth(1))
+        .map(|name| name.split('@').next().unwrap_or_default().to_owned())
+        .filter(|name| !matches!(name.as_str(), "lo" | "corten0" | "uplink"))
+        .collect()
+}
+
+fn nft_elements(holder: u32) -> BTreeSet<String> {
+    let ruleset = inside(holder, &["nft", "list", "ruleset"]);
+    ruleset
+        .split("elements = {")
+        .skip(1)
+        .filter_map(|rest| rest.split('}').next())
+        .map(|list| list.trim().to_owned())
+        .collect()
+}
+
+fn inside(holder: u32, command: &[&str]) -> String {
+    let output = Command::new("nsenter")
+        .args(["--target", &holder.to_string(), "--net", "--"])
+        .args(command)
+        .output()
+        .unwrap_or_else(|error| panic!("running nsenter {command:?}: {error}"));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn cgroups(name: &str) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    let roots = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
+    for root in roots.chain(["/sys/fs/cgroup".into()]) {
+        collect_directories(&root.join(name), &mut found);
+    }
+    found
+}
+
+fn collect_directories(directory: &Path, found: &mut BTreeSet<PathBuf>) {
+    if !directory.is_dir() {
+        return;
+    }
+    found.insert(directory.to_owned());
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        collect_directories(&entry.path(), found);
+    }
+}
+
+/// Shims carry the engine's run directory in their command line or working environment; containers are their children.
+fn processes(directory: &Path) -> BTreeSet<String> {
+    let directory = directory.to_string_lossy();
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    pids.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter(|line| line.contains(&*directory) && line.contains(" shim"))
+        .collect()
+}
+
+fn files(directory: &Path) -> BTreeSet<PathBuf> {
+    let lists = ["data/containers", "data/content/ingest", "run/sandboxes", "run/shims"];
+    lists
+        .iter()
+        .flat_map(|list| fs::read_dir(directory.join(list)).into_iter().flatten().flatten())
+        .map(|entry| entry.path())
+        .collect()
+}

@@ -1,0 +1,54 @@
+//! Debian's `docker-registry` inside an engine's network namespace, on 127.0.0.1:5000.
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::{Answer, TestEngine};
+
+/// A running registry; ended when dropped.
+pub struct Registry {
+    child: Child,
+}
+
+impl Registry {
+    /// The registry's address as it stands in image names.
+    pub const HOST: &str = "127.0.0.1:5000";
+
+    /// Starts a registry with its storage below the engine's directory.
+    pub fn start(engine: &TestEngine) -> Self {
+        let storage = engine.path().join("registry");
+        let config = engine.path().join("registry.yml");
+        let text = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: {}}}\n",
+            storage.display(),
+            Self::HOST
+        );
+        std::fs::write(&config, text).expect("writing the registry's configuration");
+        let mut command = engine.inside("docker-registry");
+        command.arg("serve").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let registry = Self { child: command.spawn().expect("docker-registry starts") };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while Answer::of(engine.inside("curl").args(["-sf", &format!("http://{}/v2/", Self::HOST)]), b"").code != 0 {
+            assert!(Instant::now() < deadline, "docker-registry does not answer");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        registry
+    }
+
+    /// Puts a docker-archive's image into the registry as `name` (without the host) and gives the manifest's digest.
+    pub fn push(&self, engine: &TestEngine, archive: &std::path::Path, name: &str) -> String {
+        let digest = engine.path().join("pushed-digest");
+        let mut skopeo = engine.inside("skopeo");
+        skopeo.args(["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"]);
+        skopeo.arg("--digestfile").arg(&digest).arg(format!("docker-archive:{}", archive.display()));
+        Answer::of(skopeo.arg(format!("docker://{}/{name}", Self::HOST)), b"").ok();
+        std::fs::read_to_string(digest).expect("skopeo wrote the digest").trim().to_owned()
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+    }
+}

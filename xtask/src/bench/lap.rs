@@ -1,0 +1,52 @@
+//! The coprocesses: each does its work once for each line on standard input and prints the microseconds it took.
+
+use std::io::{BufRead, Write};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use corten_client::{Client, Endpoint};
+use serde_json::{Value, json};
+
+/// `lap PROGRAM [ARGUMENT...]`: the program's life as its caller sees it, from spawn to exit.
+pub fn processes(arguments: &[&str]) -> Result<()> {
+    let (program, arguments) = arguments.split_first().context("lap: no program named")?;
+    laps(|| {
+        let status = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status()
+            .with_context(|| format!("running {program}"))?;
+        ensure!(status.success(), "{program} failed: {status}");
+        Ok(())
+    })
+}
+
+/// `lap-api HOST NETWORK`: create, start, wait and delete of busybox's `true`, on one kept connection.
+pub fn containers(arguments: &[&str]) -> Result<()> {
+    let [host, network] = arguments else { anyhow::bail!("lap-api: HOST NETWORK") };
+    let client = Client::new(Endpoint::parse(host)?);
+    let body = json!({"Image": "busybox", "Cmd": ["true"], "HostConfig": {"NetworkMode": network}});
+    laps(|| {
+        let created: Value = client.post("/containers/create").json(&body).send()?.json()?;
+        let id = created["Id"].as_str().context("no Id in the answer to create")?;
+        client.post(&format!("/containers/{id}/start")).send()?.discard()?;
+        let ended: Value = client.post(&format!("/containers/{id}/wait")).send()?.json()?;
+        ensure!(ended["StatusCode"] == 0, "the container failed: {ended}");
+        client.delete(&format!("/containers/{id}")).send()?.discard()?;
+        Ok(())
+    })
+}
+
+fn laps(mut work: impl FnMut() -> Result<()>) -> Result<()> {
+    let mut output = std::io::stdout().lock();
+    for line in std::io::stdin().lock().lines() {
+        line?;
+        let begin = Instant::now();
+        work()?;
+        writeln!(output, "{:.1}", begin.elapsed().as_secs_f64() * 1e6)?;
+        output.flush()?;
+    }
+    Ok(())
+}

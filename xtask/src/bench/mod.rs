@@ -1,0 +1,20 @@
+//! `bench`: speed as ratios with the kernel's floor and with peers, all of them taken in turn within one run.
+
+mod contender;
+mod lap;
+mod memory;
+mod start;
+mod statistics;
+
+use anyhow::{Result, bail};
+
+/// Runs the bench named by the first argument. `lap` and `lap-api` are the coprocesses that benches time with.
+pub fn run(arguments: &[String]) -> Result<()> {
+    let rest: Vec<&str> = arguments.iter().skip(1).map(String::as_str).collect();
+    match arguments.first().map(String::as_str) {
+        Some("start") => start::run(&rest),
+        Some("lap") => lap::processes(&rest),
+        Some("lap-api") => lap::containers(&rest),
+        other => bail!("unknown bench {other:?}; benches are: start"),
+    }
+}

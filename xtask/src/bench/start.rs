@@ -1,0 +1,174 @@
+//! `bench start [--rounds N] [--pause MS]`: what one short container costs, beside the kernel's floor and crun.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use corten_testkit::{TestEngine, debian};
+use serde_json::json;
+
+use super::contender::Contender;
+use super::memory;
+
+struct Options {
+    rounds: usize,
+    pause: Duration,
+}
+
+/// Prints the table of medians and spreads, then the memory of daemon, pool and one supervisor.
+pub fn run(arguments: &[&str]) -> Result<()> {
+    let options = Options {
+        rounds: option(arguments, "--rounds")?.unwrap_or(100),
+        pause: Duration::from_millis(option(arguments, "--pause")?.unwrap_or(0) as u64),
+    };
+    let place = tempfile::Builder::new().prefix("corten-bench-").tempdir_in("/var/tmp").context("making a directory")?;
+    let rootfs = unpack_busybox(place.path())?;
+    let executable = executable()?;
+    let engine = TestEngine::start(&executable.to_string_lossy());
+    engine.corten(&["import", &debian::busybox_tar().to_string_lossy(), "busybox"]).ok();
+
+    let mut contenders = vec![
+        floor(place.path(), &rootfs, "floor: net namespace, v1 cgroups", &["net", "cgroups"])?,
+        floor(place.path(), &rootfs, "floor: the same and a veth on a bridge", &["veth", "cgroups"])?,
+        api(&engine, "none")?,
+        command(&engine, &executable, "none")?,
+        api(&engine, "bridge")?,
+        command(&engine, &executable, "bridge")?,
+    ];
+    contenders.extend(crun(place.path(), &rootfs)?);
+
+    for round in 0..options.rounds + 3 {
+        for contender in &mut contenders {
+            contender.lap(round >= 3)?;
+            std::thread::sleep(options.pause);
+        }
+    }
+    print_table(&contenders, &options);
+    drop(contenders);
+    print_memory(&engine)?;
+    engine.finish();
+    Ok(())
+}
+
+fn option(arguments: &[&str], name: &str) -> Result<Option<usize>> {
+    let Some(at) = arguments.iter().position(|&argument| argument == name) else { return Ok(None) };
+    let value = arguments.get(at + 1).with_context(|| format!("{name} needs a number"))?;
+    value.parse().map(Some).with_context(|| format!("{name} {value}"))
+}
+
+fn executable() -> Result<PathBuf> {
+    let target = std::env::current_exe()?.parent().and_then(Path::parent).context("xtask lies in a target directory")?.to_owned();
+    let path = target.join("release/corten");
+    ensure!(path.exists(), "{} is not built", path.display());
+    Ok(path)
+}
+
+fn unpack_busybox(place: &Path) -> Result<PathBuf> {
+    let rootfs = place.join("rootfs");
+    std::fs::create_dir(&rootfs)?;
+    let status = Command::new("tar").arg("-C").arg(&rootfs).arg("-xf").arg(debian::busybox_tar()).status()?;
+    ensure!(status.success(), "unpacking busybox: {status}");
+    Ok(rootfs)
+}
+
+fn floor(place: &Path, rootfs: &Path, name: &str, words: &[&str]) -> Result<Contender> {
+    let program = place.join("floor");
+    if !program.exists() {
+        let source = corten_testkit::workspace().join("xtask/floor/floor.c");
+        let status = Command::new("cc").args(["-O2", "-static", "-o"]).arg(&program).arg(source).status().context("running cc")?;
+        ensure!(status.success(), "compiling the floor: {status}");
+    }
+    let work = place.join(words.join("-"));
+    std::fs::create_dir(&work)?;
+    let mut floor = Command::new("unshare");
+    floor.args(["--net", "--"]).arg(program).arg(rootfs).args(words).current_dir(work);
+    Contender::start(name, floor)
+}
+
+fn lap(job: &str) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["bench", job]);
+    Ok(command)
+}
+
+fn api(engine: &TestEngine, network: &str) -> Result<Contender> {
+    let mut command = lap("lap-api")?;
+    command.args([&engine.host(), network]);
+    Contender::start(&format!("API create+start+wait+delete, {network}"), command)
+}
+
+fn command(engine: &TestEngine, executable: &Path, network: &str) -> Result<Contender> {
+    let mut command = lap("lap")?;
+    command.arg(executable).args(["run", "--rm", "--network", network, "busybox", "true"]).env("DOCKER_HOST", engine.host());
+    Contender::start(&format!("corten run --rm --network {network}"), command)
+}
+
+/// crun on an equal bundle, where it is installed; on a hybrid host the unified tree is hidden from it, which it refuses.
+fn crun(place: &Path, rootfs: &Path) -> Result<Option<Contender>> {
+    let Ok(version) = Command::new("crun").arg("--version").output() else {
+        println!("crun is not installed: no figure for it");
+        return Ok(None);
+    };
+    let version = String::from_utf8_lossy(&version.stdout).lines().next().unwrap_or_default().to_owned();
+    let bundle = place.join("bundle");
+    std::fs::create_dir(&bundle)?;
+    let spec = Command::new("crun").arg("spec").current_dir(&bundle).status()?;
+    ensure!(spec.success(), "crun spec: {spec}");
+    let path = bundle.join("config.json");
+    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+    config["root"] = json!({"path": rootfs, "readonly": true});
+    config["process"]["terminal"] = json!(false);
+    config["process"]["args"] = json!(["/bin/true"]);
+    std::fs::write(&path, serde_json::to_vec(&config)?)?;
+    let mut command = Command::new("unshare");
+    let hide = "umount -l /sys/fs/cgroup/unified 2>/dev/null || true; cd \"$1\"; shift; exec \"$@\"";
+    command.args(["--net", "--mount", "--propagation", "private", "sh", "-c", hide, "sh"]).arg(&bundle);
+    command.arg(std::env::current_exe()?).args(["bench", "lap", "crun", "run", "corten-bench"]);
+    Contender::start(&format!("{version}: run"), command).map(Some)
+}
+
+fn print_table(contenders: &[Contender], options: &Options) {
+    let floors: Vec<f64> = contenders.iter().take(2).map(|floor| floor.sample().median()).collect();
+    println!("{} rounds, taken in turn, {} ms between laps; milliseconds", options.rounds, options.pause.as_millis());
+    println!("| what | median | p10 | p90 | p99 | x floor |\n|---|---|---|---|---|---|");
+    for contender in contenders {
+        let sample = contender.sample();
+        let floor = floors[usize::from(contender.name.contains("bridge"))];
+        let ms = |fraction| sample.quantile(fraction) / 1000.0;
+        println!(
+            "| {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} |",
+            contender.name,
+            ms(0.5),
+            ms(0.1),
+            ms(0.9),
+            ms(0.99),
+            sample.median() / floor
+        );
+    }
+}
+
+fn print_memory(engine: &TestEngine) -> Result<()> {
+    let daemon = memory::proportional(engine.pid())?;
+    let pool: Vec<u64> = memory::descendants(engine.pid()).into_iter().map(memory::proportional).collect::<Result<_>>()?;
+    println!("\nidle daemon after these runs: {:.1} MB proportional; its pool: {} processes, {:.1} MB", mb(daemon), pool.len(), mb(pool.iter().sum()));
+    println!("together: {:.1} MB", mb(daemon + pool.iter().sum::<u64>()));
+    let before = memory::descendants(engine.pid());
+    engine.corten(&["run", "-d", "--name", "sleeper", "--network", "none", "busybox", "sleep", "1000"]).ok();
+    let sleeper: u32 = engine.corten(&["inspect", "-f", "{{.State.Pid}}", "sleeper"]).ok().parse()?;
+    let supervisor = parent(sleeper)?;
+    println!("supervisor of a running container: {:.2} MB proportional", mb(memory::proportional(supervisor)?));
+    engine.corten(&["rm", "-f", "sleeper"]).ok();
+    ensure!(!before.is_empty(), "the daemon keeps no pool");
+    Ok(())
+}
+
+fn parent(pid: u32) -> Result<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:")).context("no PPid")?;
+    Ok(line.trim().parse()?)
+}
+
+fn mb(kilobytes: u64) -> f64 {
+    kilobytes as f64 * 1024.0 / 1e6
+}
