@@ -17,7 +17,7 @@ async fn answer(request: Request<Incoming>, between: Arc<Between>) -> Response {
                 let (mut from, mut to) = ours.into_split();
                 let _ = tokio::io::copy(&mut from, &mut to).await;
             });
-            let attached = Attached { tty: false, log: None, stream: Some(theirs), keys: None };
+            let attached = Attached { tty: false, log: None, stream: Some(theirs), keys: None, end: None };
             let begin = |client, early| {
                 let session: hijack::Session = Box::pin(hijack::attached(client, early, attached));
                 session

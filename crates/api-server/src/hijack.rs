@@ -104,7 +104,11 @@ pub(crate) async fn attached(client: ClientStream, early: Vec<u8>, attached: Att
             let (from_process, to_process) = stream.into_split();
             let input = input(early, from_client, to_process, attached.keys);
             let output = output(from_process, &mut to_client);
-            join(input, output).await?;
+            let detached = join(input, output).await?;
+            // Clients ask for the exit code as soon as the stream ends.
+            if let Some(end) = attached.end.filter(|_| !detached) {
+                end.recorded().await;
+            }
         }
         to_client.shutdown().await
     };
@@ -135,14 +139,14 @@ enum Input {
     Detached,
 }
 
-/// Ends with the output, or with the input if that detaches.
-async fn join(input: impl Future<Output = Input>, output: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+/// Ends with the output, or with the input if that detaches; says whether it did.
+async fn join(input: impl Future<Output = Input>, output: impl Future<Output = io::Result<()>>) -> io::Result<bool> {
     let (mut input, mut output) = (std::pin::pin!(input), std::pin::pin!(output));
     tokio::select! {
-        ended = &mut output => return ended,
-        ended = &mut input => if ended == Input::Detached { return Ok(()) },
+        ended = &mut output => return ended.map(|()| false),
+        ended = &mut input => if ended == Input::Detached { return Ok(true) },
     }
-    output.await
+    output.await.map(|()| false)
 }
 
 /// Moves the client's input to the process until either ends, and closes the process's input.
@@ -199,7 +203,7 @@ mod tests {
     fn session(keys: Option<DetachKeys>) -> (UnixStream, UnixStream) {
         let (client, server) = UnixStream::pair().unwrap();
         let (engine, process) = UnixStream::pair().unwrap();
-        let attached_process = Attached { tty: keys.is_some(), log: None, stream: Some(engine), keys };
+        let attached_process = Attached { tty: keys.is_some(), log: None, stream: Some(engine), keys, end: None };
         tokio::spawn(attached(ClientStream::Unix(server), b"early ".to_vec(), attached_process));
         (client, process)
     }

@@ -1,11 +1,14 @@
 //! Answers and their headers.
 
 use crate::body::{Body, Gone, PieceSender, json_line};
+use crate::call::Answer;
 use crate::error::Failure;
+use corten_api_types::deltas::{self, Shape};
 use corten_api_types::{ApiVersion, ErrorResponse};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, SERVER};
 use hyper::{HeaderMap, StatusCode};
 use serde::Serialize;
+use serde_json::Value;
 
 /// An answer.
 pub(crate) type Response = hyper::Response<Body>;
@@ -25,6 +28,29 @@ pub(crate) fn json_with(status: StatusCode, value: &impl Serialize) -> Response 
 /// JSON.
 pub(crate) fn json(value: &impl Serialize) -> Response {
     json_with(StatusCode::OK, value)
+}
+
+/// JSON in the form that `version` knows.
+pub(crate) fn adapted(shape: Shape, version: ApiVersion, value: &impl Serialize) -> Answer {
+    if !deltas::differs(shape, version) {
+        return Ok(json(value));
+    }
+    Ok(json(&adapt(shape, version, value)?))
+}
+
+/// A list whose items have the form that `version` knows.
+pub(crate) fn adapted_list(shape: Shape, version: ApiVersion, items: &[impl Serialize]) -> Answer {
+    if !deltas::differs(shape, version) {
+        return Ok(json(&items));
+    }
+    let items: Result<Vec<Value>, Failure> = items.iter().map(|item| adapt(shape, version, item)).collect();
+    Ok(json(&items?))
+}
+
+fn adapt(shape: Shape, version: ApiVersion, value: &impl Serialize) -> Result<Value, Failure> {
+    let mut value = serde_json::to_value(value).map_err(|error| Failure::internal(error.to_string()))?;
+    deltas::adapt_output(shape, version, &mut value);
+    Ok(value)
 }
 
 /// A status alone.

@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 fn round_trip<T: Serialize + DeserializeOwned>(sample: Value) -> T {
-    let typed: T = decode_value(&sample).unwrap();
-    let written = serde_json::to_value(&typed).unwrap();
+    let typed: T = decode_value(&sample).expect("a sample is of its type");
+    let written = serde_json::to_value(&typed).expect("an answer is JSON");
     assert_eq!(written, sample, "{}", std::any::type_name::<T>());
     typed
 }

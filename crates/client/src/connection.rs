@@ -106,6 +106,11 @@ impl Client {
         self.idle.borrow_mut().push(connection);
     }
 
+    #[cfg(test)]
+    pub(crate) fn has_idle(&self) -> bool {
+        !self.idle.borrow().is_empty()
+    }
+
     /// Takes over the version that an older daemon names in its refusal. False when there is nothing to try.
     pub(crate) fn step_down(&self, message: &str) -> bool {
         let named = message.split_once("Maximum supported API version is ").map(|(_, version)| version.trim());

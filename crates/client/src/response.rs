@@ -259,3 +259,71 @@ impl BufRead for Response<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufReader, Write};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::{Endpoint, Stream};
+
+    /// Reads a response whose bytes arrive in pieces of `size`; returns status, body, and whether the connection was kept.
+    fn read(raw: &[u8], size: usize) -> Result<(u16, Vec<u8>, bool)> {
+        let (ours, mut theirs) = UnixStream::pair().expect("pair");
+        let raw = raw.to_owned();
+        let writer = std::thread::spawn(move || {
+            for piece in raw.chunks(size) {
+                theirs.write_all(piece).expect("pipe");
+            }
+            // Kept open for kept connections; bodies without a length end here.
+            theirs.shutdown(std::net::Shutdown::Write).expect("pipe");
+            theirs
+        });
+        let client = Client::new(Endpoint::default_socket());
+        let mut connection = BufReader::new(Stream::Unix(ours));
+        let head = Head::read(&mut connection)?;
+        let response = Response::new(&client, connection, head, false);
+        let status = response.status();
+        let body = response.bytes();
+        drop(writer.join());
+        Ok((status, body?, client.has_idle()))
+    }
+
+    fn check(raw: &str, expect: &str, kept: bool) {
+        for size in [1, 3, 1000] {
+            let (_, body, is_kept) = read(raw.as_bytes(), size).expect("valid");
+            assert_eq!((String::from_utf8_lossy(&body).as_ref(), is_kept), (expect, kept), "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn framings() {
+        check("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "hello", true);
+        check("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", "", true);
+        check("HTTP/1.1 204 No Content\r\n\r\n", "", true);
+        check("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", "x", true);
+        check(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nA;x=y\r\n0123456789\r\n0\r\nT: t\r\n\r\n",
+            "abc0123456789",
+            true,
+        );
+        check("HTTP/1.1 200 OK\r\n\r\nto the end", "to the end", false);
+        check("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx", "x", false);
+    }
+
+    #[test]
+    fn broken_answers() {
+        for raw in [
+            "",
+            "HTTP/1.1 200",
+            "SSH-2.0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        ] {
+            assert!(read(raw.as_bytes(), 1000).is_err(), "{raw:?}");
+        }
+    }
+}

@@ -52,7 +52,7 @@ impl Store {
     /// Takes a lease that holds nothing yet.
     ///
     /// # Errors
-    /// [`Error::Metadata`].
+    /// [`Error::Metadata`](crate::Error::Metadata).
     pub fn lease(&self, options: LeaseOptions) -> Result<Lease> {
         let LeaseOptions { namespace, owner, ttl, labels } = options;
         let id = format!("{}-{}", now_nanos(), self.next());
@@ -73,7 +73,7 @@ impl Store {
     /// Ends the leases of this owner that were abandoned or left by a process that died.
     ///
     /// # Errors
-    /// [`Error::Metadata`].
+    /// [`Error::Metadata`](crate::Error::Metadata).
     pub fn end_abandoned(&self, namespace: &Namespace, owner: &str) -> Result<()> {
         let (store, namespace, owner) = (self.clone(), namespace.to_string(), owner.to_owned());
         self.database().write_relaxed(move |transaction| {
@@ -125,7 +125,7 @@ impl Lease {
     /// Holds a blob, whether or not it is there yet; whether it is.
     ///
     /// # Errors
-    /// [`Error::Metadata`].
+    /// [`Error::Metadata`](crate::Error::Metadata).
     pub fn hold(&self, digest: &Digest) -> Result<bool> {
         let _shared = self.store.shared.garbage.read().unwrap_or_else(PoisonError::into_inner);
         let (namespace, lease, text) = (self.namespace.clone(), self.id.clone(), digest.to_string());

@@ -65,7 +65,8 @@ fn run(settings: Settings) -> Result<(), String> {
     spare_memory();
     log_to_stderr(&settings);
     // Before any thread is made: all of them leave these signals to the descriptor.
-    let signals = corten_sys::signal::watch(&[SIGHUP, SIGINT, SIGTERM]).map_err(|error| format!("cannot watch signals: {error}"))?;
+    let signals = corten_sys::signal::watch(&[SIGHUP, SIGINT, SIGTERM])
+        .map_err(|error| format!("cannot watch signals: {error}"))?;
     if let Err(error) = corten_sys::process::set_slice(Duration::from_micros(100)) {
         tracing::debug!(%error, "the kernel has no time slices to choose");
     }
@@ -99,7 +100,12 @@ fn log_to_stderr(settings: &Settings) {
         _ => LevelFilter::INFO,
     };
     let colours = rustix::termios::isatty(std::io::stderr()) && !settings.raw_logs;
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).with_ansi(colours).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(level)
+        .with_ansi(colours)
+        .with_target(false)
+        .init();
 }
 
 async fn serve(settings: Settings, signals: OwnedFd) -> Result<(), String> {
@@ -151,7 +157,8 @@ async fn give_memory_back() {
 /// Numbers of the signals that end the daemon, as they arrive.
 fn watch(signals: OwnedFd) -> Result<mpsc::Receiver<i32>, String> {
     #[expect(deprecated, reason = "the replacement is unsafe; an OwnedFd that is never exchanged keeps its contract")]
-    let descriptor = AsyncFd::with_interest(signals, Interest::READABLE).map_err(|error| format!("cannot watch signals: {error}"))?;
+    let descriptor = AsyncFd::with_interest(signals, Interest::READABLE)
+        .map_err(|error| format!("cannot watch signals: {error}"))?;
     let (sender, receiver) = mpsc::channel(4);
     tokio::spawn(async move {
         while let Ok(mut ready) = descriptor.readable().await {
@@ -181,7 +188,9 @@ impl Pidfile {
             && is_daemon(pid)
         {
             let path = path.display();
-            return Err(format!("ensure corten is not running or delete {path}: process with PID {pid} is still running"));
+            return Err(format!(
+                "ensure corten is not running or delete {path}: process with PID {pid} is still running"
+            ));
         }
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(failed)?;

@@ -300,7 +300,8 @@ impl<'a> Requested<'a> {
     fn call(&self, scheme: &str, host: &str) -> Result<Call> {
         let text = format!("{scheme}://{host}/v2/{}/{}", self.reference.path(), self.path);
         let url: Uri = text.parse().map_err(|_| Error::Config(format!("{text:?} is no URL")))?;
-        Ok(Call { method: self.method.clone(), headers: self.headers.clone(), ..Call::get(url) })
+        let may_downgrade = !self.is_manifest;
+        Ok(Call { method: self.method.clone(), headers: self.headers.clone(), may_downgrade, ..Call::get(url) })
     }
 
     /// The URL for errors.

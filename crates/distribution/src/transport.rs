@@ -26,11 +26,14 @@ pub(crate) struct Call {
     pub body: Bytes,
     /// Goes to the URL's own host only.
     pub authorization: Option<Secret>,
+    /// Whether a redirect may lead from https to http: for content that is checked against its digest.
+    pub may_downgrade: bool,
 }
 
 impl Call {
     pub fn get(url: Uri) -> Call {
-        Call { method: Method::GET, url, headers: HeaderMap::new(), body: Bytes::new(), authorization: None }
+        let (headers, body) = (HeaderMap::new(), Bytes::new());
+        Call { method: Method::GET, url, headers, body, authorization: None, may_downgrade: false }
     }
 
     /// The method as Go's errors write it.
@@ -120,7 +123,8 @@ impl Transport {
             let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
             let location = location.ok_or(Cause::Redirect("it has no location"))?;
             let next = join(&call.url, location).ok_or(Cause::Redirect("its location is malformed"))?;
-            if call.url.scheme_str() == Some("https") && next.scheme_str() == Some("http") {
+            let is_downgrade = call.url.scheme_str() == Some("https") && next.scheme_str() == Some("http");
+            if is_downgrade && !call.may_downgrade {
                 return Err(Cause::Redirect("it leads from https to http"));
             }
             if !same_origin(&call.url, &next) {

@@ -9,6 +9,7 @@ use corten_shim::protocol::AttachMode;
 use tokio::net::UnixStream;
 
 use crate::error::Error;
+use crate::exec::ExecEnd;
 use crate::life::Phase;
 use crate::logs::{LogOptions, LogStream};
 use crate::registry::Handle;
@@ -42,6 +43,8 @@ pub struct Attached {
     pub stream: Option<UnixStream>,
     /// What the client's keystrokes go through; only there with a terminal and standard input.
     pub keys: Option<DetachKeys>,
+    /// With an execution: to be waited for between the stream's end and telling the client of it, who asks for the exit code at once.
+    pub end: Option<ExecEnd>,
 }
 
 /// Attaches a client to a container.
@@ -59,24 +62,25 @@ pub(crate) async fn attach(handle: &Handle, options: AttachOptions) -> Result<At
     let stream = match options.stream {
         true if view.state.phase == Phase::Dead => None,
         true => {
-            let (client, ours, theirs) = pair()?;
-            drop(ours);
-            let mode = AttachMode { stdin: options.stdin && view.spec.open_stdin, stdout: options.stdout, stderr: options.stderr };
+            let (client, theirs) = pair()?;
+            let mode = AttachMode {
+                stdin: options.stdin && view.spec.open_stdin,
+                stdout: options.stdout,
+                stderr: options.stderr,
+            };
             handle.ask(|reply| Request::Attach { mode, socket: theirs, reply }).await?;
             Some(client)
         }
         false => None,
     };
-    Ok(Attached { tty, log, stream, keys })
+    Ok(Attached { tty, log, stream, keys, end: None })
 }
 
-/// A client's end of a stream, and the shim's end twice: once to be sent away, once to say on it why that failed.
-pub(crate) fn pair() -> Result<(UnixStream, UnixStream, OwnedFd), Error> {
+/// A client's end of a stream, and the shim's.
+pub(crate) fn pair() -> Result<(UnixStream, OwnedFd), Error> {
     let failed = || Error::failed("cannot make a stream");
     let (client, shim) = UnixStream::pair().map_err(failed())?;
-    let shim = shim.into_std().map_err(failed())?;
-    let theirs = OwnedFd::from(shim.try_clone().map_err(failed())?);
-    Ok((client, UnixStream::from_std(shim).map_err(failed())?, theirs))
+    Ok((client, shim.into_std().map_err(failed())?.into()))
 }
 
 /// Finds the key sequence that detaches in a client's input.

@@ -99,7 +99,7 @@ pub enum WaitCondition {
 pub struct WaitResult {
     /// The container's exit code.
     pub exit_code: i32,
-    /// Why it could not be waited for or started.
+    /// Why it could not be removed.
     pub error: Option<String>,
 }
 
@@ -117,7 +117,9 @@ impl Waiting {
         let (condition, before) = (self.condition, self.exits_before);
         let holds = |view: &Arc<ContainerView>| {
             let ended = match condition {
-                WaitCondition::NotRunning => !view.state.is_running() && view.state.phase != crate::life::Phase::Starting,
+                WaitCondition::NotRunning => {
+                    !view.state.is_running() && view.state.phase != crate::life::Phase::Starting
+                }
                 WaitCondition::NextExit => view.state.exits > before,
                 WaitCondition::Removed => false,
             };
@@ -126,7 +128,8 @@ impl Waiting {
         // The sender never goes away before `removed` was published, but if the engine ends, the last state counts.
         let held = self.view.wait_for(holds).await.map(|view| view.state.clone()).ok();
         let last = held.unwrap_or_else(|| self.view.borrow().state.clone());
-        let error = (!last.error.is_empty()).then_some(last.error);
+        // A start that failed is told to whoever started it; a wait fails only with the removal it waits for.
+        let error = (last.phase == crate::life::Phase::Dead).then_some(last.error);
         WaitResult { exit_code: last.exit_code, error }
     }
 }

@@ -27,7 +27,11 @@ use crate::undo::{Undo, log};
 use crate::view::{Files, MountPoint, NetworkView};
 
 /// Makes a container.
-pub(crate) async fn create(shared: &Arc<Shared>, namespace: &Namespace, request: CreateContainer) -> Result<Created, Error> {
+pub(crate) async fn create(
+    shared: &Arc<Shared>,
+    namespace: &Namespace,
+    request: CreateContainer,
+) -> Result<Created, Error> {
     let id = ContainerId::generate();
     let name = take_name(shared, namespace, request.name.as_deref(), &id)?;
     let made = make(shared, namespace, &id, &name, request).await;
@@ -94,7 +98,13 @@ struct Prepared {
 }
 
 /// Everything but the record. Blocks.
-fn prepare(shared: &Shared, namespace: &Namespace, id: ContainerId, name: String, request: CreateContainer) -> Result<Prepared, Error> {
+fn prepare(
+    shared: &Shared,
+    namespace: &Namespace,
+    id: ContainerId,
+    name: String,
+    request: CreateContainer,
+) -> Result<Prepared, Error> {
     let CreateContainer { platform, mut spec, echo, .. } = request;
     let image = shared.images.resolve(&spec.image, platform.as_ref())?;
     merge(&mut spec, &image.config.config);
@@ -211,7 +221,10 @@ fn check(shared: &Shared, spec: &mut ContainerSpec) -> Result<Vec<String>, Error
     }
     if !spec.working_dir.is_empty() {
         if !spec.working_dir.starts_with('/') {
-            return Err(Error::Invalid(format!("the working directory '{}' is invalid, it needs to be an absolute path", spec.working_dir)));
+            return Err(Error::Invalid(format!(
+                "the working directory '{}' is invalid, it needs to be an absolute path",
+                spec.working_dir
+            )));
         }
         spec.working_dir = corten_volumes::clean(&spec.working_dir).to_string_lossy().into_owned();
     }
@@ -253,7 +266,9 @@ fn check_mounts(spec: &ContainerSpec) -> Result<(), Error> {
     for mount in binds.filter(|mount| mount.source.starts_with('/')) {
         if !Path::new(&mount.source).exists() {
             let source = &mount.source;
-            return Err(Error::Invalid(format!("invalid mount config for type \"bind\": bind source path does not exist: {source}")));
+            return Err(Error::Invalid(format!(
+                "invalid mount config for type \"bind\": bind source path does not exist: {source}"
+            )));
         }
     }
     Ok(())
@@ -281,7 +296,8 @@ fn check_log(spec: &ContainerSpec) -> Result<(), Error> {
 
 /// What `--log-opt labels=` and `env=` write into each log entry.
 pub(crate) fn log_attributes(spec: &ContainerSpec) -> BTreeMap<String, String> {
-    let names = |key: &str| spec.log_options.get(key).map(|names| names.split(',').collect::<Vec<_>>()).unwrap_or_default();
+    let names =
+        |key: &str| spec.log_options.get(key).map(|names| names.split(',').collect::<Vec<_>>()).unwrap_or_default();
     let mut attributes = BTreeMap::new();
     for name in names("labels") {
         if let Some(value) = spec.labels.get(name) {
@@ -301,7 +317,8 @@ pub(crate) fn log_attributes(spec: &ContainerSpec) -> BTreeMap<String, String> {
 fn check_limits(shared: &Shared, wanted: &mut crate::settings::Resources) -> Result<Vec<String>, Error> {
     let mut checked = crate::translate::resources(wanted)?;
     limits::adapt(&mut checked);
-    let warnings = limits::verify(&mut checked, &shared.support, false).map_err(|error| Error::Invalid(error.to_string()))?;
+    let warnings =
+        limits::verify(&mut checked, &shared.support, false).map_err(|error| Error::Invalid(error.to_string()))?;
     // What the host can't do was taken away; what follows from other limits was filled in.
     wanted.memory = checked.memory.unwrap_or(0);
     wanted.memory_swap = checked.memory_swap.unwrap_or(0);
@@ -320,7 +337,9 @@ pub(crate) fn updated(shared: &Shared, spec: &ContainerSpec, change: &UpdateCont
     let mut next = spec.clone();
     if let Some(restart) = change.restart {
         if spec.auto_remove && restart != RestartPolicy::No {
-            return Err(Error::Invalid("Restart policy cannot be updated because AutoRemove is enabled for the container".into()));
+            return Err(Error::Invalid(
+                "Restart policy cannot be updated because AutoRemove is enabled for the container".into(),
+            ));
         }
         next.restart = restart;
     }

@@ -142,10 +142,19 @@ fn open(config: Config) -> Result<Shared, Error> {
     }
     let lock = lock(data)?;
     let failed = |what: &'static str| format!("cannot open {what} below {}", data.display());
-    let schemas = [corten_content::SCHEMA, corten_snapshot::SCHEMA, corten_images::SCHEMA, corten_network::SCHEMA, corten_volumes::SCHEMA, record::SCHEMA];
-    let database = Database::open(&data.join("metadata.db"), &schemas).map_err(Error::failed(failed("the metadata")))?;
+    let schemas = [
+        corten_content::SCHEMA,
+        corten_snapshot::SCHEMA,
+        corten_images::SCHEMA,
+        corten_network::SCHEMA,
+        corten_volumes::SCHEMA,
+        record::SCHEMA,
+    ];
+    let database =
+        Database::open(&data.join("metadata.db"), &schemas).map_err(Error::failed(failed("the metadata")))?;
     let content = Store::open(&data.join("content"), database.clone()).map_err(Error::failed(failed("the blobs")))?;
-    let snapshots = Snapshots::open(&data.join("snapshots"), database.clone()).map_err(Error::failed(failed("the layers")))?;
+    let snapshots =
+        Snapshots::open(&data.join("snapshots"), database.clone()).map_err(Error::failed(failed("the layers")))?;
     let events = corten_events::Log::new(config.event_capacity);
     let images = Images::open(database.clone(), content, snapshots.clone(), events.clone())?;
     images.ensure_hello()?;
@@ -205,12 +214,16 @@ fn make_directory(path: &Path) -> Result<(), Error> {
 fn lock(data_root: &Path) -> Result<fs::File, Error> {
     let path = data_root.join("corten.lock");
     let failed = || Error::failed(format!("cannot lock {}", path.display()));
-    let mut file = fs::File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed())?;
+    let mut file =
+        fs::File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed())?;
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         let mut holder = String::new();
         file.read_to_string(&mut holder).map_err(failed())?;
         let data_root = data_root.display();
-        return Err(Error::Conflict(format!("the data root {data_root} is in use by another daemon (pid {})", holder.trim())));
+        return Err(Error::Conflict(format!(
+            "the data root {data_root} is in use by another daemon (pid {})",
+            holder.trim()
+        )));
     }
     file.set_len(0).and_then(|()| file.rewind()).map_err(failed())?;
     writeln!(file, "{}", std::process::id()).map_err(failed())?;
@@ -248,6 +261,7 @@ fn support(tree: &Tree) -> Support {
         blkio_throttle: found.blkio_throttle,
         cpus: read("/sys/devices/system/cpu/online"),
         mems: read("/sys/devices/system/node/online"),
-        cpu_count: std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),
+        cpu_count: std::thread::available_parallelism()
+            .map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),
     }
 }

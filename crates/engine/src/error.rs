@@ -110,6 +110,11 @@ impl Error {
         }
     }
 
+    /// The command itself is to blame: it isn't there, or can't be executed.
+    pub(crate) fn is_command(&self) -> bool {
+        matches!(self, Error::Launch { exit_code: 126 | 127, .. })
+    }
+
     /// The whole chain in one line.
     pub fn message(&self) -> String {
         chain(self)
@@ -121,8 +126,12 @@ pub fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
+        let reason = cause.to_string();
+        // Some errors name their cause in their own message, where Docker's text has it so.
+        if !text.ends_with(&reason) {
+            text.push_str(": ");
+            text.push_str(&reason);
+        }
         next = cause.source();
     }
     text

@@ -32,6 +32,9 @@ use crate::view::{ExecSpec, ExecView, Files};
 /// How long an ended execution is remembered.
 const REMEMBERED: Duration = Duration::from_secs(300);
 
+/// How long a process whose streams have ended is expected to end as well.
+const END_AFTER_STREAMS: Duration = Duration::from_secs(2);
+
 /// The executions of one namespace.
 #[derive(Debug, Clone)]
 pub struct ExecService {
@@ -73,6 +76,19 @@ struct ExecState {
     ended: Option<Instant>,
 }
 
+/// The end of an execution, to be waited for.
+#[derive(Debug)]
+pub struct ExecEnd {
+    state: watch::Receiver<ExecState>,
+}
+
+impl ExecEnd {
+    /// Returns when the exit code can be asked for, or after a moment: a process may close its streams and live on.
+    pub async fn recorded(mut self) {
+        let _ = tokio::time::timeout(END_AFTER_STREAMS, self.state.wait_for(|state| !state.running)).await;
+    }
+}
+
 impl Entry {
     fn start(&self) -> Result<(), Error> {
         let mut refused = None;
@@ -94,7 +110,8 @@ impl Entry {
 
     /// The command line as events show it.
     fn command(&self) -> String {
-        let (program, arguments) = self.spec.args.split_first().map_or(("", [].as_slice()), |(first, rest)| (first, rest));
+        let (program, arguments) =
+            self.spec.args.split_first().map_or(("", [].as_slice()), |(first, rest)| (first, rest));
         format!("{program} {}", arguments.join(" "))
     }
 }
@@ -146,7 +163,8 @@ impl ExecService {
         Ok(id)
     }
 
-    /// Starts it. Without `detach`, a start that fails is told on the stream, as Docker does once it has upgraded the connection.
+    /// Starts it. Without `detach`, a command that can't be executed is told on the stream, as Docker does; all else that fails is an
+    /// error.
     pub async fn start(&self, id: &str, options: StartExec) -> Result<Option<Attached>, Error> {
         let entry = self.entry(id)?;
         let view = entry.container.now();
@@ -158,26 +176,34 @@ impl ExecService {
         entry.start()?;
         tell(&self.shared, &view, &entry, &format!("exec_start: {}", entry.command()), None);
         if options.detach {
-            let request = |reply| Request::Exec { entry: entry.clone(), options, attach: None, reply };
-            return entry.container.ask(request).await.inspect_err(|error| entry.end(exit_code(error))).map(|()| None);
+            return self.run(&entry, options, None).await.map(|()| None);
         }
-        self.start_attached(entry, options).map(Some)
+        self.start_attached(entry, options).await.map(Some)
     }
 
-    fn start_attached(&self, entry: Arc<Entry>, options: StartExec) -> Result<Attached, Error> {
+    async fn start_attached(&self, entry: Arc<Entry>, options: StartExec) -> Result<Attached, Error> {
         let spec = entry.spec.clone();
-        let (client, ours, theirs) = crate::attach::pair()?;
+        let (client, theirs) = crate::attach::pair()?;
         let mode = AttachMode { stdin: spec.attach_stdin, stdout: spec.attach_stdout, stderr: spec.attach_stderr };
         let keys = (spec.tty && spec.attach_stdin).then(|| DetachKeys::parse(&spec.detach_keys)).transpose()?;
-        self.shared.background.spawn(async move {
-            let attach = Some((mode, theirs));
-            let request = |reply| Request::Exec { entry: entry.clone(), options, attach, reply };
-            if let Err(error) = entry.container.ask(request).await {
-                entry.end(exit_code(&error));
-                complain(ours, &error, entry.spec.tty).await;
-            }
-        });
-        Ok(Attached { tty: spec.tty, log: None, stream: Some(client), keys })
+        let end = ExecEnd { state: entry.state.subscribe() };
+        let stream = match self.run(&entry, options, Some((mode, theirs))).await {
+            Ok(()) => client,
+            Err(error) if error.is_command() => complaint(&error, spec.tty).await?,
+            Err(error) => return Err(error),
+        };
+        Ok(Attached { tty: spec.tty, log: None, stream: Some(stream), keys, end: Some(end) })
+    }
+
+    /// Has the container run it.
+    async fn run(
+        &self,
+        entry: &Arc<Entry>,
+        options: StartExec,
+        attach: Option<(AttachMode, OwnedFd)>,
+    ) -> Result<(), Error> {
+        let request = |reply| Request::Exec { entry: entry.clone(), options, attach, reply };
+        entry.container.ask(request).await.inspect_err(|error| entry.end(exit_code(error)))
     }
 
     /// Sets the size of its terminal.
@@ -220,8 +246,8 @@ fn exit_code(error: &Error) -> i32 {
     }
 }
 
-/// Tells a client on its stream why nothing runs.
-async fn complain(mut stream: UnixStream, error: &Error, tty: bool) {
+/// A stream that only says why nothing runs.
+async fn complaint(error: &Error, tty: bool) -> Result<UnixStream, Error> {
     let text = format!("{}\r\n", error.message());
     let mut frame = Vec::new();
     if !tty {
@@ -229,8 +255,10 @@ async fn complain(mut stream: UnixStream, error: &Error, tty: bool) {
         frame.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes());
     }
     frame.extend_from_slice(text.as_bytes());
-    // A client that is gone needs no explanation.
-    let _ = stream.write_all(&frame).await;
+    let failed = || Error::failed("cannot make a stream");
+    let (client, mut ours) = UnixStream::pair().map_err(failed())?;
+    ours.write_all(&frame).await.map_err(failed())?;
+    Ok(client)
 }
 
 fn tell(shared: &Shared, view: &crate::view::ContainerView, entry: &Entry, action: &str, exit_code: Option<i32>) {
@@ -255,7 +283,8 @@ pub(crate) async fn run(
     if task.state.phase != Phase::Running {
         return Err(not_running());
     }
-    let (shared, record, files, spec) = (task.shared.clone(), task.record.clone(), task.files.clone(), entry.spec.clone());
+    let (shared, record, files, spec) =
+        (task.shared.clone(), task.record.clone(), task.files.clone(), entry.spec.clone());
     let size = options.console_size.or(entry.spec.console_size);
     let pid = task.state.pid;
     let process = blocking::run(move || process_plan(&shared, &record, &files, &spec, size, pid)).await??;
@@ -325,7 +354,8 @@ fn process_plan(
         console_size: size.map(|(height, width)| (height.into(), width.into())),
         privileged: spec.privileged,
     };
-    let mut process = corten_spec::exec::process(&oci, &exec, &shared.host).map_err(|error| failed(&chain(&error), 126))?;
+    let mut process =
+        corten_spec::exec::process(&oci, &exec, &shared.host).map_err(|error| failed(&chain(&error), 126))?;
     let mut env = process.env().clone().unwrap_or_default();
     translate::add_home(&mut env, &home);
     process.set_env(Some(env));

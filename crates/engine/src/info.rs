@@ -138,9 +138,13 @@ fn gather(engine: &Engine) -> Result<Info, Error> {
         containers_stopped: views.len() - running - paused,
         images: shared.images.count()?,
         driver: "overlay2".into(),
-        driver_status: [("Backing Filesystem", backing(config)), ("Supports d_type", "true".into()), ("Native Overlay Diff", "true".into())]
-            .map(|(name, value)| (name.to_string(), value))
-            .into(),
+        driver_status: [
+            ("Backing Filesystem", backing(config)),
+            ("Supports d_type", "true".into()),
+            ("Native Overlay Diff", "true".into()),
+        ]
+        .map(|(name, value)| (name.to_string(), value))
+        .into(),
         log_driver: config.log_driver.clone(),
         cgroup_driver: "cgroupfs".into(),
         cgroup_version: if shared.cgroups.is_v2() { "2" } else { "1" }.into(),
@@ -187,7 +191,9 @@ fn backing(config: &crate::Config) -> String {
 /// Bytes of the host's memory.
 fn memory() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kilobytes = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    let kilobytes = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
     kilobytes.unwrap_or(0) * 1024
 }
 

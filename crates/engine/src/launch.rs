@@ -11,7 +11,7 @@ use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
 
-use corten_cgroup::{Group, Limits};
+use corten_cgroup::{DeviceKind, DeviceRule, Group, Limits};
 use corten_runtime::plan::Facts;
 use corten_runtime::sources;
 use corten_shim::client::{Connection, Error as ShimError, StartRequest};
@@ -149,7 +149,8 @@ fn start(
 
     let sent = || Error::failed("cannot hand the container to its shim");
     connection.assign(record.id.as_str(), run.as_fd(), directory.as_fd()).map_err(sent())?;
-    let attach: Vec<(AttachMode, BorrowedFd<'_>)> = attaches.iter().map(|(mode, socket)| (*mode, socket.as_fd())).collect();
+    let attach: Vec<(AttachMode, BorrowedFd<'_>)> =
+        attaches.iter().map(|(mode, socket)| (*mode, socket.as_fd())).collect();
     let request = StartRequest {
         plan: &plan,
         rootfs: rootfs.as_fd(),
@@ -232,7 +233,10 @@ pub(crate) fn host_name() -> String {
 }
 
 /// The OCI document of a container's settings.
-pub(crate) fn oci_document(shared: &Shared, settings: &corten_spec::Settings) -> Result<oci_spec::runtime::Spec, Error> {
+pub(crate) fn oci_document(
+    shared: &Shared,
+    settings: &corten_spec::Settings,
+) -> Result<oci_spec::runtime::Spec, Error> {
     let failed = |error: corten_spec::Error| Error::Launch { message: chain(&error), exit_code: FAILED };
     if !settings.privileged {
         return corten_spec::to_oci(settings, &shared.host).map_err(failed);
@@ -342,6 +346,17 @@ pub(crate) fn log_name(record: &Record) -> String {
     format!("{}-json.log", record.id)
 }
 
+/// What every container may do with devices besides its own rules, as runc adds it: make any node, and use null, zero, full, random,
+/// urandom, tty and its pseudo-terminals.
+fn runtime_devices() -> Vec<DeviceRule> {
+    let rule = |kind, major, minor, access: &str| DeviceRule { allow: true, kind, major, minor, access: access.into() };
+    let known =
+        [(1, Some(3)), (1, Some(8)), (1, Some(7)), (5, Some(0)), (1, Some(5)), (1, Some(9)), (136, None), (5, Some(2))];
+    let mut rules = vec![rule(DeviceKind::Char, None, None, "m"), rule(DeviceKind::Block, None, None, "m")];
+    rules.extend(known.map(|(major, minor)| rule(DeviceKind::Char, Some(major), minor, "rwm")));
+    rules
+}
+
 /// The control group on its way from the pool to the container; removed when the way ends early.
 struct Grouped {
     group: Option<Group>,
@@ -371,7 +386,8 @@ impl Grouped {
         };
         let resources = oci.linux().as_ref().and_then(|linux| linux.resources().as_ref());
         if let Some(resources) = resources {
-            let limits = Limits::try_from(resources).map_err(|error| task_failure(&chain(&error), FAILED))?;
+            let mut limits = Limits::from(resources);
+            limits.device_rules.get_or_insert_default().extend(runtime_devices());
             self.get()?.apply(&limits).map_err(|error| task_failure(&chain(&error), FAILED))?;
         }
         Ok(joins_itself)

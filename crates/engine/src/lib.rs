@@ -49,14 +49,14 @@ mod volumes;
 
 pub use attach::{AttachOptions, Attached, DetachKeys};
 pub use config::Config;
-pub use corten_distribution::Credentials;
 pub use containers::{
-    Containers, CreateContainer, Created, ListOptions, RemoveOptions, StopOptions, UpdateContainer, WaitCondition, WaitResult,
-    Waiting,
+    Containers, CreateContainer, Created, ListOptions, RemoveOptions, StopOptions, UpdateContainer, WaitCondition,
+    WaitResult, Waiting,
 };
+pub use corten_distribution::Credentials;
 pub use engine::Engine;
 pub use error::{Error, chain};
-pub use exec::{ExecService, StartExec};
+pub use exec::{ExecEnd, ExecService, StartExec};
 pub use info::{Info, Version};
 pub use logs::{LogOptions, LogStream};
 pub use resources::{NetworkService, NetworkState, VolumeService};

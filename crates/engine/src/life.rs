@@ -268,7 +268,9 @@ pub enum Refusal {
     ExecPaused(String),
     #[error("removal of container {0} is already in progress")]
     RemovalInProgress(String),
-    #[error("cannot remove container \"{name}\": container is {state}: stop the container before removing or force remove")]
+    #[error(
+        "cannot remove container \"{name}\": container is {state}: stop the container before removing or force remove"
+    )]
     RemoveRunning { name: String, state: &'static str },
     #[error("cannot remove container \"{0}\": container is paused and must be unpaused first")]
     RemovePaused(String),
@@ -374,7 +376,9 @@ fn kill(state: State, who: Who<'_>, signal: i32) -> Result<(State, Vec<Effect>),
             let next = State { stopped_by_user: true, phase: Phase::Running, ..state };
             Ok((next, vec![Effect::Signal(signal), Effect::Freeze(false), told, Effect::Record]))
         }
-        Phase::Paused => Ok((State { stopped_by_user: true, ..state }, vec![Effect::Signal(signal), told, Effect::Record])),
+        Phase::Paused => {
+            Ok((State { stopped_by_user: true, ..state }, vec![Effect::Signal(signal), told, Effect::Record]))
+        }
         Phase::Restarting => Ok(give_up_restart(state)),
         _ => Err(Refusal::NotRunning(who.id.into())),
     }

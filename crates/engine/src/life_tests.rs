@@ -57,14 +57,18 @@ fn refusals_are_dockers() {
         refused(Phase::Paused, Event::Remove { force: false }),
         "cannot remove container \"web\": container is paused and must be unpaused first"
     );
-    assert_eq!(refused(Phase::Removing, Event::Remove { force: true }), "removal of container web is already in progress");
+    assert_eq!(
+        refused(Phase::Removing, Event::Remove { force: true }),
+        "removal of container web is already in progress"
+    );
     assert_eq!(Refusal::AlreadyStarted.kind(), ErrorKind::NotModified);
     assert_eq!(Refusal::NotRunning(String::new()).kind(), ErrorKind::Conflict);
 }
 
 #[test]
 fn a_stop_becomes_a_kill() {
-    let (state, effects) = run(&at(Phase::Running), Policy::default(), Event::Stop { signal: 15, grace: Some(Duration::from_secs(5)) });
+    let (state, effects) =
+        run(&at(Phase::Running), Policy::default(), Event::Stop { signal: 15, grace: Some(Duration::from_secs(5)) });
     let told = Effect::Tell(Told::Kill { signal: 15 });
     assert_eq!(effects, [Effect::Signal(15), told, Effect::ArmGrace(Duration::from_secs(5)), Effect::Record]);
     let (state, effects) = run(&state, Policy::default(), Event::GraceElapsed);
@@ -171,7 +175,9 @@ fn oom_is_told_once_and_kept() {
 
 #[test]
 fn what_comes_back_with_the_daemon() {
-    let check = |restart, state: State, expect| assert_eq!(restarts_with_daemon(restart, &state), expect, "{restart:?} {state:?}");
+    let check = |restart, state: State, expect| {
+        assert_eq!(restarts_with_daemon(restart, &state), expect, "{restart:?} {state:?}")
+    };
     let ended = |by_user, exit_code| State { exits: 1, stopped_by_user: by_user, exit_code, ..at(Phase::Exited) };
     check(RestartPolicy::Always, ended(true, 0), true);
     check(RestartPolicy::Always, at(Phase::Created), false);
@@ -187,12 +193,31 @@ fn what_comes_back_with_the_daemon() {
 #[test]
 fn every_event_in_every_state() {
     let phases = [
-        Phase::Created, Phase::Starting, Phase::Running, Phase::Paused, Phase::Restarting, Phase::Exited, Phase::Removing, Phase::Dead,
+        Phase::Created,
+        Phase::Starting,
+        Phase::Running,
+        Phase::Paused,
+        Phase::Restarting,
+        Phase::Exited,
+        Phase::Removing,
+        Phase::Dead,
     ];
     let events = [
-        Event::Start, Event::Launched { pid: 1 }, Event::LaunchFailed { exit_code: 1, message: String::new() }, Event::Kill { signal: 9 },
-        Event::Stop { signal: 15, grace: None }, Event::GraceElapsed, exit(0), Event::Lost, Event::Oom, Event::Pause, Event::Unpause,
-        Event::RestartDue, Event::Remove { force: true }, Event::Remove { force: false }, Event::RemoveFailed { message: String::new() },
+        Event::Start,
+        Event::Launched { pid: 1 },
+        Event::LaunchFailed { exit_code: 1, message: String::new() },
+        Event::Kill { signal: 9 },
+        Event::Stop { signal: 15, grace: None },
+        Event::GraceElapsed,
+        exit(0),
+        Event::Lost,
+        Event::Oom,
+        Event::Pause,
+        Event::Unpause,
+        Event::RestartDue,
+        Event::Remove { force: true },
+        Event::Remove { force: false },
+        Event::RemoveFailed { message: String::new() },
     ];
     for phase in phases {
         for event in &events {

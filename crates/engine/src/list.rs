@@ -15,15 +15,33 @@ use crate::view::ContainerView;
 
 /// The keys that `ps --filter` takes.
 const KEYS: [&str; 16] = [
-    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "label!", "name", "network",
-    "publish", "since", "status", "volume",
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "label!",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
 ];
 
 /// The states that `status=` takes.
 const STATES: [&str; 7] = ["paused", "restarting", "removing", "running", "dead", "created", "exited"];
 
 /// The containers that the options let through, the latest first.
-pub(crate) fn list(shared: &Shared, namespace: &Namespace, options: &ListOptions) -> Result<Vec<Arc<ContainerView>>, Error> {
+pub(crate) fn list(
+    shared: &Shared,
+    namespace: &Namespace,
+    options: &ListOptions,
+) -> Result<Vec<Arc<ContainerView>>, Error> {
     let mut views: Vec<Arc<ContainerView>> = shared.registry.all(namespace).iter().map(|handle| handle.now()).collect();
     views.sort_by(|one, other| other.created_ns.cmp(&one.created_ns).then_with(|| one.id.cmp(&other.id)));
     let filter = Filter::new(shared, namespace, options, &views)?;
@@ -62,14 +80,18 @@ impl<'a> Filter<'a> {
         }
         let created = |name: &String| Ok(shared.registry.find(namespace, name)?.now().created_ns);
         let times = |key: &str| given(key).iter().map(created).collect::<Result<Vec<i64>, Error>>();
-        let exited = given("exited").iter().map(|code| {
-            code.parse().map_err(|_| Error::Invalid(format!("invalid filter 'exited={code}'")))
-        });
+        let exited = given("exited")
+            .iter()
+            .map(|code| code.parse().map_err(|_| Error::Invalid(format!("invalid filter 'exited={code}'"))));
         let _ = views;
         Ok(Filter {
             values,
             all: options.all || options.limit.is_some_and(|limit| limit > 0) || values.keys().any(|key| widens(key)),
-            ancestors: given("ancestor").iter().filter_map(|name| shared.images.resolve(name, None).ok()).map(|image| image.id).collect(),
+            ancestors: given("ancestor")
+                .iter()
+                .filter_map(|name| shared.images.resolve(name, None).ok())
+                .map(|image| image.id)
+                .collect(),
             before: times("before")?.into_iter().min(),
             since: times("since")?.into_iter().max(),
             exited: exited.collect::<Result<_, _>>()?,
@@ -94,16 +116,21 @@ impl<'a> Filter<'a> {
             && (!self.values.contains_key("ancestor") || self.ancestors.contains(&view.image_id))
             && self.before.is_none_or(|before| view.created_ns < before)
             && self.since.is_none_or(|since| view.created_ns > since)
-            && (self.exited.is_empty() || (view.state.phase == Phase::Exited && self.exited.contains(&view.state.exit_code)))
+            && (self.exited.is_empty()
+                || (view.state.phase == Phase::Exited && self.exited.contains(&view.state.exit_code)))
             && self.any("volume", |want| {
-                view.mounts.iter().any(|point| point.name.as_deref() == Some(want) || point.destination == want || point.source == want)
+                view.mounts.iter().any(|point| {
+                    point.name.as_deref() == Some(want) || point.destination == want || point.source == want
+                })
             })
             && self.any("network", |want| {
                 view.network.endpoints.iter().any(|(name, endpoint)| {
                     name == want || endpoint.network_id.as_ref().is_some_and(|id| id.as_str().starts_with(want))
                 })
             })
-            && self.any("publish", |want| view.network.ports.iter().any(|(port, bound)| !bound.is_empty() && port_matches(port, want)))
+            && self.any("publish", |want| {
+                view.network.ports.iter().any(|(port, bound)| !bound.is_empty() && port_matches(port, want))
+            })
             && self.any("expose", |want| view.spec.exposed_ports.iter().any(|port| port_matches(port, want)))
             && self.any("health", |want| want == "none")
             && self.any("is-task", |want| !matches!(want, "1" | "true"))
@@ -127,7 +154,8 @@ fn widens(key: &str) -> bool {
 /// Docker takes the value for a regular expression; nearly always it is a part of a name, perhaps with anchors.
 fn name_matches(name: &str, want: &str) -> bool {
     let want = want.strip_prefix('/').unwrap_or(want);
-    let (want, begins) = want.strip_prefix('^').map_or((want, false), |rest| (rest.strip_prefix('/').unwrap_or(rest), true));
+    let (want, begins) =
+        want.strip_prefix('^').map_or((want, false), |rest| (rest.strip_prefix('/').unwrap_or(rest), true));
     let (want, ends) = want.strip_suffix('$').map_or((want, false), |rest| (rest, true));
     match (begins, ends) {
         (true, true) => name == want,
@@ -170,13 +198,18 @@ pub(crate) async fn prune(
     }
     let until = match filters.get("until").and_then(|values| values.first()) {
         Some(text) => {
-            let time = corten_base::time::parse_since(text, SystemTime::now()).map_err(|error| Error::Invalid(error.to_string()))?;
+            let time = corten_base::time::parse_since(text, SystemTime::now())
+                .map_err(|error| Error::Invalid(error.to_string()))?;
             corten_base::time::unix_nanos(time)
         }
         None => i64::MAX,
     };
     let labels = filters.iter().filter(|(key, _)| key.starts_with("label"));
-    let options = ListOptions { all: true, limit: None, filters: labels.map(|(key, values)| (key.clone(), values.clone())).collect() };
+    let options = ListOptions {
+        all: true,
+        limit: None,
+        filters: labels.map(|(key, values)| (key.clone(), values.clone())).collect(),
+    };
     let (mut removed, mut freed) = (Vec::new(), 0);
     for view in containers.list(&options)? {
         if view.state.is_running() || view.created_ns > until {
@@ -197,14 +230,24 @@ mod tests {
 
     #[test]
     fn names() {
-        for (want, expect) in [("web", true), ("e", true), ("^web$", true), ("^/web$", true), ("/web", true), ("^eb", false), ("b$", true)] {
+        for (want, expect) in [
+            ("web", true),
+            ("e", true),
+            ("^web$", true),
+            ("^/web$", true),
+            ("/web", true),
+            ("^eb", false),
+            ("b$", true),
+        ] {
             assert_eq!(name_matches("web", want), expect, "{want}");
         }
     }
 
     #[test]
     fn ports() {
-        for (want, expect) in [("80", true), ("80/tcp", true), ("80/udp", false), ("79-81", true), ("81-82", false), ("x", false)] {
+        for (want, expect) in
+            [("80", true), ("80/tcp", true), ("80/udp", false), ("79-81", true), ("81-82", false), ("x", false)]
+        {
             assert_eq!(port_matches("80/tcp", want), expect, "{want}");
         }
     }

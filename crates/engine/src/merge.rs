@@ -15,7 +15,8 @@ pub(crate) fn merge(spec: &mut ContainerSpec, image: &RunConfig) {
     if spec.stop_signal.is_empty() {
         spec.stop_signal = image.stop_signal.clone().unwrap_or_default();
     }
-    spec.exposed_ports.extend(image.exposed_ports.iter().flat_map(|ports| ports.keys().map(|port| with_protocol(port))));
+    spec.exposed_ports
+        .extend(image.exposed_ports.iter().flat_map(|ports| ports.keys().map(|port| with_protocol(port))));
     spec.volumes.extend(image.volumes.iter().flat_map(|volumes| volumes.keys().cloned()));
     for (key, value) in image.labels.iter().flatten() {
         spec.labels.entry(key.clone()).or_insert_with(|| value.clone());

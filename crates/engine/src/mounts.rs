@@ -13,7 +13,8 @@ use crate::view::MountPoint;
 
 /// The mount points; `inherited` are those of `--volumes-from`. Volumes without a name have none yet.
 pub(crate) fn resolve(spec: &ContainerSpec, inherited: Vec<MountPoint>) -> Result<Vec<MountPoint>, Error> {
-    let mut points: BTreeMap<String, MountPoint> = inherited.into_iter().map(|point| (point.destination.clone(), point)).collect();
+    let mut points: BTreeMap<String, MountPoint> =
+        inherited.into_iter().map(|point| (point.destination.clone(), point)).collect();
     let mut own: BTreeMap<String, MountPoint> = BTreeMap::new();
     let binds = spec.binds.iter().map(|bind| from_bind(bind, &spec.volume_driver));
     let mounts = spec.mounts.iter().map(from_mount);
@@ -189,11 +190,20 @@ mod tests {
         let found = found.map(|points| {
             let line = |point: MountPoint| {
                 let access = if point.writable { "rw" } else { "ro" };
-                format!("{} {}{} {} {access}", point.kind, point.source, point.name.unwrap_or_default(), point.destination)
+                format!(
+                    "{} {}{} {} {access}",
+                    point.kind,
+                    point.source,
+                    point.name.unwrap_or_default(),
+                    point.destination
+                )
             };
             points.into_iter().map(line).collect::<Vec<_>>()
         });
-        assert_eq!(found, expect.map(|lines| lines.iter().map(|line| line.to_string()).collect()).map_err(String::from));
+        assert_eq!(
+            found,
+            expect.map(|lines| lines.iter().map(|line| line.to_string()).collect()).map_err(String::from)
+        );
     }
 
     #[test]

@@ -156,9 +156,9 @@ fn request(network: &str, settings: Option<&EndpointSettings>) -> Result<Endpoin
     let Some(settings) = settings else { return Ok(request) };
     request.aliases.clone_from(&settings.aliases);
     if let Some(address) = settings.ipv4_address.as_deref().filter(|address| !address.is_empty()) {
-        let parsed: Ipv4Addr = address.parse().map_err(|_| {
-            Error::Invalid(format!("invalid endpoint settings:\ninvalid IPv4 address: {address}"))
-        })?;
+        let parsed: Ipv4Addr = address
+            .parse()
+            .map_err(|_| Error::Invalid(format!("invalid endpoint settings:\ninvalid IPv4 address: {address}")))?;
         request.ipv4 = Some(parsed);
     }
     if let Some(address) = settings.mac_address.as_deref().filter(|address| !address.is_empty()) {
@@ -228,7 +228,8 @@ fn show(spec: &ContainerSpec, attachment: Attachment, network: &mut NetworkView,
         view.gateway = endpoint.gateway.map(|gateway| gateway.to_string()).unwrap_or_default();
         view.mac_address = endpoint.mac.to_string();
         if endpoint.network_name != "bridge" {
-            view.dns_names = [name.to_string()].into_iter().chain(view.aliases.clone()).chain([id.short().into()]).collect();
+            view.dns_names =
+                [name.to_string()].into_iter().chain(view.aliases.clone()).chain([id.short().into()]).collect();
         }
     }
     for port in attachment.ports {
@@ -251,7 +252,8 @@ fn write_files(shared: &Shared, record: &Record, files: &Files, network: &Networ
     let text = if host {
         read("/etc/hosts")? + &extra_lines(&extra)
     } else {
-        let addresses: Vec<IpAddr> = network.endpoints.values().filter_map(|endpoint| endpoint.ip_address.parse().ok()).collect();
+        let addresses: Vec<IpAddr> =
+            network.endpoints.values().filter_map(|endpoint| endpoint.ip_address.parse().ok()).collect();
         hosts::hosts(&HostsInput {
             hostname: &hostname,
             domainname: &spec.domainname,
@@ -265,9 +267,8 @@ fn write_files(shared: &Shared, record: &Record, files: &Files, network: &Networ
 }
 
 fn resolv_conf(spec: &ContainerSpec, host: bool) -> Result<String, Error> {
-    let server = |text: &String| {
-        text.parse().map_err(|_| Error::Invalid(format!("invalid nameserver address {text:?}")))
-    };
+    let server =
+        |text: &String| text.parse().map_err(|_| Error::Invalid(format!("invalid nameserver address {text:?}")));
     let settings = DnsSettings {
         servers: spec.dns.iter().map(server).collect::<Result<_, _>>()?,
         search: spec.dns_search.clone(),
@@ -289,7 +290,10 @@ fn extra_hosts(shared: &Shared, spec: &ContainerSpec) -> Result<Vec<(String, IpA
         let (name, address) = line.split_once(['=', ':']).ok_or_else(bad)?;
         if address != "host-gateway" {
             let address = address.trim_matches(['[', ']']).parse();
-            return Ok((name.to_string(), address.map_err(|_| Error::Invalid(format!("invalid IP address in add-host: {line:?}")))?));
+            return Ok((
+                name.to_string(),
+                address.map_err(|_| Error::Invalid(format!("invalid IP address in add-host: {line:?}")))?,
+            ));
         }
         let bridge = shared.networks.inspect("bridge")?;
         let gateway = bridge.ipam.first().and_then(|ipam| ipam.gateway);

@@ -75,7 +75,8 @@ pub(crate) fn revive(shared: &Arc<Shared>, found: Vec<Found>) -> Result<(), Erro
         if let Some(adopted) = adopted {
             task.run = Some(run(shared, &task.record, adopted)?);
         }
-        let restarts = first.is_none() && task.run.is_none() && restarts_with_daemon(task.record.spec.restart, &task.state);
+        let restarts =
+            first.is_none() && task.run.is_none() && restarts_with_daemon(task.record.spec.restart, &task.state);
         let first = first.or(restarts.then_some(Event::Start));
         tasks.push((task, first));
     }
@@ -119,7 +120,9 @@ fn look_at(shared: &Shared, record: Record, mut state: State) -> Found {
             Some(Event::Exited { exit_code: exit.code, oom: exit.oom, at_ns })
         }
         // The start was not recorded any more, and its end neither.
-        (Some(exit), false) if state.finished_ns.is_none_or(|end| i64::try_from(exit.time_ns).is_ok_and(|at| at > end)) => {
+        (Some(exit), false)
+            if state.finished_ns.is_none_or(|end| i64::try_from(exit.time_ns).is_ok_and(|at| at > end)) =>
+        {
             state.phase = Phase::Running;
             let at_ns = i64::try_from(exit.time_ns).unwrap_or(i64::MAX);
             state.started_ns = Some(at_ns);
@@ -173,9 +176,10 @@ fn run(shared: &Shared, record: &Record, adopted: Adopted) -> Result<Run, Error>
 
 /// Removes what a run left whose shim is gone. Blocks.
 fn clean_up_run(shared: &Shared, id: &ContainerId, cgroup_parent: &str) {
-    if let Ok(group) = shared.cgroup_path(id, cgroup_parent).and_then(|path| {
-        shared.cgroups.open(&path).map_err(Error::failed("no group"))
-    }) {
+    if let Ok(group) = shared
+        .cgroup_path(id, cgroup_parent)
+        .and_then(|path| shared.cgroups.open(&path).map_err(Error::failed("no group")))
+    {
         log("a lost container's processes could not be killed", group.kill_all());
         log("a lost container's control group stays behind", group.remove());
     }
@@ -195,7 +199,10 @@ fn remove_strangers(shared: &Shared, known: &HashSet<ContainerId>) -> Result<(),
         if !known.contains(&id) {
             if let Some(mut adopted) = adopt(&shared.run_directory(&id)) {
                 tracing::warn!(container = %id, "killing a container that no record knows");
-                log("a stranger could not be killed", adopted.connection.signal(None, crate::life::SIGKILL).map(|_| ()));
+                log(
+                    "a stranger could not be killed",
+                    adopted.connection.signal(None, crate::life::SIGKILL).map(|_| ()),
+                );
                 log("a stranger's shim could not be released", adopted.connection.release().map(|_| ()));
             }
             clean_up_run(shared, &id, "");
@@ -226,7 +233,9 @@ fn remove_pools(shared: &Shared) {
     let Ok(children) = shared.cgroups.children(&shared.cgroup_parent) else { return };
     for path in children {
         let name = path.as_str().rsplit('/').next().unwrap_or_default();
-        if is_dead_pool(name) && let Ok(group) = shared.cgroups.open(&path) {
+        if is_dead_pool(name)
+            && let Ok(group) = shared.cgroups.open(&path)
+        {
             log("a leftover control group stays behind", group.remove());
         }
     }

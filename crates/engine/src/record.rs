@@ -100,7 +100,9 @@ impl Records {
         let rows = rows.map_err(Error::failed("cannot read the containers' records"))?;
         let mut records = Vec::with_capacity(rows.len());
         for (record, state) in rows {
-            let read = || -> Result<_, serde_json::Error> { Ok((serde_json::from_str(&record)?, serde_json::from_str(&state)?)) };
+            let read = || -> Result<_, serde_json::Error> {
+                Ok((serde_json::from_str(&record)?, serde_json::from_str(&state)?))
+            };
             // One unreadable record must not keep the daemon from managing all the others.
             match read() {
                 Ok(pair) => records.push(pair),
@@ -158,7 +160,8 @@ impl Records {
         let (namespace, id) = (namespace.as_str().to_string(), id.to_string());
         let change = self.db.write_async(move |tx| -> Result<(), RecordError> {
             tx.prepare_cached("INSERT OR IGNORE INTO engine_garbage(id) VALUES (?1)")?.execute([&id])?;
-            tx.prepare_cached("DELETE FROM engine_containers WHERE namespace = ?1 AND id = ?2")?.execute([&namespace, &id])?;
+            tx.prepare_cached("DELETE FROM engine_containers WHERE namespace = ?1 AND id = ?2")?
+                .execute([&namespace, &id])?;
             Ok(())
         });
         change.await.map_err(Error::failed("cannot record the removal"))

@@ -24,7 +24,11 @@ pub(crate) struct Handle {
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
 impl Handle {
-    pub(crate) fn new(id: ContainerId, mailbox: mpsc::Sender<Request>, view: watch::Receiver<Arc<ContainerView>>) -> Handle {
+    pub(crate) fn new(
+        id: ContainerId,
+        mailbox: mpsc::Sender<Request>,
+        view: watch::Receiver<Arc<ContainerView>>,
+    ) -> Handle {
         Handle { id, mailbox, view }
     }
 
@@ -129,7 +133,12 @@ impl Registry {
 
     /// All containers of a namespace.
     pub(crate) fn all(&self, namespace: &Namespace) -> Vec<Arc<Handle>> {
-        self.read().by_id.iter().filter(|((space, _), _)| space == namespace).map(|(_, handle)| handle.clone()).collect()
+        self.read()
+            .by_id
+            .iter()
+            .filter(|((space, _), _)| space == namespace)
+            .map(|(_, handle)| handle.clone())
+            .collect()
     }
 
     /// All containers.
@@ -196,7 +205,9 @@ mod tests {
         let space = Namespace::default();
         let (first, second) = (registry.find(&space, "web").unwrap().id.clone(), ContainerId::generate());
         let taken = registry.reserve_name(&space, "web", &second).unwrap_err();
-        assert!(taken.message().starts_with("Conflict. The container name \"/web\" is already in use by container \"aa0"));
+        assert!(
+            taken.message().starts_with("Conflict. The container name \"/web\" is already in use by container \"aa0")
+        );
         registry.release_name(&space, "web", &second);
         assert!(registry.reserve_name(&space, "web", &second).is_err());
         registry.remove(&space, &first);

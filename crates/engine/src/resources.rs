@@ -79,7 +79,9 @@ impl NetworkService {
         for view in self.shared.registry.all(&self.namespace).into_iter().map(|handle| handle.now()) {
             named.extend(view.network.endpoints.keys().cloned());
         }
-        let gone = self.ask(move |networks| networks.prune(|network| !named.contains(&network.name) && wanted(network))).await?;
+        let gone = self
+            .ask(move |networks| networks.prune(|network| !named.contains(&network.name) && wanted(network)))
+            .await?;
         for network in &gone {
             self.tell("destroy", network);
         }

@@ -43,7 +43,13 @@ impl Run {
     }
 
     /// A run that an earlier daemon began.
-    pub(crate) fn adopted(link: Link, pid: i32, netns: Option<OwnedFd>, group: Option<Group>, network: NetworkView) -> Run {
+    pub(crate) fn adopted(
+        link: Link,
+        pid: i32,
+        netns: Option<OwnedFd>,
+        group: Option<Group>,
+        network: NetworkView,
+    ) -> Run {
         Run { link, pid, netns, group: group.map(Arc::new), network: Some(network) }
     }
 
@@ -66,7 +72,7 @@ impl Run {
         let Some(group) = self.group.clone() else { return Ok(()) };
         let limits = crate::translate::resources(resources)?;
         let oci = corten_spec::resources(&limits).map_err(Error::failed("cannot set the limits"))?;
-        let limits = Limits::try_from(&oci).map_err(Error::failed("cannot set the limits"))?;
+        let limits = Limits::from(&oci);
         blocking::run(move || group.apply(&limits).map_err(Error::failed("cannot set the limits"))).await?
     }
 
@@ -74,7 +80,10 @@ impl Run {
     pub(crate) async fn unplug(&mut self, shared: &Arc<Shared>, record: &Record) {
         let Some(network) = self.network.take() else { return };
         let (shared, space, id) = (shared.clone(), record.namespace.clone(), record.id.clone());
-        log("a container's network stays behind", blocking::run(move || network::unplug(&shared, &space, &id, &network)).await);
+        log(
+            "a container's network stays behind",
+            blocking::run(move || network::unplug(&shared, &space, &id, &network)).await,
+        );
     }
 
     /// Lets the shim go and gives everything back. Each part is tried, whatever becomes of the others.

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::{Buf, Bytes};
 use corten_base::{ImageId, Namespace, Platform, Reference};
 use corten_distribution::Credentials;
-use corten_images::{Deleted, Filters, HistoryItem, Image, Images, ImportOptions, InUse, Progress, PullOptions, Summary};
+use corten_images::{
+    Deleted, Filters, HistoryItem, Image, Images, ImportOptions, InUse, Progress, PullOptions, Summary,
+};
 use tokio::sync::mpsc;
 
 use crate::blocking;
@@ -42,7 +44,9 @@ impl Operation {
 
     /// Runs `work` on a blocking thread. It reports its steps through the function it is given, and may look whether anybody still
     /// reads them.
-    fn run<T>(work: impl FnOnce(corten_images::Report<'_>, &AtomicBool) -> Result<T, Error> + Send + 'static) -> Operation {
+    fn run<T>(
+        work: impl FnOnce(corten_images::Report<'_>, &AtomicBool) -> Result<T, Error> + Send + 'static,
+    ) -> Operation {
         let (sender, steps) = mpsc::channel(STEPS);
         tokio::task::spawn_blocking(move || {
             let cancelled = AtomicBool::new(false);
@@ -127,7 +131,12 @@ impl ImageService {
     }
 
     /// Pulls an image.
-    pub fn pull(&self, reference: Reference, platform: Option<Platform>, credentials: Option<Credentials>) -> Operation {
+    pub fn pull(
+        &self,
+        reference: Reference,
+        platform: Option<Platform>,
+        credentials: Option<Credentials>,
+    ) -> Operation {
         let (images, registry) = (self.images(), self.shared.registry_client.clone());
         Operation::run(move |report, cancelled| {
             let options = PullOptions {

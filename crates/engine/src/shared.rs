@@ -109,7 +109,8 @@ impl SeccompCache {
         if let Some(program) = known {
             return Ok(SeccompProgram::clone(&program));
         }
-        let machine = corten_seccomp::Machine::host().ok_or(corten_seccomp::Error::Machine).map_err(Error::failed(failed))?;
+        let machine =
+            corten_seccomp::Machine::host().ok_or(corten_seccomp::Error::Machine).map_err(Error::failed(failed))?;
         let compiled = corten_seccomp::compile(profile, machine).map_err(Error::failed(failed))?;
         let program = Arc::new(SeccompProgram { filter: compiled.filter, flags: compiled.flags });
         let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -129,7 +130,9 @@ pub(crate) fn read_in_root(root: BorrowedFd<'_>, path: &str) -> Result<String, E
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
     let file = match corten_sys::path::open_in_root(root, Path::new(path), flags) {
         Ok(file) => std::fs::File::from(file),
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(String::new()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(String::new());
+        }
         Err(error) => return Err(failed()(error)),
     };
     if !file.metadata().map_err(failed())?.is_file() {

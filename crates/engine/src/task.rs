@@ -38,19 +38,59 @@ const DEFAULT_GRACE: i64 = 10;
 /// What others ask of a container.
 #[derive(Debug)]
 pub(crate) enum Request {
-    Start { reply: Reply<()> },
-    Stop { options: StopOptions, reply: Reply<()> },
-    Restart { options: StopOptions, reply: Reply<()> },
-    Kill { signal: i32, reply: Reply<()> },
-    Freeze { on: bool, reply: Reply<()> },
-    Rename { new_name: String, reply: Reply<()> },
-    Update { change: Box<UpdateContainer>, reply: Reply<()> },
-    Remove { options: RemoveOptions, by: String, reply: Reply<()> },
-    Resize { exec: Option<ExecId>, height: u16, width: u16, reply: Reply<()> },
-    Attach { mode: AttachMode, socket: OwnedFd, reply: Reply<()> },
-    Exec { entry: Arc<Entry>, options: StartExec, attach: Option<(AttachMode, OwnedFd)>, reply: Reply<()> },
+    Start {
+        reply: Reply<()>,
+    },
+    Stop {
+        options: StopOptions,
+        reply: Reply<()>,
+    },
+    Restart {
+        options: StopOptions,
+        reply: Reply<()>,
+    },
+    Kill {
+        signal: i32,
+        reply: Reply<()>,
+    },
+    Freeze {
+        on: bool,
+        reply: Reply<()>,
+    },
+    Rename {
+        new_name: String,
+        reply: Reply<()>,
+    },
+    Update {
+        change: Box<UpdateContainer>,
+        reply: Reply<()>,
+    },
+    Remove {
+        options: RemoveOptions,
+        by: String,
+        reply: Reply<()>,
+    },
+    Resize {
+        exec: Option<ExecId>,
+        height: u16,
+        width: u16,
+        reply: Reply<()>,
+    },
+    Attach {
+        mode: AttachMode,
+        socket: OwnedFd,
+        reply: Reply<()>,
+    },
+    Exec {
+        entry: Arc<Entry>,
+        options: StartExec,
+        attach: Option<(AttachMode, OwnedFd)>,
+        reply: Reply<()>,
+    },
     /// The daemon ends: stop, and don't start again. Also answered when there is nothing to stop.
-    Shutdown { reply: Reply<()> },
+    Shutdown {
+        reply: Reply<()>,
+    },
 }
 
 /// What is done once the container has ended.
@@ -308,8 +348,17 @@ impl Task {
         let joined = self.joined()?;
         if let Some(other) = &joined.network {
             // Docker's containers see the files of the one whose network they share.
-            let files = Files { log: self.files.log.clone(), directory: self.files.directory.clone(), ..(*other.files).clone() };
-            let own = Files { hosts: files.hosts, hostname: files.hostname, resolv_conf: files.resolv_conf, ..(*self.files).clone() };
+            let files = Files {
+                log: self.files.log.clone(),
+                directory: self.files.directory.clone(),
+                ..(*other.files).clone()
+            };
+            let own = Files {
+                hosts: files.hosts,
+                hostname: files.hostname,
+                resolv_conf: files.resolv_conf,
+                ..(*self.files).clone()
+            };
             self.files = Arc::new(own);
         }
         let launch = Launch {
@@ -347,7 +396,11 @@ impl Task {
             match other.state.phase {
                 Phase::Running | Phase::Paused => Ok(other),
                 Phase::Restarting => Err(context(Refusal::Restarting(other.id.to_string()).into())),
-                _ => Err(context(Error::Conflict(format!("cannot join {what} namespace of a non running container: container {} is {}", other.id, other.state.phase.as_str())))),
+                _ => Err(context(Error::Conflict(format!(
+                    "cannot join {what} namespace of a non running container: container {} is {}",
+                    other.id,
+                    other.state.phase.as_str()
+                )))),
             }
         };
         let mut joined = Joined::default();
@@ -381,7 +434,9 @@ impl Task {
             (Ok(()), after) if self.state.has_process() => self.after_exit.push(after),
             // A container that only waited for its restart has stopped already.
             (Ok(()), AfterExit::Answer(reply)) => answer(reply, Ok(())),
-            (Ok(()) | Err(Error::Refused(Refusal::AlreadyStopped)), AfterExit::Start(reply)) => self.start_again(reply).await,
+            (Ok(()) | Err(Error::Refused(Refusal::AlreadyStopped)), AfterExit::Start(reply)) => {
+                self.start_again(reply).await
+            }
             (Ok(()), after) => self.after_exit.push(after),
             (Err(error), after) => self.refuse(after, error),
         }
@@ -389,7 +444,9 @@ impl Task {
 
     fn refuse(&mut self, after: AfterExit, error: Error) {
         match after {
-            AfterExit::Answer(reply) | AfterExit::Start(reply) | AfterExit::Remove(_, _, reply) => answer(reply, Err(error)),
+            AfterExit::Answer(reply) | AfterExit::Start(reply) | AfterExit::Remove(_, _, reply) => {
+                answer(reply, Err(error))
+            }
         }
     }
 
@@ -430,7 +487,9 @@ impl Task {
         for after in std::mem::take(&mut self.after_exit) {
             match after {
                 AfterExit::Answer(reply) => answer(reply, Ok(())),
-                AfterExit::Start(reply) if self.removed() => answer(reply, Err(Error::NoSuchContainer(self.record.id.to_string()))),
+                AfterExit::Start(reply) if self.removed() => {
+                    answer(reply, Err(Error::NoSuchContainer(self.record.id.to_string())))
+                }
                 AfterExit::Start(reply) => self.start_again(reply).await,
                 AfterExit::Remove(_, _, reply) if self.removed() => answer(reply, Ok(())),
                 AfterExit::Remove(options, by, reply) => Box::pin(self.remove(options, by, reply)).await,
@@ -495,7 +554,8 @@ impl Task {
 
     async fn rename(&mut self, new_name: &str) -> Result<(), Error> {
         let failed = |error: &dyn std::fmt::Display| Error::Invalid(format!("Error when allocating new name: {error}"));
-        let new = ContainerName::parse(&format!("/{}", new_name.strip_prefix('/').unwrap_or(new_name))).map_err(|error| failed(&error))?;
+        let new = ContainerName::parse(&format!("/{}", new_name.strip_prefix('/').unwrap_or(new_name)))
+            .map_err(|error| failed(&error))?;
         let (space, id, old) = (self.record.namespace.clone(), self.record.id.clone(), self.record.name.clone());
         if new.as_str() == old {
             return Err(Error::Invalid("Renaming a container with the same name as its current name".into()));
@@ -551,7 +611,9 @@ impl Task {
                 return Err(Error::Conflict(format!("container {id} is paused, unpause the container before attach")));
             }
             (Phase::Restarting, _) => {
-                return Err(Error::Conflict(format!("container {id} is restarting, wait until the container is running")));
+                return Err(Error::Conflict(format!(
+                    "container {id} is restarting, wait until the container is running"
+                )));
             }
             (Phase::Removing | Phase::Dead, _) => return Err(Refusal::MarkedForRemoval.into()),
             (_, Some(run)) => {
@@ -611,7 +673,13 @@ fn stop_event(spec: &ContainerSpec, options: &StopOptions) -> Result<Event, Erro
     Ok(Event::Stop { signal, grace: u64::try_from(seconds).ok().map(Duration::from_secs) })
 }
 
-fn view_of(record: &Record, state: &State, files: &Arc<Files>, args: &Arc<[String]>, exec_ids: Arc<[ExecId]>) -> ContainerView {
+fn view_of(
+    record: &Record,
+    state: &State,
+    files: &Arc<Files>,
+    args: &Arc<[String]>,
+    exec_ids: Arc<[ExecId]>,
+) -> ContainerView {
     ContainerView {
         namespace: record.namespace.clone(),
         id: record.id.clone(),

@@ -28,9 +28,10 @@ pub(crate) async fn top(shared: &Arc<Shared>, view: Arc<ContainerView>, argument
         let mut pids = group.procs().map_err(failed())?;
         pids.sort_unstable();
         pids.dedup();
-        let rows = pids.into_iter().filter_map(Process::read).map(|process| {
-            columns.iter().map(|(_, value)| value(&process)).collect()
-        });
+        let rows = pids
+            .into_iter()
+            .filter_map(Process::read)
+            .map(|process| columns.iter().map(|(_, value)| value(&process)).collect());
         Ok((columns.iter().map(|(title, _)| title.to_string()).collect(), rows.collect()))
     })
     .await?
@@ -90,8 +91,11 @@ impl Process {
         let (before, after) = stat.rsplit_once(')')?;
         let name = before.split_once('(')?.1.to_string();
         let uid = status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().next()?.to_string();
-        let words: Vec<String> =
-            cmdline.split(|byte| *byte == 0).filter(|word| !word.is_empty()).map(|word| String::from_utf8_lossy(word).into()).collect();
+        let words: Vec<String> = cmdline
+            .split(|byte| *byte == 0)
+            .filter(|word| !word.is_empty())
+            .map(|word| String::from_utf8_lossy(word).into())
+            .collect();
         let command = if words.is_empty() { format!("[{name}]") } else { words.join(" ") };
         let uid = if uid == "0" { "root".into() } else { uid };
         Some(Process { pid, uid, name, command, fields: after.split_whitespace().map(Into::into).collect() })
@@ -127,7 +131,9 @@ mod tests {
 
     #[test]
     fn titles() {
-        let titles = |arguments| columns(arguments).map(|columns| columns.iter().map(|(title, _)| *title).collect::<Vec<_>>().join(" "));
+        let titles = |arguments| {
+            columns(arguments).map(|columns| columns.iter().map(|(title, _)| *title).collect::<Vec<_>>().join(" "))
+        };
         assert_eq!(titles("").unwrap(), "UID PID PPID C STIME TTY TIME CMD");
         assert_eq!(titles("-o pid,comm").unwrap(), "PID COMMAND");
         assert!(titles("-o nope").is_err());

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use corten_spec::user::ResolvedUser;
 use corten_spec::{
-    Access, Bind, DeviceValue, Mount, MountKind, Namespace, Namespaces, Propagation, Resources, Rlimit, SeccompChoice, Settings, Shm,
+    Access, Bind, DeviceValue, Mount, MountKind, Namespace, Namespaces, Propagation, Resources, Rlimit, SeccompChoice,
+    Settings, Shm,
 };
 
 use crate::config::Config;
@@ -109,9 +110,10 @@ impl SecurityOptions {
                 continue;
             }
             // A colon was the separator once, and still is where there is no equals sign.
-            let (key, value) = option.split_once('=').or_else(|| option.split_once(':')).ok_or_else(|| {
-                Error::Invalid(format!("invalid --security-opt 1: {option:?}"))
-            })?;
+            let (key, value) = option
+                .split_once('=')
+                .or_else(|| option.split_once(':'))
+                .ok_or_else(|| Error::Invalid(format!("invalid --security-opt 1: {option:?}")))?;
             match key {
                 "no-new-privileges" => found.no_new_privileges = parse_bool(value).ok_or_else(invalid)?,
                 "seccomp" => {
@@ -149,11 +151,8 @@ fn rlimits(spec: &ContainerSpec, config: &Config) -> Vec<Rlimit> {
 
 fn mounts(record: &Record, files: &Files) -> Result<Vec<Mount>, Error> {
     let mut mounts = Vec::new();
-    let own = [
-        ("/etc/resolv.conf", &files.resolv_conf),
-        ("/etc/hostname", &files.hostname),
-        ("/etc/hosts", &files.hosts),
-    ];
+    let own =
+        [("/etc/resolv.conf", &files.resolv_conf), ("/etc/hostname", &files.hostname), ("/etc/hosts", &files.hosts)];
     for (target, source) in own {
         if !record.mounts.iter().any(|point| point.destination == target) {
             mounts.push(Mount { target: target.into(), kind: MountKind::Bind(Bind::writable(source)) });

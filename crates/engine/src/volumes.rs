@@ -31,7 +31,13 @@ pub(crate) fn make(
             Some(volume) => volume,
             None => {
                 let volume = shared.volumes.create(request(spec, point, name))?;
-                shared.tell(namespace, Kind::Volume, "create", volume.name.as_str(), [("driver", volume.driver.clone())]);
+                shared.tell(
+                    namespace,
+                    Kind::Volume,
+                    "create",
+                    volume.name.as_str(),
+                    [("driver", volume.driver.clone())],
+                );
                 made.push(volume.name.to_string());
                 volume
             }
@@ -106,7 +112,8 @@ fn named(record: &Record) -> impl Iterator<Item = (&String, &MountPoint)> {
 /// Removes the volumes that were made for this container alone and that no other container mounts. Blocks.
 pub(crate) fn remove_anonymous(shared: &Shared, record: &Record) -> Result<(), Error> {
     for (name, _) in named(record).filter(|(_, point)| point.anonymous) {
-        let others: Vec<String> = users(shared, &record.namespace, name).into_iter().filter(|id| id != record.id.as_str()).collect();
+        let others: Vec<String> =
+            users(shared, &record.namespace, name).into_iter().filter(|id| id != record.id.as_str()).collect();
         if !others.is_empty() {
             continue;
         }

@@ -8,9 +8,12 @@ use std::fs;
 use std::io::{self, Read};
 
 use common::Fixture;
+use corten_archive::{Entry, Kind};
 use corten_base::{ErrorKind, Platform};
 use corten_images::Error;
-use corten_testkit::image::{Packing, TestImage, docker_archive_bytes, hostile_archives, oci_archive_bytes, pack, tar};
+use corten_testkit::image::{
+    Packing, TestImage, docker_archive_bytes, hostile_archives, link, oci_archive_bytes, pack, tar, tar_of,
+};
 
 fn layers() -> [Vec<u8>; 2] {
     [
@@ -93,13 +96,53 @@ fn hostile_archives_are_refused_and_leave_nothing() {
     let whole = docker_archive_bytes(&[TestImage::new("app:1", layers())], Packing::Plain);
     for (what, archive) in hostile_archives(&whole, &outside) {
         let error = store.load(&archive).expect_err(what);
-        let cause = std::error::Error::source(&error).map(ToString::to_string);
-        println!("{what}: {error} / {cause:?}");
         assert_eq!(error.kind(), ErrorKind::Invalid, "{what}: {error:?}");
         assert_eq!(store.holdings(&fixture), [0; 4], "{what}");
         assert_eq!(store.images.count().unwrap(), 0, "{what}");
     }
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+}
+
+#[test]
+fn layers_stay_inside_whatever_their_links_say() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let outside = fixture.path("outside");
+    fs::create_dir(&outside).unwrap();
+    let target = outside.to_str().unwrap();
+    let file = |name: &str| Entry::new(Kind::File, name, 0o4755);
+    let absolute = link(Kind::Symlink, "x", target);
+    let relative = link(Kind::Symlink, "y", "../../../../../../../../..");
+    let inside_out = format!("y/{target}/escaped");
+    let layers = [
+        // Through a link of the same layer, and through one of the layer below.
+        vec![tar_of(&[(absolute.clone(), b""), (file("x/escaped"), b"1")])],
+        vec![tar_of(&[(relative.clone(), b""), (file(&inside_out), b"1")])],
+        vec![tar_of(&[(absolute.clone(), b"")]), tar_of(&[(file("x/escaped"), b"1")])],
+        vec![tar_of(&[(absolute.clone(), b"")]), tar_of(&[(file("x/.wh.escaped"), b"")])],
+        vec![tar_of(&[(absolute.clone(), b"")]), tar_of(&[(file("x/.wh..wh..opq"), b"")])],
+        vec![tar_of(&[(relative, b"")]), tar_of(&[(file(&inside_out), b"1")])],
+        // A link that is replaced by a directory, and the other way round.
+        vec![tar_of(&[
+            (absolute.clone(), b""),
+            (Entry::new(Kind::Directory, "x", 0o755), b""),
+            (file("x/escaped"), b"1"),
+        ])],
+        vec![tar_of(&[(Entry::new(Kind::Directory, "x", 0o755), b""), (absolute, b""), (file("x/escaped"), b"1")])],
+        vec![tar_of(&[
+            (file("/absolute"), b"1"),
+            (Entry { device: (8, 0), ..Entry::new(Kind::BlockDevice, "sda", 0o666) }, b""),
+        ])],
+    ];
+    fs::write(outside.join("escaped"), "untouched").unwrap();
+    for (number, layers) in layers.into_iter().enumerate() {
+        // Loaded or refused: either is fine, as long as nothing happens outside.
+        let archive = docker_archive_bytes(&[TestImage::new("x:1", layers)], Packing::Plain);
+        println!("{number}: {:?}", store.load(&archive).map_err(|error| error.to_string()));
+        assert_eq!(fs::read_to_string(outside.join("escaped")).unwrap(), "untouched", "{number}");
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 1, "{number}");
+        assert!(!std::path::Path::new("/absolute").exists());
+    }
 }
 
 #[test]

@@ -23,7 +23,10 @@ impl Watch {
             | inotify::WatchFlags::MOVED_TO
             | inotify::WatchFlags::ONLYDIR;
         inotify::add_watch(&descriptor, directory, what)?;
-        #[expect(deprecated, reason = "the replacement is unsafe; an OwnedFd that is never exchanged keeps its contract")]
+        #[expect(
+            deprecated,
+            reason = "the replacement is unsafe; an OwnedFd that is never exchanged keeps its contract"
+        )]
         let descriptor = AsyncFd::new(descriptor)?;
         Ok(Watch { descriptor })
     }

@@ -1,13 +1,15 @@
 //! Giving a sandbox its endpoints, and taking them away.
 
+use crate::firewall::PortRule;
 use crate::model::{
     Attachment, BoundPort, Driver, Endpoint, EndpointRequest, MacAddress, Network, PortMapping, Sandbox,
 };
 use crate::networks::{Networks, SandboxState, State, port_rules};
 use crate::open::is_default;
 use crate::ports::{self, Reservation};
-use crate::{Config, Error, Result, links, options};
+use crate::{Config, Error, Protocol, Result, links, options};
 use corten_base::{EndpointId, NetworkId, SandboxId};
+use corten_sys::netlink::conntrack;
 use std::net::Ipv4Addr;
 
 impl Networks {
@@ -95,6 +97,7 @@ impl Networks {
         for endpoint in endpoints {
             let rules: Vec<_> = port_rules(endpoint).collect();
             self.publish(&rules).map_err(|source| publish_error(endpoint, source))?;
+            forget_earlier(&rules);
         }
         Ok(())
     }
@@ -255,6 +258,15 @@ fn take_address(state: &mut State, network: &Network, wanted: Option<Ipv4Addr>) 
         Ok(ip)
     } else {
         Err(Error::AddressInUse(ip))
+    }
+}
+
+/// Senders of UDP packets to a port that has just been published are to reach the container, even if they sent before.
+fn forget_earlier(rules: &[PortRule]) {
+    let udp = rules.iter().filter(|rule| rule.protocol == Protocol::Udp);
+    let ports: Vec<_> = udp.map(|rule| (rule.host_ip, rule.host_port)).collect();
+    if let Err(error) = conntrack::forget_udp(&ports) {
+        tracing::warn!(%error, "earlier senders may not reach the container");
     }
 }
 

@@ -14,7 +14,7 @@ use ipnet::Ipv4Net;
 use std::collections::{BTreeMap, HashSet};
 use std::time::SystemTime;
 
-/// The setting that remembers who switched forwarding on.
+/// The setting that remembers in which run of the machine an engine switched forwarding on.
 const CLOSE_OTHERS: &str = "close_others";
 
 impl Networks {
@@ -127,7 +127,7 @@ impl State {
     }
 }
 
-/// Switches forwarding on. True if what isn't ours must be closed, now or since an earlier start.
+/// Switches forwarding on. True if what isn't ours must be closed, because an engine switched it on since the machine started.
 fn forwarding(records: &Records, config: &Config) -> Result<bool> {
     if !config.ip_forward || !config.firewall {
         return Ok(false);
@@ -136,10 +136,12 @@ fn forwarding(records: &Records, config: &Config) -> Result<bool> {
         tracing::warn!(%error, "cannot switch IP forwarding on: containers will not reach the outside");
         false
     });
-    if switched && records.setting(CLOSE_OTHERS)?.is_none() {
-        records.set_setting(CLOSE_OTHERS, "true".to_owned())?;
+    let boot = sysctl::boot_id();
+    let ours = switched || records.setting(CLOSE_OTHERS)?.is_some_and(|recorded| recorded == boot);
+    if switched {
+        records.set_setting(CLOSE_OTHERS, boot)?;
     }
-    Ok(!config.ip_forward_no_drop && records.setting(CLOSE_OTHERS)?.as_deref() == Some("true"))
+    Ok(ours && !config.ip_forward_no_drop)
 }
 
 /// `bridge`, `host` and `none` as the configuration wants them, in the list and on disk.

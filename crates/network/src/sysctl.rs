@@ -13,6 +13,11 @@ pub(crate) fn enable_forwarding() -> io::Result<bool> {
     Ok(true)
 }
 
+/// Tells one run of the machine from another.
+pub(crate) fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
 /// Lets packets from and to 127.0.0.0/8 pass this link, so that published ports work at the host's loopback address. The
 /// table's `raw` chain keeps containers from using it.
 pub(crate) fn route_localnet(link: &str) -> io::Result<()> {

@@ -92,8 +92,9 @@ impl Executable {
 }
 
 fn read_only_view(path: &Path) -> io::Result<OwnedFd> {
-    let real = std::fs::canonicalize(path)?;
-    let view = mount::open_tree(rustix::fs::CWD, &real, mount::Tree::Clone)?;
+    // The link first: it still leads to a file that an upgrade has replaced. It may lead into another mount
+    // namespace, though, of which nothing can be cloned.
+    let view = mount::clone_path(path, false).or_else(|_| mount::clone_path(&std::fs::canonicalize(path)?, false))?;
     mount::set_attributes(view.as_fd(), &mount::Attributes { set: mount::attr::RDONLY, ..Default::default() }, false)?;
     Ok(view)
 }

@@ -11,12 +11,13 @@ use corten_sys::socket::Listener;
 
 use crate::io::Io;
 use crate::json_log::JsonLog;
+use crate::process::Process;
 use crate::protocol::{
     Assign, Attach, Command, Event, Exec as ExecRequest, ExecStarted, Phase, Resize, SOCKET_NAME, Signal, Start, State,
     Target, VERSION,
 };
 use crate::stub::{Fds, Order, Stub, read_process};
-use crate::supervisor::{Exec, Origin, Process, Supervisor};
+use crate::supervisor::{Exec, Origin, Supervisor};
 
 impl Supervisor {
     /// Carries a request out and answers it, now or when it is decided.
@@ -42,13 +43,19 @@ impl Supervisor {
                 let state = Event::State(Box::new(self.state()));
                 return self.send(origin.connection, Some(origin.seq), state, true);
             }
-            Command::Release => {
-                self.released = true;
-                Ok(())
-            }
+            Command::Release => self.release(),
         };
         let event = result.map_or_else(Event::Failed, |()| Event::Done);
         self.answer(origin, event);
+    }
+
+    /// Lets the shim end, unless there is a process to be supervised.
+    fn release(&mut self) -> Result<(), Failure> {
+        if matches!(self.phase, Phase::Starting | Phase::Running) {
+            return Err(Failure::new(FailureKind::Conflict, "the container is running"));
+        }
+        self.released = true;
+        Ok(())
     }
 
     /// The stub stages while nobody waits; without a stub there is nothing to prepare.

@@ -16,6 +16,7 @@ mod handlers;
 mod io;
 mod json_log;
 mod oom;
+mod process;
 pub mod protocol;
 mod stub;
 mod supervisor;

@@ -10,16 +10,16 @@ use corten_sys::socket::{Listener, Seqpacket};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags, openat, renameat};
 
-use crate::io::{Io, Ready};
+use crate::io::Ready;
 use crate::oom;
+use crate::process::Process;
 use crate::protocol::{
     EXIT_NAME, Event, ExecExited, ExecStarted, ExitStatus, MAX_PACKET, Message, Phase, Ready as WarmReady, Request,
-    Started, TerminalSize, VERSION,
+    Started, VERSION,
 };
 use crate::stub::Stub;
 use crate::time::now_ns;
 use crate::warm::Warm;
-use corten_runtime::apply::Note;
 
 /// A running shim.
 #[derive(Debug)]
@@ -42,24 +42,6 @@ pub(crate) struct Supervisor {
     strays: Vec<process::Ended>,
     pub(crate) released: bool,
     buffer: Vec<u8>,
-}
-
-/// A process that was made here: the container's first, or an exec's.
-#[derive(Debug)]
-pub(crate) struct Process {
-    pub(crate) stub: Stub,
-    pub(crate) io: Io,
-    /// Size for the terminal when it comes.
-    pub(crate) size: Option<TerminalSize>,
-    /// The request to be answered when exec has happened; none once it has been.
-    pub(crate) starting: Option<Origin>,
-    pub(crate) warnings: Vec<String>,
-    /// Keeps its mounts alive until its end has been reported.
-    mounts: Vec<OwnedFd>,
-    /// It ended before its start was answered.
-    pub(crate) ended: Option<i32>,
-    /// Its start failed.
-    pub(crate) failed: bool,
 }
 
 /// One exec.
@@ -128,7 +110,8 @@ impl Supervisor {
     fn is_finished(&self) -> bool {
         let connected = self.connections.iter().any(Option::is_some);
         match self.phase {
-            Phase::Warm => !connected,
+            Phase::Warm => !connected || self.released,
+            Phase::Assigned => self.released,
             Phase::Exited => (self.released || !connected) && !self.has_clients(),
             _ => false,
         }
@@ -393,66 +376,5 @@ impl Supervisor {
         let status = ExitStatus { code, oom: false, time_ns: now_ns() };
         let event = Event::ExecExited(ExecExited { exec_id: exec.id.clone(), status });
         self.broadcast(&event);
-    }
-}
-
-impl Process {
-    pub(crate) fn new(stub: Stub, io: Io, size: Option<TerminalSize>, origin: Origin) -> Process {
-        let starting = Some(origin);
-        Process { stub, io, size, starting, warnings: Vec::new(), mounts: Vec::new(), ended: None, failed: false }
-    }
-
-    /// Its present process has ended; true if that is the end of a program.
-    fn reaped(&mut self, code: i32) -> bool {
-        if !self.stub.leading {
-            self.ended = Some(code);
-        }
-        !self.stub.leading && !self.failed
-    }
-
-    /// There will be no program.
-    fn fail(&mut self, buffer: &mut Vec<u8>) {
-        self.failed = true;
-        self.mounts.clear();
-        self.io.finish(buffer);
-    }
-
-    /// Takes all notes that have come. Once the matter is decided: whom to answer, and what.
-    fn take_notes(&mut self, strays: &mut Vec<process::Ended>) -> Option<(Origin, Result<(), Failure>)> {
-        let outcome = loop {
-            match self.stub.note() {
-                Ok(Some((note, fds))) => {
-                    if let Err(failure) = self.note(note, fds, strays) {
-                        break Err(failure);
-                    }
-                }
-                Ok(None) if self.stub.leading => {
-                    break Err(Failure::new(FailureKind::Internal, "the process that joins the namespaces has died"));
-                }
-                Ok(None) => break Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-                Err(error) => break Err(Failure::host("cannot hear from the container's init", &error)),
-            }
-        };
-        self.starting.take().map(|origin| (origin, outcome))
-    }
-
-    fn note(&mut self, note: Note, fds: Vec<OwnedFd>, strays: &mut Vec<process::Ended>) -> Result<(), Failure> {
-        match (note, fds.into_iter().next()) {
-            (Note::Console, Some(primary)) => self.io.set_terminal(primary, self.size),
-            (Note::MountNamespace, namespace) => self.mounts.extend(namespace),
-            (Note::Moved { pid }, Some(pidfd)) => {
-                self.stub.moved(pid, pidfd);
-                if let Some(at) = strays.iter().position(|ended| ended.pid == pid) {
-                    self.ended = Some(strays.swap_remove(at).code);
-                }
-            }
-            (Note::Warning(text), _) => self.warnings.push(text),
-            (Note::Failed(failure), _) => return Err(failure),
-            (Note::Console | Note::Moved { .. }, None) => {
-                return Err(Failure::new(FailureKind::Internal, "a descriptor was lost on the way"));
-            }
-        }
-        Ok(())
     }
 }

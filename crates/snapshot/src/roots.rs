@@ -25,7 +25,8 @@ pub struct RootFs {
 /// What a tree of files takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// The sum of the files' sizes, a file with several names counted once.
+    /// The sum of the sizes of all but folders, as Docker has it: symbolic links count with their length, a file with several
+    /// names once.
     pub bytes: u64,
     /// The number of files, folders among them.
     pub files: u64,
@@ -147,7 +148,7 @@ fn measure(folder: &Path, usage: &mut Usage, seen: &mut HashSet<u64>) -> Result<
         usage.files += 1;
         if metadata.is_dir() {
             measure(&entry.path(), usage, seen)?;
-        } else if metadata.is_file() && (metadata.nlink() == 1 || seen.insert(metadata.ino())) {
+        } else if metadata.nlink() == 1 || seen.insert(metadata.ino()) {
             usage.bytes += metadata.len();
         }
     }

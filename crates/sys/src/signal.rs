@@ -5,17 +5,18 @@ use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::process::check;
 
-/// Blocks every signal that can be blocked in the calling thread; they stay pending or are ignored.
+/// Gives every signal its default disposition and blocks all that can be blocked, in the calling thread. What its
+/// children need before exec is then only [`unblock_all`].
 pub fn block_all() -> io::Result<()> {
-    set_mask(u64::MAX)
-}
-
-/// Unblocks everything and gives every signal its default disposition, as a program expects to find it after exec.
-pub fn reset_for_exec() -> io::Result<()> {
     for signal in 1..=64 {
         // SAFETY: SIG_DFL is always a valid handler; numbers that cannot be changed fail harmlessly.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
+    set_mask(u64::MAX)
+}
+
+/// Unblocks every signal, as a program expects to find it after exec.
+pub fn unblock_all() -> io::Result<()> {
     set_mask(0)
 }
 

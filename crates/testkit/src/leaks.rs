@@ -16,7 +16,7 @@ pub struct Leaks {
     pub elements: BTreeSet<String>,
     /// Its cgroups.
     pub cgroups: BTreeSet<PathBuf>,
-    /// Its processes other than the daemon: shims and containers, by command line.
+    /// Processes other than the daemon that hold files of the engine open: shims, by command line.
     pub processes: BTreeSet<String>,
     /// Files of single containers, sandboxes and unfinished work below its directory.
     pub files: BTreeSet<PathBuf>,
@@ -109,14 +109,24 @@ fn collect_directories(directory: &Path, found: &mut BTreeSet<PathBuf>) {
     }
 }
 
-/// Shims carry the engine's run directory in their command line or working environment; containers are their children.
+/// Processes that hold a file or directory of the engine open, other than this one and the daemon: a shim has its container's
+/// directories open, so an orphan is found by them.
 fn processes(directory: &Path) -> BTreeSet<String> {
-    let directory = directory.to_string_lossy();
-    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
-    pids.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
-        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
-        .filter(|line| line.contains(&*directory) && line.contains(" shim"))
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
+    entries
+        .filter(|process| !command_line(process).contains(" daemon ") && !process.ends_with(std::process::id().to_string()))
+        .filter(|process| holds_open(process, directory))
+        .map(|process| format!("{} {}", process.display(), command_line(&process)))
         .collect()
+}
+
+fn command_line(process: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(process.join("cmdline")).unwrap_or_default()).replace('\0', " ")
+}
+
+fn holds_open(process: &Path, directory: &Path) -> bool {
+    let descriptors = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+    descriptors.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| target.starts_with(directory))
 }
 
 fn files(directory: &Path) -> BTreeSet<PathBuf> {

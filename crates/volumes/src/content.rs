@@ -149,7 +149,7 @@ mod tests {
         let tree = folder.path().join("tree");
         fs::create_dir(&tree).unwrap();
         let mut at = openat(CWD, &tree, OPEN_DIRECTORY, Mode::empty()).unwrap();
-        for _ in 0..3000 {
+        for _ in 0..1200 {
             mkdirat(&at, "d", Mode::from_raw_mode(0o755)).unwrap();
             at = openat(&at, "d", OPEN_DIRECTORY, Mode::empty()).unwrap();
         }

@@ -55,18 +55,12 @@ async fn list(call: Call) -> Answer {
         filters: call.query.filters()?,
     };
     let now = SystemTime::now();
-    let adapts = deltas::differs(Shape::ContainerSummary, call.version);
     let mut lines = Vec::new();
     for view in call.engine.containers().list(&options)? {
         let sizes = sizes(&call, &view).await?;
-        let line = convert::list::summary(&view, sizes, now);
-        let mut line = serde_json::to_value(line).map_err(|error| Failure::internal(error.to_string()))?;
-        if adapts {
-            deltas::adapt_output(Shape::ContainerSummary, call.version, &mut line);
-        }
-        lines.push(line);
+        lines.push(convert::list::summary(&view, sizes, now));
     }
-    Ok(response::json(&lines))
+    response::adapted_list(Shape::ContainerSummary, call.version, &lines)
 }
 
 /// The sizes where the client asked for them; a container that vanishes meanwhile has none.
@@ -84,9 +78,7 @@ async fn sizes(call: &Call, view: &Arc<ContainerView>) -> Result<Option<(u64, u6
 async fn inspect(call: Call) -> Answer {
     let view = call.engine.containers().inspect(&call.name)?;
     let shown = convert::inspect::container(&view, sizes(&call, &view).await?)?;
-    let mut shown = serde_json::to_value(shown).map_err(|error| Failure::internal(error.to_string()))?;
-    deltas::adapt_output(Shape::ContainerInspect, call.version, &mut shown);
-    Ok(response::json(&shown))
+    response::adapted(Shape::ContainerInspect, call.version, &shown)
 }
 
 async fn remove(call: Call) -> Answer {

@@ -8,7 +8,7 @@ use crate::error::Failure;
 use crate::query;
 use crate::response::{self, Response};
 use crate::router::{Route, route};
-use corten_api_types::deltas::{self, Shape};
+use corten_api_types::deltas::Shape;
 use corten_api_types::{ImagesPruned, JsonMessage};
 use corten_base::Reference;
 use corten_engine::{ListOptions, Operation};
@@ -47,18 +47,14 @@ async fn list(call: Call) -> Answer {
         if !call.query.flag("manifests") {
             line.descriptor = None;
         }
-        let mut line = serde_json::to_value(line).map_err(|error| Failure::internal(error.to_string()))?;
-        deltas::adapt_output(Shape::ImageSummary, call.version, &mut line);
         lines.push(line);
     }
-    Ok(response::json(&lines))
+    response::adapted_list(Shape::ImageSummary, call.version, &lines)
 }
 
 async fn inspect(call: Call) -> Answer {
     let image = call.engine.images().resolve(&call.name, platform_json(&call)?).await?;
-    let mut shown = serde_json::to_value(convert::inspect(&image)).map_err(|e| Failure::internal(e.to_string()))?;
-    deltas::adapt_output(Shape::ImageInspect, call.version, &mut shown);
-    Ok(response::json(&shown))
+    response::adapted(Shape::ImageInspect, call.version, &convert::inspect(&image))
 }
 
 /// `platform` as JSON, which newer operations take, or as the older text.

@@ -6,7 +6,7 @@ use crate::convert;
 use crate::error::Failure;
 use crate::response::{self, Response};
 use crate::router::{Route, route};
-use corten_api_types::deltas::{self, Shape};
+use corten_api_types::deltas::Shape;
 use hyper::header::{CACHE_CONTROL, HeaderName, HeaderValue, PRAGMA};
 use std::time::{Duration, SystemTime};
 
@@ -39,9 +39,7 @@ async fn version(call: Call) -> Answer {
 
 async fn info(call: Call) -> Answer {
     let info = convert::system::info(call.engine.info().await?);
-    let mut info = serde_json::to_value(info).map_err(|error| Failure::internal(error.to_string()))?;
-    deltas::adapt_output(Shape::SystemInfo, call.version, &mut info);
-    Ok(response::json(&info))
+    response::adapted(Shape::SystemInfo, call.version, &info)
 }
 
 /// Past events from `since` on, then what comes, until `until`. With neither, only what comes.

@@ -3,16 +3,14 @@
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::command::{Arguments, Command, value};
 use crate::container::signed;
+use crate::daemon::{PID_FILE, running_daemon};
 use crate::failure::{Failure, Outcome, local};
 use crate::matches::Matches;
 use crate::session::Session;
-
-/// Where the daemon writes its process id unless it is told otherwise.
-const PID_FILE: &str = "/run/corten/corten.pid";
 
 pub(crate) static STOP: Command = Command {
     spellings: &["daemon stop"],
@@ -29,25 +27,9 @@ pub(crate) static STOP: Command = Command {
 
 fn run(_: &Session, matches: &Matches) -> Outcome {
     let path = matches.get("pidfile").unwrap_or(PID_FILE);
-    let Ok(text) = std::fs::read_to_string(path) else {
-        return Err(Failure::message(format!("No daemon runs: there is no {path}")));
-    };
-    let pid = text.trim().parse().ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or_else(|| Failure::message(format!("{path} holds no process ID")))?;
+    let pid = running_daemon(path).ok_or_else(|| Failure::message(format!("No daemon runs according to {path}")))?;
     // A descriptor names this very process, even if its number is given away while we wait.
-    let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
-        return Err(Failure::message(format!(
-            "No daemon runs: the process {} of {path} has ended",
-            pid.as_raw_nonzero()
-        )));
-    };
-    if !is_daemon(pid) {
-        return Err(Failure::message(format!(
-            "The process {} of {path} is no {} daemon",
-            pid.as_raw_nonzero(),
-            crate::help::PROGRAM
-        )));
-    }
+    let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(()) };
     pidfd_send_signal(&process, Signal::TERM).map_err(|error| local("cannot stop the daemon")(error.into()))?;
     let patience = if matches.is_set("timeout") { matches.number("timeout") } else { 60 };
     let deadline = Instant::now() + Duration::from_secs(u64::try_from(patience).unwrap_or_default());
@@ -62,10 +44,4 @@ fn run(_: &Session, matches: &Matches) -> Outcome {
             Err(error) => return Err(local("cannot wait for the daemon")(error.into())),
         }
     }
-}
-
-/// A number in an old file may belong to anybody by now.
-fn is_daemon(pid: Pid) -> bool {
-    let command_line = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
-    command_line.split(|byte| *byte == 0).skip(1).any(|word| word == b"daemon" || word == b"-d")
 }

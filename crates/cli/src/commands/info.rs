@@ -167,9 +167,9 @@ fn host(info: &SystemInfo, lines: &mut Lines) {
         lines.title("Default Address Pools");
         info.default_address_pools
             .iter()
-            .for_each(|pool| lines.item(format_args!("Base: {}, Size: {}", pool.base, pool.size)));
+            .for_each(|pool| lines.item(format_args!(" Base: {}, Size: {}", pool.base, pool.size)));
     }
-    if let Some(firewall) = &info.firewall_backend {
+    if let Some(firewall) = info.firewall_backend.as_ref().filter(|_| info.debug) {
         lines.add("Firewall Backend", &firewall.driver);
         firewall.info.iter().for_each(|[name, value]| lines.item(format_args!("{name}: {value}")));
     }

@@ -77,7 +77,11 @@ fn resolve(text: &str) -> Result<SocketAddr, String> {
     if host != "localhost" {
         return Err(invalid(format!("{host} is not an address")));
     }
-    ("127.0.0.1", port).to_socket_addrs().ok().and_then(|mut found| found.next()).ok_or_else(|| invalid("no address".into()))
+    ("127.0.0.1", port)
+        .to_socket_addrs()
+        .ok()
+        .and_then(|mut found| found.next())
+        .ok_or_else(|| invalid("no address".into()))
 }
 
 #[cfg(test)]
@@ -86,7 +90,9 @@ mod tests {
 
     #[test]
     fn addresses() {
-        let check = |text: &str, expect: &str| assert_eq!(resolve(text).map(|address| address.to_string()).as_deref(), Ok(expect));
+        let check = |text: &str, expect: &str| {
+            assert_eq!(resolve(text).map(|address| address.to_string()).as_deref(), Ok(expect))
+        };
         check("127.0.0.1:99", "127.0.0.1:99");
         check("localhost:99", "127.0.0.1:99");
         check(":99", "127.0.0.1:99");

@@ -68,91 +68,185 @@ const fn absent(flag: &'static str, key: &'static str, kind: Kind) -> Opt {
 }
 
 static OPTIONS: &[Opt] = &[
-    option("bip", "bip", Kind::Text, "IPv4 address for the default bridge", |s, v| parse(one(v)).map(|net| s.engine.network.bip = Some(net))),
-    short('b', option("bridge", "bridge", Kind::Text, "Device of the default bridge network; none: without that network", |s, v| {
-        s.engine.network.bridge = (one(v) != "none").then(|| one(v).into());
-        Ok(())
-    })),
-    option("cgroup-parent", "cgroup-parent", Kind::Text, "Parent cgroup for all containers", |s, v| text(&mut s.engine.cgroup_parent, v)),
-    option("config-file", "", Kind::Text, "Daemon configuration file (default \"/etc/corten/daemon.json\")", |_, _| Ok(())),
-    option("data-root", "data-root", Kind::Text, "Root directory of persistent state (default \"/var/lib/corten\")", |s, v| {
-        s.engine.data_root = absolute(one(v))?;
+    option("bip", "bip", Kind::Text, "IPv4 address for the default bridge", |s, v| {
+        parse(one(v)).map(|net| s.engine.network.bip = Some(net))
+    }),
+    short(
+        'b',
+        option(
+            "bridge",
+            "bridge",
+            Kind::Text,
+            "Device of the default bridge network; none: without that network",
+            |s, v| {
+                s.engine.network.bridge = (one(v) != "none").then(|| one(v).into());
+                Ok(())
+            },
+        ),
+    ),
+    option("cgroup-parent", "cgroup-parent", Kind::Text, "Parent cgroup for all containers", |s, v| {
+        text(&mut s.engine.cgroup_parent, v)
+    }),
+    option("config-file", "", Kind::Text, "Daemon configuration file (default \"/etc/corten/daemon.json\")", |_, _| {
         Ok(())
     }),
+    option(
+        "data-root",
+        "data-root",
+        Kind::Text,
+        "Root directory of persistent state (default \"/var/lib/corten\")",
+        |s, v| {
+            s.engine.data_root = absolute(one(v))?;
+            Ok(())
+        },
+    ),
     short('D', option("debug", "debug", Kind::Bool, "Enable debug mode", |s, v| boolean(&mut s.engine.debug, v))),
-    option("default-address-pool", "default-address-pools", Kind::List, "Default address pools for networks", address_pools),
+    option(
+        "default-address-pool",
+        "default-address-pools",
+        Kind::List,
+        "Default address pools for networks",
+        address_pools,
+    ),
     option("default-gateway", "default-gateway", Kind::Text, "Gateway for the default bridge network", |s, v| {
         parse(one(v)).map(|address| s.engine.network.default_gateway = Some(address))
     }),
-    option("default-shm-size", "default-shm-size", Kind::Text, "Default shm size for containers (default 64MiB)", |s, v| {
-        s.engine.default_shm_size = size(one(v))?;
-        Ok(())
-    }),
+    option(
+        "default-shm-size",
+        "default-shm-size",
+        Kind::Text,
+        "Default shm size for containers (default 64MiB)",
+        |s, v| {
+            s.engine.default_shm_size = size(one(v))?;
+            Ok(())
+        },
+    ),
     option("default-ulimit", "default-ulimits", Kind::Map, "Default ulimits for containers", ulimits),
-    option("docker-socket", "docker-socket", Kind::Bool, "Listen on /run/docker.sock too where nobody does (default true)", |s, v| {
-        boolean(&mut s.docker_socket, v)
-    }),
-    option("exec-root", "exec-root", Kind::Text, "Root directory for execution state files (default \"/run/corten\")", |s, v| {
-        s.engine.exec_root = absolute(one(v))?;
-        Ok(())
-    }),
+    option(
+        "docker-socket",
+        "docker-socket",
+        Kind::Bool,
+        "Listen on /run/docker.sock too where nobody does (default true)",
+        |s, v| boolean(&mut s.docker_socket, v),
+    ),
+    option(
+        "exec-root",
+        "exec-root",
+        Kind::Text,
+        "Root directory for execution state files (default \"/run/corten\")",
+        |s, v| {
+            s.engine.exec_root = absolute(one(v))?;
+            Ok(())
+        },
+    ),
     option("fixed-cidr", "fixed-cidr", Kind::Text, "IPv4 subnet for containers on the default bridge", |s, v| {
         parse(one(v)).map(|net| s.engine.network.fixed_cidr = Some(net))
     }),
-    short('G', option("group", "group", Kind::Text, "Group for the unix socket (default \"docker\")", |s, v| text(&mut s.group, v))),
+    short(
+        'G',
+        option("group", "group", Kind::Text, "Group for the unix socket (default \"docker\")", |s, v| {
+            text(&mut s.group, v)
+        }),
+    ),
     short('H', option("host", "hosts", Kind::List, "Daemon socket(s) to listen on", |s, v| list(&mut s.hosts, v))),
-    option("icc", "icc", Kind::Bool, "Let containers on the default bridge talk to each other (default true)", |s, v| {
-        boolean(&mut s.engine.network.inter_container, v)
-    }),
+    option(
+        "icc",
+        "icc",
+        Kind::Bool,
+        "Let containers on the default bridge talk to each other (default true)",
+        |s, v| boolean(&mut s.engine.network.inter_container, v),
+    ),
     option("init", "init", Kind::Bool, "Run an init in containers", |s, v| boolean(&mut s.engine.init, v)),
     option("init-path", "init-path", Kind::Text, "Path to the init program", |s, v| {
         s.engine.init_path = Some(absolute(one(v))?);
         Ok(())
     }),
-    option("insecure-registry", "insecure-registries", Kind::List, "Registries to speak to without verified TLS", |s, v| {
-        list(&mut s.engine.insecure_registries, v)
-    }),
+    option(
+        "insecure-registry",
+        "insecure-registries",
+        Kind::List,
+        "Registries to speak to without verified TLS",
+        |s, v| list(&mut s.engine.insecure_registries, v),
+    ),
     option("ip", "ip", Kind::Text, "Host IP for published ports (default 0.0.0.0)", |s, v| {
         parse(one(v)).map(|address| s.engine.network.default_bind_ip = address)
     }),
-    option("ip-forward", "ip-forward", Kind::Bool, "Enable IP forwarding (default true)", |s, v| boolean(&mut s.engine.network.ip_forward, v)),
-    option("ip-forward-no-drop", "ip-forward-no-drop", Kind::Bool, "Do not drop other forwarded packets when enabling it", |s, v| {
-        boolean(&mut s.engine.network.ip_forward_no_drop, v)
+    option("ip-forward", "ip-forward", Kind::Bool, "Enable IP forwarding (default true)", |s, v| {
+        boolean(&mut s.engine.network.ip_forward, v)
     }),
+    option(
+        "ip-forward-no-drop",
+        "ip-forward-no-drop",
+        Kind::Bool,
+        "Do not drop other forwarded packets when enabling it",
+        |s, v| boolean(&mut s.engine.network.ip_forward_no_drop, v),
+    ),
     option("ip-masq", "ip-masq", Kind::Bool, "Masquerade the default bridge network (default true)", |s, v| {
         boolean(&mut s.engine.network.masquerade, v)
     }),
-    option("iptables", "iptables", Kind::Bool, "Make packet filter rules (default true)", |s, v| boolean(&mut s.engine.network.firewall, v)),
+    option("iptables", "iptables", Kind::Bool, "Make packet filter rules (default true)", |s, v| {
+        boolean(&mut s.engine.network.firewall, v)
+    }),
     option("label", "labels", Kind::List, "Set key=value labels to the daemon", |s, v| list(&mut s.engine.labels, v)),
-    option("live-restore", "live-restore", Kind::Bool, "Let containers run on when the daemon ends", |s, v| boolean(&mut s.engine.live_restore, v)),
-    option("log-driver", "log-driver", Kind::Text, "Default driver for container logs (default \"json-file\")", |s, v| {
-        match one(v) {
+    option("live-restore", "live-restore", Kind::Bool, "Let containers run on when the daemon ends", |s, v| {
+        boolean(&mut s.engine.live_restore, v)
+    }),
+    option(
+        "log-driver",
+        "log-driver",
+        Kind::Text,
+        "Default driver for container logs (default \"json-file\")",
+        |s, v| match one(v) {
             "json-file" | "none" | "local" => text(&mut s.engine.log_driver, v),
             _ => Err("is not a log driver that is there: json-file, local, none".into()),
-        }
-    }),
-    short('l', option("log-level", "log-level", Kind::Text, "Set the logging level (default \"info\")", |s, v| match one(v) {
-        "trace" | "debug" | "info" | "warn" | "error" | "fatal" => text(&mut s.log_level, v),
-        other => Err(format!("not a valid logging level: {other}")),
-    })),
+        },
+    ),
+    short(
+        'l',
+        option("log-level", "log-level", Kind::Text, "Set the logging level (default \"info\")", |s, v| match one(v) {
+            "trace" | "debug" | "info" | "warn" | "error" | "fatal" => text(&mut s.log_level, v),
+            other => Err(format!("not a valid logging level: {other}")),
+        }),
+    ),
     option("log-opt", "log-opts", Kind::Map, "Default log driver options for containers", |s, v| {
         s.engine.log_options = map(v)?;
         Ok(())
     }),
-    option("mtu", "mtu", Kind::Text, "MTU of the default bridge network (default 1500)", |s, v| parse(one(v)).map(|mtu| s.engine.network.mtu = mtu)),
+    option("mtu", "mtu", Kind::Text, "MTU of the default bridge network (default 1500)", |s, v| {
+        parse(one(v)).map(|mtu| s.engine.network.mtu = mtu)
+    }),
     option("no-new-privileges", "no-new-privileges", Kind::Bool, "Set no-new-privileges by default", |s, v| {
         boolean(&mut s.engine.no_new_privileges, v)
     }),
-    short('p', option("pidfile", "pidfile", Kind::Text, "File for the daemon's PID (default \"/run/corten/corten.pid\")", |s, v| text(&mut s.pidfile, v))),
-    option("pool-size", "pool-size", Kind::Text, "Warm supervisors kept ready (default 3)", |s, v| parse(one(v)).map(|size| s.engine.pool_size = size)),
-    option("raw-logs", "raw-logs", Kind::Bool, "Log without colours", |s, v| boolean(&mut s.raw_logs, v)),
-    option("registry-mirror", "registry-mirrors", Kind::List, "Preferred registry mirror", |s, v| list(&mut s.engine.registry_mirrors, v)),
-    option("shutdown-timeout", "shutdown-timeout", Kind::Text, "Seconds for containers to stop with the daemon (default 15)", |s, v| {
-        parse(one(v)).map(|seconds| s.engine.shutdown_timeout = Duration::from_secs(seconds))
+    short(
+        'p',
+        option(
+            "pidfile",
+            "pidfile",
+            Kind::Text,
+            "File for the daemon's PID (default \"/run/corten/corten.pid\")",
+            |s, v| text(&mut s.pidfile, v),
+        ),
+    ),
+    option("pool-size", "pool-size", Kind::Text, "Warm supervisors kept ready (default 3)", |s, v| {
+        parse(one(v)).map(|size| s.engine.pool_size = size)
     }),
+    option("raw-logs", "raw-logs", Kind::Bool, "Log without colours", |s, v| boolean(&mut s.raw_logs, v)),
+    option("registry-mirror", "registry-mirrors", Kind::List, "Preferred registry mirror", |s, v| {
+        list(&mut s.engine.registry_mirrors, v)
+    }),
+    option(
+        "shutdown-timeout",
+        "shutdown-timeout",
+        Kind::Text,
+        "Seconds for containers to stop with the daemon (default 15)",
+        |s, v| parse(one(v)).map(|seconds| s.engine.shutdown_timeout = Duration::from_secs(seconds)),
+    ),
     option("tls", "tls", Kind::Bool, "--tls=false allows TCP without TLS on any address", |s, v| plain_tcp(s, v)),
     option("tlsverify", "tlsverify", Kind::Bool, "Not there yet; false as --tls=false", |s, v| plain_tcp(s, v)),
-    option("background", "", Kind::Bool, "Leave the session of whoever started it", |s, v| boolean(&mut s.background, v)),
+    option("background", "", Kind::Bool, "Leave the session of whoever started it", |s, v| {
+        boolean(&mut s.background, v)
+    }),
     option("validate", "", Kind::Bool, "Validate the configuration and exit", |s, v| boolean(&mut s.validate, v)),
     option("default-runtime", "default-runtime", Kind::Text, "", |_, v| only(v, &["runc", "corten"])),
     option("storage-driver", "storage-driver", Kind::Text, "", |_, v| only(v, &["", "overlay2", "overlayfs"])),
@@ -251,12 +345,21 @@ fn size(text: &str) -> Result<i64, String> {
         "g" => 1 << 30,
         _ => return Err(format!("invalid size: '{text}'")),
     };
-    digits.parse::<i64>().ok().and_then(|number| number.checked_mul(unit)).ok_or_else(|| format!("invalid size: '{text}'"))
+    digits
+        .parse::<i64>()
+        .ok()
+        .and_then(|number| number.checked_mul(unit))
+        .ok_or_else(|| format!("invalid size: '{text}'"))
 }
 
 /// `key=value` pairs.
 fn map(values: &[String]) -> Result<BTreeMap<String, String>, String> {
-    let pair = |value: &String| value.split_once('=').map(|(key, value)| (key.into(), value.into())).ok_or_else(|| format!("{value:?} is not key=value"));
+    let pair = |value: &String| {
+        value
+            .split_once('=')
+            .map(|(key, value)| (key.into(), value.into()))
+            .ok_or_else(|| format!("{value:?} is not key=value"))
+    };
     values.iter().map(pair).collect()
 }
 
@@ -289,7 +392,9 @@ fn address_pools(settings: &mut Settings, values: &[String]) -> Result<(), Strin
                 _ => return Err(format!("{value:?} is not base=<subnet>,size=<bits>")),
             }
         }
-        let (Some(base), Some(size)) = (base, size) else { return Err(format!("{value:?} is not base=<subnet>,size=<bits>")) };
+        let (Some(base), Some(size)) = (base, size) else {
+            return Err(format!("{value:?} is not base=<subnet>,size=<bits>"));
+        };
         settings.engine.network.default_address_pools.push(corten_network::AddressPool { base, size });
     }
     Ok(())
@@ -320,7 +425,9 @@ pub(super) fn read(arguments: &[String]) -> Result<Action, String> {
     let file_flag = index("config-file").and_then(|index| flags.get(&index));
     let path = file_flag.map_or(CONFIG_FILE, |values| one(values));
     let file = match std::fs::read_to_string(path) {
-        Ok(text) => file(&text).map_err(|error| format!("unable to configure the Docker daemon with file {path}: {error}"))?,
+        Ok(text) => {
+            file(&text).map_err(|error| format!("unable to configure the Docker daemon with file {path}: {error}"))?
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && file_flag.is_none() => Given::new(),
         Err(error) => return Err(format!("unable to configure the Docker daemon with file {path}: {error}")),
     };
@@ -383,7 +490,10 @@ fn file(text: &str) -> Result<Given, String> {
     let mut given = Given::new();
     for (key, value) in &document {
         if let Some(place) = place(key) {
-            given.insert(place, values(OPTIONS[place].kind, value).ok_or_else(|| format!("{key}: the value has the wrong type"))?);
+            given.insert(
+                place,
+                values(OPTIONS[place].kind, value).ok_or_else(|| format!("{key}: the value has the wrong type"))?,
+            );
         }
     }
     Ok(given)
@@ -396,7 +506,9 @@ fn values(kind: Kind, value: &Value) -> Option<Vec<String>> {
         (Kind::Text, Value::String(text)) => Some(vec![text.clone()]),
         (Kind::Text, Value::Number(number)) => Some(vec![number.to_string()]),
         (Kind::List, Value::Array(items)) => items.iter().map(item).collect(),
-        (Kind::Map, Value::Object(entries)) => entries.iter().map(|(key, value)| Some(format!("{key}={}", entry(value)?))).collect(),
+        (Kind::Map, Value::Object(entries)) => {
+            entries.iter().map(|(key, value)| Some(format!("{key}={}", entry(value)?))).collect()
+        }
         _ => None,
     }
 }
@@ -419,7 +531,8 @@ fn entry(value: &Value) -> Option<String> {
         Value::Number(number) => Some(number.to_string()),
         Value::Bool(value) => Some(value.to_string()),
         Value::Object(limits) => {
-            let number = |key: &str| limits.get(key).or_else(|| limits.get(&key.to_lowercase())).and_then(Value::as_i64);
+            let number =
+                |key: &str| limits.get(key).or_else(|| limits.get(&key.to_lowercase())).and_then(Value::as_i64);
             match (number("Soft"), number("Hard")) {
                 (Some(soft), Some(hard)) => Some(format!("{soft}:{hard}")),
                 _ => Some(value.to_string()),
@@ -437,7 +550,10 @@ fn combine(flags: &Given, file: &Given) -> Result<Settings, String> {
     });
     let both: Vec<String> = both.collect();
     if !both.is_empty() {
-        return Err(format!("the following directives are specified both as a flag and in the configuration file: {}", both.join(", ")));
+        return Err(format!(
+            "the following directives are specified both as a flag and in the configuration file: {}",
+            both.join(", ")
+        ));
     }
     let mut settings = Settings::default();
     for (place, values) in file.iter().chain(flags) {

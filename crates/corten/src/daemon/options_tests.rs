@@ -7,7 +7,11 @@ fn settings(arguments: &str, file_text: &str) -> Result<Settings, String> {
 
 #[test]
 fn flags_are_dockerds() {
-    let found = settings("-D -H unix:///x -H tcp://127.0.0.1:1 --data-root=/d --live-restore --mtu 1400 -ldebug --icc=false", "").unwrap();
+    let found = settings(
+        "-D -H unix:///x -H tcp://127.0.0.1:1 --data-root=/d --live-restore --mtu 1400 -ldebug --icc=false",
+        "",
+    )
+    .unwrap();
     assert!(found.engine.debug && found.engine.live_restore && !found.engine.network.inter_container);
     assert_eq!(found.hosts, ["unix:///x", "tcp://127.0.0.1:1"]);
     assert_eq!((found.engine.data_root.as_path(), found.engine.network.mtu), (std::path::Path::new("/d"), 1400));
@@ -25,7 +29,10 @@ fn the_file_has_dockerds_keys() {
     )
     .unwrap();
     assert_eq!(found.hosts, ["unix:///y"]);
-    assert_eq!((found.engine.log_options["max-size"].as_str(), found.engine.log_options["max-file"].as_str()), ("10m", "3"));
+    assert_eq!(
+        (found.engine.log_options["max-size"].as_str(), found.engine.log_options["max-file"].as_str()),
+        ("10m", "3")
+    );
     assert_eq!(found.engine.default_shm_size, 128 << 20);
     assert_eq!(found.engine.network.bip.unwrap().to_string(), "10.9.0.1/24");
     assert_eq!(found.engine.network.default_address_pools[0].size, 24);
@@ -47,7 +54,11 @@ fn refusals() {
     check("", r#"{"colour":1}"#, "the following directives don't match any configuration option: colour");
     check("", r#"{"debug":"yes"}"#, "debug: the value has the wrong type");
     check("", "{", "EOF");
-    check("-D", r#"{"debug":true}"#, "specified both as a flag and in the configuration file: debug: (from flag: true, from file: true)");
+    check(
+        "-D",
+        r#"{"debug":true}"#,
+        "specified both as a flag and in the configuration file: debug: (from flag: true, from file: true)",
+    );
     check("--log-level loud", "", "not a valid logging level: loud");
     check("--tls", "", "--tls: is not implemented");
     check("--userns-remap default", "", "is not implemented");

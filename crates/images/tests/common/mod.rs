@@ -3,7 +3,7 @@
 #![expect(dead_code, reason = "each test program uses some of it")]
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use corten_base::{ImageId, Namespace};
@@ -34,15 +34,24 @@ impl Fixture {
         self.folder.path().join(name)
     }
 
-    pub fn open(&self) -> Opened {
-        let schemas = [corten_content::SCHEMA, corten_snapshot::SCHEMA, corten_images::SCHEMA];
-        let database = Database::open(&self.path("metadata.db"), &schemas).unwrap();
-        let content = Store::open(&self.path("content"), database.clone()).unwrap();
-        let snapshots = Snapshots::open(&self.path("snapshots"), database.clone()).unwrap();
-        let events = Log::new(100);
-        let images = Images::open(database, content.clone(), snapshots.clone(), events.clone()).unwrap();
-        Opened { images, content, snapshots, events }
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
+
+    pub fn open(&self) -> Opened {
+        open_at(self.folder())
+    }
+}
+
+/// Opens the store in a folder.
+pub fn open_at(folder: &Path) -> Opened {
+    let schemas = [corten_content::SCHEMA, corten_snapshot::SCHEMA, corten_images::SCHEMA];
+    let database = Database::open(&folder.join("metadata.db"), &schemas).unwrap();
+    let content = Store::open(&folder.join("content"), database.clone()).unwrap();
+    let snapshots = Snapshots::open(&folder.join("snapshots"), database.clone()).unwrap();
+    let events = Log::new(100);
+    let images = Images::open(database, content.clone(), snapshots.clone(), events.clone()).unwrap();
+    Opened { images, content, snapshots, events }
 }
 
 impl Opened {

@@ -3,8 +3,9 @@
 use crate::support::{Host, Room, call, call_udp, on_host, serve, tcp};
 use corten_network::{BoundPort, PortMapping, Protocol};
 use corten_sys::netlink::netns;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
@@ -99,6 +100,31 @@ fn udp_ports_and_ports_on_one_address() {
         assert!(netns::run_in(outside.as_fd(), || call(HOST, 8081)).unwrap().is_err());
         assert!(netns::run_in(outside.as_fd(), || call(HOST, 8082)).unwrap().is_ok());
         assert!(call(Ipv4Addr::LOCALHOST, 8082).is_err());
+    });
+}
+
+#[test]
+fn udp_senders_that_were_there_before_reach_the_container() {
+    on_host(|host| {
+        let outside = host.outside();
+        let networks = host.networks();
+        let sender = netns::run_in(outside.as_fd(), || UdpSocket::bind("0.0.0.0:7000").unwrap()).unwrap();
+        sender.set_read_timeout(Some(Duration::from_millis(1500))).unwrap();
+        sender.connect((HOST, 5353)).unwrap();
+        let ask = || sender.send(b"hello").and_then(|_| sender.recv(&mut [0; 100])).is_ok();
+        assert!(!ask());
+        let udp = PortMapping { protocol: Protocol::Udp, ..tcp(None, Some(5353), 53) };
+        let (a, b, between) = (Room::new(), Room::new(), Room::new());
+        a.attach(&networks, std::slice::from_ref(&udp));
+        a.listen_udp(53);
+        // The first answer may be the refusal of before.
+        assert!(ask() || ask());
+        networks.detach(&a.id).unwrap();
+        networks.settle();
+        between.attach(&networks, &[]);
+        b.attach(&networks, &[udp]);
+        b.listen_udp(53);
+        assert!(ask() || ask(), "another container at another address");
     });
 }
 

@@ -13,6 +13,18 @@ use super::{cgroupfs, copy_up};
 use crate::plan::{MountKind, MountPlan, Propagation};
 use crate::{Failure, FailureKind};
 
+/// Docker's users know this hint.
+const MISMATCH: &str = "not a directory: Are you trying to mount a directory onto a file (or vice-versa)? \
+                        Check if the specified host path exists and is the expected type";
+
+/// A bind's failure, with the hint if a file meets a directory.
+fn mismatch(what: &str, error: &std::io::Error) -> Failure {
+    match error.kind() {
+        std::io::ErrorKind::NotADirectory => Failure::new(FailureKind::Invalid, MISMATCH),
+        _ => Failure::host(what, error),
+    }
+}
+
 /// What all mounts of one start share.
 pub(super) struct Context<'a> {
     pub(super) root: BorrowedFd<'a>,
@@ -47,7 +59,8 @@ impl Context<'_> {
             path::make_file(self.root, &plan.destination, 0o644)
         };
         change(tree.as_fd(), plan, true)?;
-        attach(tree.as_fd(), &place.explain("cannot make the mount point")?)
+        let place = place.map_err(|error| mismatch("cannot make the mount point", &error))?;
+        mount::attach(tree.as_fd(), place.as_fd()).map_err(|error| mismatch("cannot attach it", &error))
     }
 
     fn file_system(

@@ -88,7 +88,7 @@ pub(super) fn become_program(
     }
     rustix::process::umask(Mode::from_raw_mode(plan.umask.unwrap_or(0o022)));
     process::close_on_exec_from(3).explain("cannot mark descriptors close-on-exec")?;
-    signal::reset_for_exec().explain("cannot reset signals")?;
+    signal::unblock_all().explain("cannot reset signals")?;
     if plan.no_new_privileges {
         process::set_no_new_privs().explain("cannot set no_new_privs")?;
     } else if let Some(seccomp) = &plan.seccomp {

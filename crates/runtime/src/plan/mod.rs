@@ -5,6 +5,7 @@
 //! plan over, and refer to it by index ([`Plan::sources`], [`Plan::joins`]).
 
 mod build;
+mod capability;
 mod options;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,8 @@ use std::collections::BTreeMap;
 use corten_base::ErrorKind;
 use serde::{Deserialize, Serialize};
 
-pub use build::{capability_number, plan, process_plan};
+pub use build::{plan, process_plan};
+pub use capability::capability_number;
 
 /// Why a spec cannot become a plan.
 #[derive(Debug, thiserror::Error)]

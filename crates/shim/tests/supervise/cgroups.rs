@@ -49,6 +49,11 @@ impl Groups {
 
 impl Drop for Groups {
     fn drop(&mut self) {
+        // A case that failed half-way leaves its container: everything in a group of ours is ours.
+        let members = fs::read_to_string(self.0[0].join("cgroup.procs")).unwrap_or_default();
+        for pid in members.lines().filter_map(|line| rustix::process::Pid::from_raw(line.parse().ok()?)) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
         for path in &self.0 {
             let deadline = std::time::Instant::now() + PATIENCE;
             while fs::remove_dir(path).is_err() && std::time::Instant::now() < deadline {
@@ -65,7 +70,7 @@ fn joined_shown_and_out_of_memory(world: &World) {
         let mut wanted = spec(&[
             "sh",
             "-c",
-            "cat /proc/self/cgroup; ls /sys/fs/cgroup; cat /sys/fs/cgroup/pids/cgroup.procs; \
+            "exec 2>&1; cat /proc/self/cgroup; ls /sys/fs/cgroup; cat /sys/fs/cgroup/pids/cgroup.procs; \
             touch /sys/fs/cgroup/x; mkdir /sys/fs/cgroup/pids/x; echo ready; sleep 100",
         ]);
         wanted["mounts"].as_array_mut().unwrap().push(json!({"destination": "/sys/fs/cgroup", "type": "cgroup",

@@ -21,6 +21,7 @@ pub const CASES: &[Case] = &[
     ("life::adoption_after_the_daemon_died", adoption_after_the_daemon_died),
     ("life::exit_without_a_daemon", exit_without_a_daemon),
     ("life::an_unassigned_shim_ends_with_its_socket", an_unassigned_shim_ends_with_its_socket),
+    ("life::release_of_what_never_ran", release_of_what_never_ran),
     ("life::late_stub_and_joined_namespaces", late_stub_and_joined_namespaces),
     ("life::binds", binds),
     ("life::seccomp", seccomp),
@@ -199,6 +200,18 @@ fn exit_without_a_daemon(world: &World) {
     assert_eq!(read_exit_status(&run).unwrap().unwrap().code, 3);
 }
 
+fn release_of_what_never_ran(world: &World) {
+    Shim::new(world).release();
+    let mut shim = Shim::new(world);
+    shim.start(&world.rootfs, &plan(spec(&["sleep", "100"])), no_log(), &[]).unwrap();
+    let seq = shim.connection.release().unwrap();
+    assert!(shim.answer(seq).is_err(), "a running container keeps its shim");
+    let seq = shim.connection.signal(None, 9).unwrap();
+    shim.answer(seq).unwrap();
+    shim.exited();
+    shim.release();
+}
+
 fn an_unassigned_shim_ends_with_its_socket(world: &World) {
     let (connection, mut child, ready) = Shim::warm(world);
     let stub = ready.init_pid.unwrap();
@@ -263,6 +276,15 @@ fn binds(world: &World) {
     mounts.push(json!({"destination": "/single", "source": host.join("file"), "options": ["bind", "ro"]}));
     mounts.push(json!({"destination": "/dev/more", "type": "tmpfs", "source": "tmpfs"}));
     mounts.push(json!({"destination": "/up", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup", "size=1m"]}));
+    let mut mismatched = spec(&["true"]);
+    mismatched["mounts"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"destination": "/etc/passwd", "source": host, "options": ["bind"]}));
+    let mut shim = Shim::new(world);
+    let error = shim.start(&world.rootfs, &plan(mismatched), no_log(), &[]).unwrap_err().to_string();
+    assert!(error.contains("/etc/passwd") && error.contains("or vice-versa"), "{error}");
+    shim.drop_connection();
     let rootfs = world.own_rootfs("binds");
     std::fs::create_dir(rootfs.join("up")).unwrap();
     std::fs::write(rootfs.join("up/plain"), "copied up\n").unwrap();

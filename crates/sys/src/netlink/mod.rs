@@ -7,6 +7,7 @@
 
 mod batch;
 pub(crate) mod connection;
+pub mod conntrack;
 mod error;
 pub mod netns;
 mod route;

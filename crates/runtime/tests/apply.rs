@@ -1,0 +1,219 @@
+//! Plans applied without a shim: each case is one process in new namespaces that becomes busybox. Needs root.
+
+#![expect(clippy::unwrap_used, reason = "a test program: what fails here is the test")]
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::symlink;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::ExitCode;
+
+use corten_runtime::apply::base::{Base, enter_minimal_root};
+use corten_runtime::apply::{self, InitInputs, Note, Reporter, Stage, Stdio};
+use corten_runtime::plan::Facts;
+use corten_runtime::{Failure, Plan, sources};
+use corten_sys::process::{self, Cloned, flags};
+use corten_sys::socket::Seqpacket;
+use rustix::pipe::{PipeFlags, pipe_with};
+use serde_json::{Value, json};
+
+type Case = (&'static str, fn(&Path));
+
+const CASES: &[Case] = &[
+    ("settings_of_its_own_namespaces", settings_of_its_own_namespaces),
+    ("masks_cannot_be_changed", masks_cannot_be_changed),
+    ("a_readonly_root_has_no_new_directories", a_readonly_root_has_no_new_directories),
+    ("capabilities_for_others_than_root", capabilities_for_others_than_root),
+    ("mounts_with_options_and_propagation", mounts_with_options_and_propagation),
+    ("devices_with_modes_and_owners", devices_with_modes_and_owners),
+];
+
+fn main() -> ExitCode {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: needs root");
+        return ExitCode::SUCCESS;
+    }
+    if std::env::args().any(|argument| argument == "--list") {
+        return ExitCode::SUCCESS;
+    }
+    corten_sys::namespace::unshare(flags::MOUNT).unwrap();
+    corten_sys::mount::set_root_propagation(corten_sys::mount::Propagation::Private).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    if !make_rootfs(directory.path()) {
+        println!("skipped: busybox-static is not installed");
+        return ExitCode::SUCCESS;
+    }
+    let mut failed = 0;
+    for (name, case) in CASES {
+        let outcome = catch_unwind(AssertUnwindSafe(|| case(directory.path())));
+        println!("test {name} ... {}", if outcome.is_ok() { "ok" } else { "FAILED" });
+        failed += u32::from(outcome.is_err());
+    }
+    ExitCode::from(u8::from(failed > 0))
+}
+
+fn make_rootfs(path: &Path) -> bool {
+    let Some(busybox) = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists()) else {
+        return false;
+    };
+    for directory in ["bin", "etc", "proc", "sys", "dev", "tmp"] {
+        fs::create_dir(path.join(directory)).unwrap();
+    }
+    fs::copy(busybox, path.join("bin/busybox")).unwrap();
+    for applet in ["sh", "cat", "chmod", "grep", "ls", "sed", "stat", "touch", "id"] {
+        symlink("busybox", path.join("bin").join(applet)).unwrap();
+    }
+    true
+}
+
+fn spec(script: &str, change: impl FnOnce(&mut Value)) -> Plan {
+    let mut value = json!({
+        "ociVersion": "1.2.0",
+        "process": {"user": {"uid": 0, "gid": 0}, "args": ["sh", "-c", script], "cwd": "/", "env": ["PATH=/bin"]},
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
+            {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["ptmxmode=0666"]},
+        ],
+        "linux": {
+            "namespaces": [{"type": "mount"}, {"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}],
+            "maskedPaths": ["/proc/keys", "/proc/timer_list", "/proc/scsi"], "readonlyPaths": ["/proc/sys"],
+        },
+    });
+    change(&mut value);
+    corten_runtime::plan(&serde_json::from_value(value).unwrap(), &Facts::default()).unwrap()
+}
+
+/// What the program wrote, or why there was none; the same with and without staged mounts.
+fn run(rootfs: &Path, plan: &Plan) -> Result<String, Failure> {
+    let cold = run_once(rootfs, plan, false);
+    assert_eq!(cold, run_once(rootfs, plan, true), "staged mounts make a difference");
+    cold
+}
+
+fn run_once(rootfs: &Path, plan: &Plan, staged: bool) -> Result<String, Failure> {
+    let (ours, theirs) = Seqpacket::pair().unwrap();
+    let (output, stdout) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let root = sources::open_root(rootfs).unwrap();
+    let trees = sources::open_sources(plan).unwrap();
+    let namespaces = flags::PID | flags::MOUNT | flags::NETWORK | flags::IPC | flags::UTS;
+    match process::clone_process(namespaces, None).unwrap() {
+        Cloned::Child => {
+            let mut reporter = Reporter::new(theirs);
+            rustix::process::umask(rustix::fs::Mode::empty());
+            let _ = corten_sys::signal::block_all();
+            let failure = become_program(plan, root, trees, stdout, staged, &mut reporter);
+            reporter.failed(failure);
+            process::exit_now(1)
+        }
+        Cloned::Parent { pid, .. } => {
+            drop((theirs, stdout));
+            let mut failure = None;
+            while let Some((note, _)) = apply::receive(&ours).unwrap() {
+                if let Note::Failed(why) = note {
+                    failure = Some(why);
+                }
+            }
+            let mut text = String::new();
+            File::from(output).read_to_string(&mut text).unwrap();
+            process::reap(pid).unwrap();
+            failure.map_or(Ok(text), Err)
+        }
+    }
+}
+
+fn become_program(
+    plan: &Plan,
+    rootfs: OwnedFd,
+    sources: Vec<OwnedFd>,
+    stdout: OwnedFd,
+    staged: bool,
+    reporter: &mut Reporter,
+) -> Failure {
+    let prepare = || -> std::io::Result<InitInputs> {
+        enter_minimal_root()?;
+        let base = Base::open()?;
+        let stage = if staged { Stage::build(plan, &base).ok() } else { None };
+        let null = rustix::fs::open("/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty())?;
+        let stdio = Stdio::Pipes { stdin: null, stderr: stdout.as_fd().try_clone_to_owned()?, stdout };
+        Ok(InitInputs { base, stage, rootfs, sources, namespaces: vec![], cgroups: vec![], stdio: Some(stdio) })
+    };
+    match prepare() {
+        Ok(inputs) => apply::init(plan, inputs, reporter),
+        Err(error) => Failure::host("cannot prepare", &error),
+    }
+}
+
+fn settings_of_its_own_namespaces(rootfs: &Path) {
+    let script = "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shmmni /proc/sys/kernel/hostname; \
+        (echo 9 > /proc/sys/kernel/shmmni) 2>&1 | grep -o 'Read-only.*'";
+    let plan = spec(script, |value| {
+        value["hostname"] = "named".into();
+        value["linux"]["sysctl"] = json!({"net.ipv4.ip_unprivileged_port_start": "0", "kernel.shmmni": "77"});
+    });
+    assert_eq!(run(rootfs, &plan).unwrap(), "0\n77\nnamed\nRead-only file system\n");
+    let plan = spec("true", |value| value["linux"]["sysctl"] = json!({"net.ipv4.nosuch": "1"}));
+    assert!(run(rootfs, &plan).unwrap_err().message.contains("net.ipv4.nosuch"));
+}
+
+fn masks_cannot_be_changed(rootfs: &Path) {
+    let script =
+        "stat -c %t:%T /proc/keys; chmod 600 /proc/keys 2>&1; echo x > /proc/keys && echo swallowed; ls /proc/scsi";
+    let output = run(rootfs, &spec(script, |_| {})).unwrap();
+    assert!(output.starts_with("1:3\n") && output.contains("Read-only file system\nswallowed\n"), "{output}");
+}
+
+fn a_readonly_root_has_no_new_directories(rootfs: &Path) {
+    let plan = spec("touch /x 2>&1; echo > /dev/x && echo dev", |value| {
+        value["root"] = json!({"path": "/", "readonly": true})
+    });
+    let output = run(rootfs, &plan).unwrap();
+    assert!(output.contains("Read-only file system") && output.contains("dev\n"), "{output}");
+    let plan = spec("true", |value| {
+        value["root"] = json!({"path": "/", "readonly": true});
+        value["process"]["cwd"] = "/missing".into();
+    });
+    assert!(run(rootfs, &plan).unwrap_err().message.contains(r#"chdir to cwd ("/missing")"#));
+}
+
+fn capabilities_for_others_than_root(rootfs: &Path) {
+    let plan = spec("grep Cap /proc/self/status; id", |value| {
+        value["process"]["user"] = json!({"uid": 5, "gid": 6, "additionalGids": [7, 8]});
+        let set = json!(["CAP_NET_BIND_SERVICE"]);
+        value["process"]["capabilities"] =
+            json!({"bounding": set, "permitted": set, "effective": set, "inheritable": set, "ambient": set});
+    });
+    let output = run(rootfs, &plan).unwrap();
+    for name in ["Inh", "Prm", "Eff", "Bnd", "Amb"] {
+        assert!(output.contains(&format!("Cap{name}:\t0000000000000400")), "{output}");
+    }
+    assert!(output.contains("uid=5 gid=6 groups=6,7,8") || output.contains("groups=7,8"), "{output}");
+}
+
+fn mounts_with_options_and_propagation(rootfs: &Path) {
+    let plan = spec("grep -oE ' /(t|b) .*' /proc/self/mountinfo | sed 's/shared:[0-9]*/shared:/'", |value| {
+        let mounts = value["mounts"].as_array_mut().unwrap();
+        mounts.push(json!({"destination": "/t", "type": "tmpfs", "source": "tmpfs",
+            "options": ["size=128k", "mode=711", "noexec", "noatime", "ro"]}));
+        mounts
+            .push(json!({"destination": "/b", "source": rootfs.join("etc"), "options": ["bind", "nosuid", "shared"]}));
+    });
+    let output = run(rootfs, &plan).unwrap();
+    let line = |at: &str| output.lines().find(|line| line.contains(at)).unwrap().to_owned();
+    assert!(line(" /t ").contains("ro,noexec,noatime") && line(" /t ").contains("size=128k,mode=711"), "{output}");
+    assert!(line(" /b ").contains("nosuid") && line(" /b ").contains("shared:"), "{output}");
+}
+
+fn devices_with_modes_and_owners(rootfs: &Path) {
+    let plan = spec(
+        "stat -c '%n %F %t:%T %a %u:%g' /dev/null /dev/more; ls -d /dev/ptmx /dev/stdin; cat /dev/fd/0",
+        |value| {
+            value["linux"]["devices"] = json!([{"path": "/dev/more", "type": "c", "major": 1, "minor": 5, "fileMode": 0o640, "uid": 3, "gid": 4}]);
+        },
+    );
+    let output = run(rootfs, &plan).unwrap();
+    let expected = "/dev/null character special file 1:3 666 0:0\n/dev/more character special file 1:5 640 3:4\n/dev/ptmx\n/dev/stdin\n";
+    assert_eq!(output, expected);
+}
