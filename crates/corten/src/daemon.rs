@@ -27,8 +27,8 @@ const SIGTERM: i32 = 15;
 
 /// Threads for work that blocks: enough for the starts that run at once, and for pulls and loads beside them.
 const BLOCKING_THREADS: usize = 48;
-/// What runs there decompresses, hashes and asks SQLite; none of it recurses.
-const STACK: usize = 512 * 1024;
+/// Address space for each of their stacks; only what is touched costs memory. A pull's TLS needs more than half a megabyte.
+const STACK: usize = 2 * 1024 * 1024;
 /// A thread that has had nothing to do for so long ends, and its stack with it.
 const IDLE_THREAD: Duration = Duration::from_secs(2);
 
@@ -110,6 +110,7 @@ fn log_to_stderr(settings: &Settings) {
 
 async fn serve(settings: Settings, signals: OwnedFd) -> Result<(), String> {
     let mut stop = watch(signals)?;
+    listen::check(&settings)?;
     let pidfile = Pidfile::write(&settings.pidfile())?;
     let started = tokio::select! {
         started = Engine::start(settings.engine.clone()) => started,

@@ -22,7 +22,7 @@ impl Uplink {
             std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").expect("root may turn forwarding on");
         }
         let ruleset = format!(
-            "table ip {name} {{ chain out {{ type nat hook postrouting priority srcnat; ip saddr 10.213.77.0/30 masquerade; }} }}"
+            "table ip {name} {{ chain out {{ type nat hook postrouting priority srcnat; ip saddr 10.213.77.0/30 masquerade; }}; }}"
         );
         for step in [
             format!("ip link add {name} type veth peer name uplink netns {target}"),
@@ -123,17 +123,17 @@ fn containers_reach_each_other_and_share_namespaces() {
     }
     let engine = engine();
     engine
-        .docker(&["run", "-d", "--name", "a", "busybox", "sh", "-c", "while true; do echo from-a | nc -l -p 9; done"])
+        .docker(&["run", "-d", "--name", "one", "busybox", "sh", "-c", "while true; do echo from-a | nc -l -p 9; done"])
         .ok();
     let address =
-        engine.docker(&["inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", "a"]).ok().to_owned();
+        engine.docker(&["inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", "one"]).ok().to_owned();
     let ask = format!("for i in $(seq 50); do nc {address} 9 </dev/null && exit; sleep 0.1; done; exit 1");
     assert_eq!(engine.docker(&["run", "--rm", "busybox", "sh", "-c", &ask]).ok(), "from-a");
     let shared = engine.docker(&[
         "run",
         "--rm",
         "--network",
-        "container:a",
+        "container:one",
         "busybox",
         "ip",
         "-4",
@@ -154,6 +154,6 @@ fn containers_reach_each_other_and_share_namespaces() {
     let own = engine.docker(&["run", "--rm", "--network", "own", "busybox", "ip", "-4", "-o", "addr", "show", "eth0"]);
     assert!(!own.ok().is_empty());
     engine.docker(&["network", "rm", "own"]).ok();
-    engine.docker(&["rm", "-f", "a"]).ok();
+    engine.docker(&["rm", "-f", "one"]).ok();
     engine.finish();
 }

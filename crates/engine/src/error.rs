@@ -126,7 +126,7 @@ pub fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
-        let reason = cause.to_string();
+        let reason = reason(cause);
         // Some errors name their cause in their own message, where Docker's text has it so.
         if !text.ends_with(&reason) {
             text.push_str(": ");
@@ -135,4 +135,15 @@ pub fn chain(error: &dyn StdError) -> String {
         next = cause.source();
     }
     text
+}
+
+/// A cause's text; the system's own as Docker's users know them: `no space left on device`, without Rust's `(os error 28)`.
+fn reason(cause: &dyn StdError) -> String {
+    let text = cause.to_string();
+    let Some((system, number)) = text.rsplit_once(" (os error ") else { return text };
+    if !number.ends_with(')') {
+        return text;
+    }
+    let mut letters = system.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }

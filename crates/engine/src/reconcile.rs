@@ -7,7 +7,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,8 @@ use std::time::Duration;
 use corten_base::{ContainerId, SandboxId};
 use corten_shim::client::{Connection, read_exit_status};
 use corten_shim::protocol::{Event as ShimEvent, Phase as ShimPhase, SOCKET_NAME, State as ShimState};
+
+use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::error::{Error, chain};
 use crate::life::{Event, Phase, State, restarts_with_daemon};
@@ -140,7 +142,17 @@ fn look_at(shared: &Shared, record: Record, mut state: State) -> Found {
 
 /// Connects to a shim that has its container, waiting for a start that is under way. None when there is none worth keeping.
 fn adopt(directory: &Path) -> Option<Adopted> {
-    let mut connection = Connection::connect(&directory.join(SOCKET_NAME)).ok()?;
+    // By way of a descriptor: a socket's address has room for 107 bytes only, and a run directory's path may have more.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let handle = rustix::fs::openat(CWD, directory, flags, Mode::empty()).ok()?;
+    let socket = corten_sys::process::fd_path(handle.as_fd()).join(SOCKET_NAME);
+    let mut connection = match Connection::connect(&socket) {
+        Ok(connection) => connection,
+        Err(error) => {
+            tracing::debug!(directory = %directory.display(), error = chain(&error), "no shim answers");
+            return None;
+        }
+    };
     let mut events = VecDeque::new();
     for _ in 0..START_POLLS {
         let wanted = connection.state().ok()?;
@@ -241,12 +253,10 @@ fn remove_pools(shared: &Shared) {
     }
 }
 
-/// `pool-<pid of the daemon>-<number>` of a daemon that is gone. A process that has its pid by now has another program.
+/// `pool-<pid of the daemon>-<number>` of a daemon that is gone. Where another process has its pid by now, an empty group stays a while.
 fn is_dead_pool(name: &str) -> bool {
-    let Some(pid) = name.strip_prefix("pool-").and_then(|rest| rest.split('-').next()) else { return false };
-    let own = std::process::id().to_string();
-    let program = |pid: &str| fs::read_link(format!("/proc/{pid}/exe")).ok();
-    pid != own && program(pid).is_none_or(|other| Some(other) != program("self"))
+    let pid = name.strip_prefix("pool-").and_then(|rest| rest.split('-').next());
+    pid.is_some_and(|pid| pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists())
 }
 
 fn ids_below(directory: &Path) -> Vec<ContainerId> {

@@ -20,6 +20,7 @@ pub struct TestEngine {
     daemon: Option<Child>,
     name: String,
     arguments: Vec<String>,
+    idle: Leaks,
 }
 
 impl TestEngine {
@@ -39,9 +40,12 @@ impl TestEngine {
             .spawn()
             .expect("unshare(1) starts");
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        let mut engine = Self { executable: executable.into(), directory, holder, daemon: None, name, arguments };
+        let idle = Leaks::default();
+        let mut engine = Self { executable: executable.into(), directory, holder, daemon: None, name, arguments, idle };
         engine.wait_for("the namespaces", |engine| engine.path().join("ready").exists());
         engine.start_daemon();
+        // The table of a daemon without containers stands as long as its bridge.
+        engine.idle.elements = engine.leaks().elements;
         engine
     }
 
@@ -163,7 +167,17 @@ impl TestEngine {
         Some(String::from_utf8_lossy(&answer).into_owned())
     }
 
-    /// What of this engine is on the machine now: compare two of them.
+    /// Nothing of this engine's containers or of unfinished work is on the machine.
+    pub fn is_clean(&self) -> bool {
+        self.leaks() == self.idle
+    }
+
+    /// What of this engine's containers is on the machine now, its pool left out: compare two of them.
+    pub fn leaks_of_containers(&self) -> Leaks {
+        Leaks { pool: Default::default(), ..self.leaks() }
+    }
+
+    /// What of this engine is on the machine now.
     pub fn leaks(&self) -> Leaks {
         Leaks::of(self.namespace_pid(), &self.name, self.path())
     }
@@ -175,12 +189,10 @@ impl TestEngine {
         let log = self.log();
         // A warm shim ends when it notices that the daemon has gone.
         let deadline = Instant::now() + Duration::from_secs(5);
-        let mut left = self.leaks();
-        while !left.is_clean() && Instant::now() < deadline {
+        while !self.is_clean() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(20));
-            left = self.leaks();
         }
-        assert!(left.is_clean(), "left behind: {left:#?}\nthe daemon's log:\n{log}");
+        assert!(self.is_clean(), "left behind: {:#?}\nthe daemon's log:\n{log}", self.leaks());
         assert!(!log.contains("panicked at"), "the daemon panicked:\n{log}");
     }
 
@@ -210,6 +222,7 @@ impl Drop for TestEngine {
         }
         let _ = self.holder.kill();
         let _ = self.holder.wait();
+        crate::leaks::remove_parent_groups(&self.name);
     }
 }
 

@@ -14,8 +14,10 @@ pub struct Leaks {
     pub links: BTreeSet<String>,
     /// Elements in the engine's nftables maps and sets.
     pub elements: BTreeSet<String>,
-    /// Its cgroups.
+    /// Its cgroups below the parent that it was given.
     pub cgroups: BTreeSet<PathBuf>,
+    /// The cgroups of its pool of warm supervisors, which are there as long as the daemon runs.
+    pub pool: BTreeSet<PathBuf>,
     /// Processes other than the daemon that hold files of the engine open: shims, by command line.
     pub processes: BTreeSet<String>,
     /// Files of single containers, sandboxes and unfinished work below its directory.
@@ -25,19 +27,17 @@ pub struct Leaks {
 impl Leaks {
     /// Lists what the engine called `name`, working in `directory` in the namespaces of `holder`, has now.
     pub fn of(holder: u32, name: &str, directory: &Path) -> Self {
+        let in_pool = |group: &PathBuf| group.to_string_lossy().contains("/pool-");
+        let (pool, cgroups) = cgroups(name).into_iter().partition(in_pool);
         Self {
             mounts: mounts(holder, directory),
             links: links(holder),
             elements: nft_elements(holder),
-            cgroups: cgroups(name),
+            cgroups,
+            pool,
             processes: processes(directory),
             files: files(directory),
         }
-    }
-
-    /// Nothing is left.
-    pub fn is_clean(&self) -> bool {
-        *self == Self::default()
     }
 }
 
@@ -90,22 +90,30 @@ fn inside(holder: u32, command: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// Removes the empty cgroups that the engine called `name` was given as its parent.
+pub fn remove_parent_groups(name: &str) {
+    for parent in parent_groups(name) {
+        let _ = fs::remove_dir(parent);
+    }
+}
+
+fn parent_groups(name: &str) -> impl Iterator<Item = PathBuf> {
+    let roots = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
+    roots.chain(["/sys/fs/cgroup".into()]).map(move |root| root.join(name)).filter(|parent| parent.is_dir())
+}
+
 fn cgroups(name: &str) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
-    let roots = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
-    for root in roots.chain(["/sys/fs/cgroup".into()]) {
-        collect_directories(&root.join(name), &mut found);
+    for parent in parent_groups(name) {
+        collect_groups(&parent, &mut found);
     }
     found
 }
 
-fn collect_directories(directory: &Path, found: &mut BTreeSet<PathBuf>) {
-    if !directory.is_dir() {
-        return;
-    }
-    found.insert(directory.to_owned());
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        collect_directories(&entry.path(), found);
+fn collect_groups(parent: &Path, found: &mut BTreeSet<PathBuf>) {
+    for group in fs::read_dir(parent).into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| path.is_dir()) {
+        collect_groups(&group, found);
+        found.insert(group);
     }
 }
 

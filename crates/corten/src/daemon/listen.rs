@@ -32,31 +32,48 @@ fn open_defaults(settings: &Settings) -> Result<Vec<Listener>, String> {
     Ok(listeners)
 }
 
-fn open_one(settings: &Settings, host: &str) -> Result<Listener, String> {
+/// Refuses addresses that can't or mustn't be listened on, before anything is opened.
+pub(super) fn check(settings: &Settings) -> Result<(), String> {
+    settings.hosts.iter().try_for_each(|host| place(settings, host).map(drop))
+}
+
+/// Where one listener is.
+enum Place<'a> {
+    Unix(&'a Path),
+    Tcp(SocketAddr),
+}
+
+fn place<'a>(settings: &Settings, host: &'a str) -> Result<Place<'a>, String> {
     match host.split_once("://") {
-        Some(("unix", path)) if path.starts_with('/') => unix(settings, Path::new(path)),
-        Some(("tcp", address)) => tcp(settings, address),
+        Some(("unix", path)) if path.starts_with('/') => Ok(Place::Unix(Path::new(path))),
+        Some(("tcp", text)) => {
+            let address = resolve(text)?;
+            if !address.ip().is_loopback() && !settings.plain_tcp {
+                return Err(format!(
+                    "tcp://{text} would give everybody who reaches it root on this host; TLS is not implemented: say --tls=false if that is meant"
+                ));
+            }
+            Ok(Place::Tcp(address))
+        }
         Some(("fd", _)) => Err("listening on sockets of the service manager (fd://) is not implemented".into()),
         _ => Err(format!("unable to parse docker host `{host}`")),
     }
 }
 
-fn unix(settings: &Settings, path: &Path) -> Result<Listener, String> {
-    let group = Some(settings.group.as_str()).filter(|group| !group.is_empty());
-    Listener::unix(path, group).map_err(|error| format!("cannot listen on {}: {error}", path.display()))
-}
-
-fn tcp(settings: &Settings, text: &str) -> Result<Listener, String> {
-    let address = resolve(text)?;
+fn open_one(settings: &Settings, host: &str) -> Result<Listener, String> {
+    let address = match place(settings, host)? {
+        Place::Unix(path) => return unix(settings, path),
+        Place::Tcp(address) => address,
+    };
     if !address.ip().is_loopback() {
-        if !settings.plain_tcp {
-            return Err(format!(
-                "tcp://{text} would give everybody who reaches it root on this host; TLS is not implemented: say --tls=false if that is meant"
-            ));
-        }
         tracing::warn!(%address, "listening without TLS: everybody who reaches this address is root on this host");
     }
     Listener::tcp(address).map_err(|error| format!("cannot listen on {address}: {error}"))
+}
+
+fn unix(settings: &Settings, path: &Path) -> Result<Listener, String> {
+    let group = Some(settings.group.as_str()).filter(|group| !group.is_empty());
+    Listener::unix(path, group).map_err(|error| format!("cannot listen on {}: {error}", path.display()))
 }
 
 /// `host:port`, the port 2375 if it is missing, the host loopback.

@@ -1,5 +1,5 @@
 //! What the end-to-end suites share: an engine with the test images in it.
-#![expect(dead_code, reason = "each suite is an executable of its own and uses a part of this")]
+#![allow(dead_code, reason = "each suite is an executable of its own and uses a part of this")]
 
 use corten_testkit::{TestEngine, debian};
 
