@@ -26,7 +26,9 @@ pub fn check(packages: &[Package]) -> Result<()> {
     let refused: Vec<String> = packages
         .iter()
         .filter(|package| !package.licence.as_deref().is_some_and(acceptable))
-        .map(|package| format!("{} {}: {}", package.name, package.version, package.licence.as_deref().unwrap_or("none stated")))
+        .map(|package| {
+            format!("{} {}: {}", package.name, package.version, package.licence.as_deref().unwrap_or("none stated"))
+        })
         .collect();
     if refused.is_empty() {
         return Ok(());

@@ -30,7 +30,11 @@ const HEAD: &str = "# Parity with Docker Engine 28.5\n\nWritten by `./x parity`,
     daemon (`not yet`: it answers 501; `no Swarm`: it answers as a Docker without Swarm does), each command's help is read.\n";
 
 fn executable() -> Result<PathBuf> {
-    let target = std::env::current_exe()?.parent().and_then(|debug| debug.parent()).context("xtask lies in a target directory")?.to_owned();
+    let target = std::env::current_exe()?
+        .parent()
+        .and_then(|debug| debug.parent())
+        .context("xtask lies in a target directory")?
+        .to_owned();
     let built = ["quick/corten", "release/corten", "debug/corten"].map(|name| target.join(name));
     built.into_iter().find(|path| path.exists()).context("no corten executable is built")
 }
@@ -103,5 +107,6 @@ fn help(engine: &TestEngine, command: &str) -> Result<Option<String>> {
     // A group's help in place of the command's: the last word was not understood.
     let last = command.split_whitespace().last().unwrap_or_default();
     let usage = answer.stdout.lines().find(|line| line.starts_with("Usage:")).unwrap_or_default();
-    Ok((answer.code == 0 && usage.split_whitespace().any(|word| word == last || command.is_empty())).then_some(answer.stdout))
+    Ok((answer.code == 0 && usage.split_whitespace().any(|word| word == last || command.is_empty()))
+        .then_some(answer.stdout))
 }

@@ -1,7 +1,7 @@
 //! The `corten` command line: one file per command, Docker's grammar, output and exit codes.
 //!
-//! Each command is a `static` [`command::Command`] in its own file below `commands/`: its spellings, flags and help stand
-//! there once. [`matches`] parses a command line by pflag's grammar, [`tree`] finds the command, [`session`] knows the
+//! Each command is a `static` `Command` in its own file below `commands/`: its spellings, flags and help stand
+//! there once. `matches` parses a command line by pflag's grammar, `tree` finds the command, `session` knows the
 //! daemon. Nothing is initialised before a command needs it, since this program's start is part of every `corten run`.
 
 mod args;

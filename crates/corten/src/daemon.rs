@@ -6,6 +6,7 @@
 mod listen;
 mod options;
 mod settings;
+mod values;
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};

@@ -3,27 +3,27 @@
 mod common;
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use common::{CORTEN, engine, engine_with};
-use corten_testkit::{Answer, TestEngine, debian, engine::docker_client, image, is_root};
+use corten_testkit::{Answer, TestEngine, debian, engine::docker_client, image, is_root, leaks::Leaks};
 
 /// Runs `attempt` and asserts that the engine has on the machine what it had before.
 #[track_caller]
 fn leaves_nothing(engine: &TestEngine, attempt: impl FnOnce(&TestEngine)) {
-    let before = (
-        engine.leaks_of_containers(),
-        engine.docker(&["ps", "-aq"]).stdout,
-        engine.docker(&["images", "-aq"]).stdout,
-        engine.docker(&["volume", "ls", "-q"]).stdout,
-    );
+    let before = everything(engine);
     attempt(engine);
-    let after = (
-        engine.leaks_of_containers(),
-        engine.docker(&["ps", "-aq"]).stdout,
-        engine.docker(&["images", "-aq"]).stdout,
-        engine.docker(&["volume", "ls", "-q"]).stdout,
-    );
-    assert_eq!(before, after);
+    // A link's end of life is not waited for by the command that caused it.
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while everything(engine) != before && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(before, everything(engine));
+}
+
+fn everything(engine: &TestEngine) -> (Leaks, [String; 3]) {
+    let lists = [&["ps", "-aq"][..], &["images", "-aq"], &["volume", "ls", "-q"]];
+    (engine.leaks_of_containers(), lists.map(|list| engine.docker(list).stdout))
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Seek, Write};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use corten_base::Namespace;
 use corten_cgroup::{CgroupPath, Tree};
@@ -38,7 +38,7 @@ const STARTS_PER_PROCESSOR: usize = 4;
 #[derive(Debug, Clone)]
 pub struct Engine {
     pub(crate) shared: Arc<Shared>,
-    filler: Arc<JoinHandle<()>>,
+    filler: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 impl Engine {
@@ -51,13 +51,17 @@ impl Engine {
         let found = blocking::run(move || crate::reconcile::survey(&inner)).await??;
         crate::reconcile::revive(&shared, found)?;
         let filler = tokio::spawn(shared.pool.clone().keep_filled());
-        Ok(Engine { shared, filler: Arc::new(filler) })
+        Ok(Engine { shared, filler: Arc::new(Mutex::new(Some(filler))) })
     }
 
     /// Ends the engine: stops all containers with their grace unless they are to live on, and waits for what goes on behind answered
     /// requests.
     pub async fn shutdown(&self) {
-        self.filler.abort();
+        self.shared.pool.close();
+        let filler = self.filler.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(filler) = filler {
+            crate::undo::log("the pool did not end cleanly", filler.await);
+        }
         if !self.shared.config.live_restore {
             let patience = self.shared.config.shutdown_timeout;
             if tokio::time::timeout(patience, self.stop_all()).await.is_err() {

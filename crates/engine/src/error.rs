@@ -110,11 +110,6 @@ impl Error {
         }
     }
 
-    /// The command itself is to blame: it isn't there, or can't be executed.
-    pub(crate) fn is_command(&self) -> bool {
-        matches!(self, Error::Launch { exit_code: 126 | 127, .. })
-    }
-
     /// The whole chain in one line.
     pub fn message(&self) -> String {
         chain(self)

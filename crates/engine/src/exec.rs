@@ -8,13 +8,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use corten_base::{ContainerId, ExecId, Namespace};
 use corten_runtime::ProcessPlan;
 use corten_shim::client::Error as ShimError;
 use corten_shim::protocol::{AttachMode, Event, ExecExited, TerminalSize};
 use corten_spec::exec::ExecSettings;
-use tokio::io::AsyncWriteExt;
-use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use crate::attach::{Attached, DetachKeys};
@@ -67,13 +66,15 @@ pub(crate) struct Entry {
     state: watch::Sender<ExecState>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct ExecState {
     started: bool,
     running: bool,
     exit_code: Option<i32>,
     pid: i32,
     ended: Option<Instant>,
+    /// Why it could not be run, as the client's stream says it.
+    complaint: Option<Bytes>,
 }
 
 /// The end of an execution, to be waited for.
@@ -83,9 +84,11 @@ pub struct ExecEnd {
 }
 
 impl ExecEnd {
-    /// Returns when the exit code can be asked for, or after a moment: a process may close its streams and live on.
-    pub async fn recorded(mut self) {
-        let _ = tokio::time::timeout(END_AFTER_STREAMS, self.state.wait_for(|state| !state.running)).await;
+    /// Returns when the exit code can be asked for, or after a moment: a process may close its streams and live on. The bytes, if
+    /// there are any, are the stream's last ones: why nothing ran.
+    pub async fn recorded(mut self) -> Option<Bytes> {
+        let ended = tokio::time::timeout(END_AFTER_STREAMS, self.state.wait_for(|state| !state.running)).await;
+        ended.ok()?.ok()?.complaint.clone()
     }
 }
 
@@ -100,8 +103,9 @@ impl Entry {
         refused.map_or(Ok(()), |text| Err(Error::Conflict(text)))
     }
 
-    fn end(&self, exit_code: i32) {
+    fn end(&self, exit_code: i32, complaint: Option<Bytes>) {
         self.state.send_modify(|state| {
+            state.complaint = complaint;
             state.running = false;
             state.exit_code = Some(exit_code);
             state.ended = Some(Instant::now());
@@ -163,10 +167,11 @@ impl ExecService {
         Ok(id)
     }
 
-    /// Starts it. Without `detach`, a command that can't be executed is told on the stream, as Docker does; all else that fails is an
-    /// error.
+    /// Starts it. Without `detach`, what fails in the container (a command that can't be executed) is told at the stream's end, as
+    /// Docker does; what fails before is an error.
     pub async fn start(&self, id: &str, options: StartExec) -> Result<Option<Attached>, Error> {
         let entry = self.entry(id)?;
+        let size = options.console_size.or(entry.spec.console_size);
         let view = entry.container.now();
         match view.state.phase {
             Phase::Running => {}
@@ -175,35 +180,40 @@ impl ExecService {
         }
         entry.start()?;
         tell(&self.shared, &view, &entry, &format!("exec_start: {}", entry.command()), None);
+        let prepared = entry.container.ask(|reply| Request::PrepareExec { spec: entry.spec.clone(), size, reply });
+        let process = prepared.await.inspect_err(|error| entry.end(exit_code(error), None))?;
         if options.detach {
-            return self.run(&entry, options, None).await.map(|()| None);
+            let run = |reply| Request::Exec { entry: entry.clone(), process, size, attach: None, reply };
+            return entry
+                .container
+                .ask(run)
+                .await
+                .inspect_err(|error| entry.end(exit_code(error), None))
+                .map(|()| None);
         }
-        self.start_attached(entry, options).await.map(Some)
+        self.start_attached(entry, process, size).map(Some)
     }
 
-    async fn start_attached(&self, entry: Arc<Entry>, options: StartExec) -> Result<Attached, Error> {
+    /// Returns before the process runs: a client may lose output that overtakes the answer to its request.
+    fn start_attached(
+        &self,
+        entry: Arc<Entry>,
+        process: Box<ProcessPlan>,
+        size: Option<(u16, u16)>,
+    ) -> Result<Attached, Error> {
         let spec = entry.spec.clone();
         let (client, theirs) = crate::attach::pair()?;
         let mode = AttachMode { stdin: spec.attach_stdin, stdout: spec.attach_stdout, stderr: spec.attach_stderr };
         let keys = (spec.tty && spec.attach_stdin).then(|| DetachKeys::parse(&spec.detach_keys)).transpose()?;
         let end = ExecEnd { state: entry.state.subscribe() };
-        let stream = match self.run(&entry, options, Some((mode, theirs))).await {
-            Ok(()) => client,
-            Err(error) if error.is_command() => complaint(&error, spec.tty).await?,
-            Err(error) => return Err(error),
-        };
-        Ok(Attached { tty: spec.tty, log: None, stream: Some(stream), keys, end: Some(end) })
-    }
-
-    /// Has the container run it.
-    async fn run(
-        &self,
-        entry: &Arc<Entry>,
-        options: StartExec,
-        attach: Option<(AttachMode, OwnedFd)>,
-    ) -> Result<(), Error> {
-        let request = |reply| Request::Exec { entry: entry.clone(), options, attach, reply };
-        entry.container.ask(request).await.inspect_err(|error| entry.end(exit_code(error)))
+        self.shared.background.spawn(async move {
+            let attach = Some((mode, theirs));
+            let run = |reply| Request::Exec { entry: entry.clone(), process, size, attach, reply };
+            if let Err(error) = entry.container.ask(run).await {
+                entry.end(exit_code(&error), Some(complaint(&error, entry.spec.tty)));
+            }
+        });
+        Ok(Attached { tty: spec.tty, log: None, stream: Some(client), keys, end: Some(end) })
     }
 
     /// Sets the size of its terminal.
@@ -219,7 +229,7 @@ impl ExecService {
     /// The execution as it is now.
     pub fn inspect(&self, id: &str) -> Result<ExecView, Error> {
         let entry = self.entry(id)?;
-        let state = *entry.state.borrow();
+        let state = entry.state.borrow().clone();
         Ok(ExecView {
             id: entry.id.clone(),
             container_id: entry.container.id.clone(),
@@ -246,8 +256,8 @@ fn exit_code(error: &Error) -> i32 {
     }
 }
 
-/// A stream that only says why nothing runs.
-async fn complaint(error: &Error, tty: bool) -> Result<UnixStream, Error> {
+/// What a client's stream says when nothing runs.
+fn complaint(error: &Error, tty: bool) -> Bytes {
     let text = format!("{}\r\n", error.message());
     let mut frame = Vec::new();
     if !tty {
@@ -255,10 +265,7 @@ async fn complaint(error: &Error, tty: bool) -> Result<UnixStream, Error> {
         frame.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes());
     }
     frame.extend_from_slice(text.as_bytes());
-    let failed = || Error::failed("cannot make a stream");
-    let (client, mut ours) = UnixStream::pair().map_err(failed())?;
-    ours.write_all(&frame).await.map_err(failed())?;
-    Ok(client)
+    frame.into()
 }
 
 fn tell(shared: &Shared, view: &crate::view::ContainerView, entry: &Entry, action: &str, exit_code: Option<i32>) {
@@ -272,28 +279,37 @@ fn tell(shared: &Shared, view: &crate::view::ContainerView, entry: &Entry, actio
     shared.events.publish(&view.namespace, corten_events::Kind::Container, action, actor);
 }
 
+/// What an execution runs, worked out on its container's task.
+pub(crate) async fn prepare(
+    task: &Task,
+    spec: Arc<ExecSpec>,
+    size: Option<(u16, u16)>,
+) -> Result<Box<ProcessPlan>, Error> {
+    if task.state.phase != Phase::Running {
+        return Err(Refusal::NotRunning(task.record.id.to_string()).into());
+    }
+    let (shared, record, files, pid) = (task.shared.clone(), task.record.clone(), task.files.clone(), task.state.pid);
+    blocking::run(move || process_plan(&shared, &record, &files, &spec, size, pid).map(Box::new)).await?
+}
+
 /// The container's part of a start: on its task.
 pub(crate) async fn run(
     task: &mut Task,
     entry: Arc<Entry>,
-    options: StartExec,
+    process: &ProcessPlan,
+    size: Option<(u16, u16)>,
     attach: Option<(AttachMode, OwnedFd)>,
 ) -> Result<(), Error> {
     let not_running = || Error::from(Refusal::NotRunning(task.record.id.to_string()));
     if task.state.phase != Phase::Running {
         return Err(not_running());
     }
-    let (shared, record, files, spec) =
-        (task.shared.clone(), task.record.clone(), task.files.clone(), entry.spec.clone());
-    let size = options.console_size.or(entry.spec.console_size);
-    let pid = task.state.pid;
-    let process = blocking::run(move || process_plan(&shared, &record, &files, &spec, size, pid)).await??;
     let Some(run) = &mut task.run else { return Err(not_running()) };
     let size = size.map(|(height, width)| TerminalSize { width, height });
     let id = entry.id.to_string();
     let started = run
         .link
-        .call(|shim| shim.exec(&id, &process, size, attach.as_ref().map(|(mode, socket)| (*mode, socket.as_fd()))))
+        .call(|shim| shim.exec(&id, process, size, attach.as_ref().map(|(mode, socket)| (*mode, socket.as_fd()))))
         .await;
     match started {
         Ok((Event::ExecStarted(started), _)) => {
@@ -379,7 +395,7 @@ pub(crate) fn container_ended(task: &mut Task) {
 }
 
 fn finish(task: &Task, entry: &Entry, exit_code: i32) {
-    entry.end(exit_code);
+    entry.end(exit_code, None);
     let view = task.view.borrow().clone();
     tell(&task.shared, &view, entry, "exec_die", Some(exit_code));
 }

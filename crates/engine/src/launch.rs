@@ -52,6 +52,8 @@ pub(crate) struct Launched {
     pub events: VecDeque<Event>,
     pub netns: Option<OwnedFd>,
     pub group: Group,
+    /// To be removed behind the answer.
+    pub spare: Option<Group>,
     pub pid: i32,
     pub network: NetworkView,
     pub warnings: Vec<String>,
@@ -89,7 +91,7 @@ pub(crate) fn launch(launch: Launch) -> Result<Launched, Error> {
     undo.push(move || crate::network::unplug(shared, &space, &id, &network));
 
     let started = start(shared, &record, &files, &rootfs, &attaches, &joined, &plugged, pooled, &mut connection);
-    let (started, group, events) = match started {
+    let (started, group, spare, events) = match started {
         Ok(started) => started,
         Err(error) => {
             end(&record, connection, child);
@@ -100,7 +102,7 @@ pub(crate) fn launch(launch: Launch) -> Result<Launched, Error> {
     undo.keep();
     let Started { pid, warnings } = started;
     let network = plugged.network;
-    Ok(Launched { connection, child: Some(child), events, netns: Some(netns), group, pid, network, warnings })
+    Ok(Launched { connection, child: Some(child), events, netns: Some(netns), group, spare, pid, network, warnings })
 }
 
 /// The root file system, attached to nothing yet.
@@ -115,7 +117,7 @@ pub(crate) fn root_options(record: &Record) -> MountOptions {
     MountOptions { read_only: false, volatile: record.spec.auto_remove }
 }
 
-type Running = (Started, Group, VecDeque<Event>);
+type Running = (Started, Group, Option<Group>, VecDeque<Event>);
 
 /// The part that a shim takes part in. On failure the control group is gone again; the caller ends the shim.
 #[expect(clippy::too_many_arguments, reason = "the one place where all that a start has gathered comes together")]
@@ -130,7 +132,7 @@ fn start(
     pooled: Option<Group>,
     connection: &mut Connection,
 ) -> Result<Running, Error> {
-    let mut group = Grouped { group: pooled };
+    let mut group = Grouped { group: pooled, spare: None };
     let facts = start_facts(shared, record, rootfs.as_fd(), joined)?;
     let home = facts.user.home.clone();
     let mut settings = translate::settings(record, files, facts, &shared.config)?;
@@ -171,7 +173,7 @@ fn start(
     });
     let _ = plugged;
     match answer {
-        Ok((Event::Started(started), _)) => Ok((started, group.keep()?, events)),
+        Ok((Event::Started(started), _)) => Ok((started, group.keep()?, group.spare.take(), events)),
         Ok((other, _)) => Err(Error::Unavailable(format!("the shim answered a start with {other:?}"))),
         Err(ShimError::Failed(failure)) => Err(task_failure(&failure.message, failure.exit_code())),
         Err(error) => Err(task_failure(&chain(&error), FAILED)),
@@ -360,6 +362,8 @@ fn runtime_devices() -> Vec<DeviceRule> {
 /// The control group on its way from the pool to the container; removed when the way ends early.
 struct Grouped {
     group: Option<Group>,
+    /// The pool's group of a container that couldn't use it; the stub in it ends with the start.
+    spare: Option<Group>,
 }
 
 impl Grouped {
@@ -376,11 +380,7 @@ impl Grouped {
                 false
             }
             _ => {
-                let pooled = self.group.replace(shared.cgroups.create(&path).map_err(failed())?);
-                if let Some(pooled) = pooled {
-                    // Its stub ends at the start, a moment from now; the sweep takes what is left.
-                    drop(pooled);
-                }
+                self.spare = self.group.replace(shared.cgroups.create(&path).map_err(failed())?);
                 true
             }
         };
@@ -397,18 +397,23 @@ impl Grouped {
         self.group.as_ref().ok_or_else(|| Error::Unavailable("the container has no control group".into()))
     }
 
-    fn keep(mut self) -> Result<Group, Error> {
+    fn keep(&mut self) -> Result<Group, Error> {
         self.group.take().ok_or_else(|| Error::Unavailable("the container has no control group".into()))
     }
 }
 
 impl Drop for Grouped {
     fn drop(&mut self) {
-        if let Some(group) = self.group.take() {
-            log("a failed start's processes could not be killed", group.kill_all());
-            log("a failed start's control group stays behind", group.remove());
+        for group in [self.group.take(), self.spare.take()].into_iter().flatten() {
+            discard(&group);
         }
     }
+}
+
+/// Removes a control group with whatever is still in it. Blocks.
+pub(crate) fn discard(group: &Group) {
+    log("a control group's processes could not be killed", group.kill_all());
+    log("a control group stays behind", group.remove());
 }
 
 /// Makes the container's volumes available. Returns the names of those it did, for taking it back.

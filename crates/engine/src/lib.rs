@@ -1,7 +1,7 @@
 //! A container's life: tasks, exec, health, reconciliation; implements build's `Executor`.
 //!
 //! The engine knows no HTTP and no API JSON. A face calls [`Engine::containers`], [`Engine::execs`], [`Engine::images`],
-//! [`Engine::networks`], [`Engine::volumes`], [`Engine::events`], [`Engine::info`] and gives errors on by their
+//! [`Engine::networks`], [`Engine::volumes`], [`Engine::info`] and gives errors on by their
 //! [`Error::kind`] and [`Error::message`].
 //!
 //! - One task owns one container (`task`); requests are messages in its bounded mailbox, readers take the snapshot that it
@@ -34,6 +34,7 @@ mod network;
 mod pool;
 mod reconcile;
 mod record;
+mod refusal;
 mod registry;
 mod resources;
 mod run;

@@ -1,3 +1,5 @@
+use corten_base::ErrorKind;
+
 use super::*;
 
 const WHO: Who<'static> = Who { id: "abc", name: "web" };

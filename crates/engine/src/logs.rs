@@ -1,5 +1,6 @@
 //! `logs` and the logged part of `attach`: lines of the log as one byte stream in Docker's format.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -38,6 +39,41 @@ pub struct LogStream {
     tty: bool,
     options: LogOptions,
     view: watch::Receiver<Arc<ContainerView>>,
+}
+
+/// What a client's stream begins with.
+#[derive(Debug)]
+pub enum Prelude {
+    /// What was logged before the client came.
+    Log(Box<LogStream>),
+    /// An execution: it is started when the first piece is asked for, and there is one only if that fails.
+    Start(Starting),
+}
+
+/// A start that waits for its client to be ready.
+pub struct Starting(Option<Pin<Box<dyn Future<Output = Option<Bytes>> + Send>>>);
+
+impl Starting {
+    /// Begins with the first [`Prelude::next`].
+    pub(crate) fn new(start: impl Future<Output = Option<Bytes>> + Send + 'static) -> Starting {
+        Starting(Some(Box::pin(start)))
+    }
+}
+
+impl std::fmt::Debug for Starting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Starting")
+    }
+}
+
+impl Prelude {
+    /// The next piece to be sent; none once the stream itself follows.
+    pub async fn next(&mut self) -> Option<Result<Bytes, Error>> {
+        match self {
+            Prelude::Log(log) => log.next().await,
+            Prelude::Start(starting) => starting.0.take()?.await.map(Ok),
+        }
+    }
 }
 
 impl LogStream {

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Child;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +25,9 @@ use crate::error::Error;
 
 /// How long a shim may take to get warm on a machine that is busy.
 const WARM_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a refill lets the start before it have the processors.
+const AFTER_START: Duration = Duration::from_millis(3);
 
 /// A shim that waits for its container.
 #[derive(Debug)]
@@ -47,6 +50,7 @@ pub(crate) struct Pool {
     idle: Mutex<VecDeque<Warm>>,
     next: AtomicU64,
     taken: Notify,
+    closed: AtomicBool,
 }
 
 impl Pool {
@@ -61,13 +65,14 @@ impl Pool {
             idle: Mutex::default(),
             next: AtomicU64::new(0),
             taken: Notify::new(),
+            closed: AtomicBool::new(false),
         })
     }
 
-    /// Fills the pool now and whenever something was taken from it. Ends with the runtime.
+    /// Fills the pool now and whenever something was taken from it, until it is closed.
     pub(crate) async fn keep_filled(self: Arc<Pool>) {
-        loop {
-            while self.len() < self.size {
+        while !self.is_closed() {
+            while self.len() < self.size && !self.is_closed() {
                 let pool = self.clone();
                 match blocking::run(move || pool.spawn()).await.and_then(|spawned| spawned) {
                     Ok(warm) => self.lock().push_back(warm),
@@ -77,12 +82,29 @@ impl Pool {
                     }
                 }
             }
+            if self.is_closed() {
+                return;
+            }
             self.taken.notified().await;
+            // The container that was just started comes first; nobody waits while another shim is ready.
+            if self.len() > 0 {
+                tokio::time::sleep(AFTER_START).await;
+            }
         }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Warm>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has [`Pool::keep_filled`] end, after the shim that it may be making.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.taken.notify_one();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     /// How many shims are ready.

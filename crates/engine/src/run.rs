@@ -98,8 +98,7 @@ impl Run {
             drop(netns);
             if let Some(group) = group {
                 // A container in the host's PID namespace may leave processes.
-                log("a container's last processes could not be killed", group.kill_all());
-                log("a container's control group stays behind", group.remove());
+                launch::discard(&group);
             }
             log("a shim's directory stays behind", launch::remove_run_directory(&shared, &record));
             let volumes: Vec<String> = record.mounts.iter().filter_map(|point| point.name.clone()).collect();

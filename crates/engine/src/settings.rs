@@ -1,5 +1,5 @@
 //! What a client asks of a container, in the engine's own words, and what a container is asked to be after its image's
-//! defaults were merged in: the same type before and after [`crate::merge`].
+//! defaults were merged in: the same type before and after `merge`.
 //!
 //! Faces translate their own form (Docker's `Config`, `HostConfig` and `NetworkingConfig`) into this one. It is also what the
 //! container's record holds, as JSON: fields are only ever added, each with a default.

@@ -2,14 +2,17 @@
 //! follows, and performs that. While it is busy (starting, say), requests wait in the mailbox and readers see the last snapshot; no
 //! other container notices.
 
+mod requests;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use corten_base::{ContainerName, ExecId};
+use corten_base::ExecId;
 use corten_events::{Actor, Kind};
-use corten_shim::protocol::{AttachMode, Event as ShimEvent, TerminalSize};
+use corten_runtime::ProcessPlan;
+use corten_shim::protocol::{AttachMode, Event as ShimEvent};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -17,23 +20,19 @@ use tokio::time::Instant;
 use crate::blocking;
 use crate::containers::{RemoveOptions, StopOptions, UpdateContainer};
 use crate::error::{Error, chain};
-use crate::exec::{Entry, StartExec};
+use crate::exec::Entry;
 use crate::launch::{self, Launch};
-use crate::life::{self, Effect, Event, Phase, Policy, Refusal, SIGKILL, State, Told, Who};
+use crate::life::{self, Effect, Event, Phase, Policy, Refusal, State, Told, Who};
 use crate::network::{self, Joined};
 use crate::record::Record;
 use crate::registry::Reply;
 use crate::run::Run;
-use crate::settings::{ContainerSpec, NetworkMode};
+use crate::settings::NetworkMode;
 use crate::shared::Shared;
-use crate::view::{ContainerView, Files, NetworkView};
+use crate::view::{ContainerView, ExecSpec, Files, NetworkView};
 
 /// Requests that may wait for one container.
 pub(crate) const MAILBOX: usize = 32;
-/// Clients that may be attached before a start.
-const MOST_EARLY_ATTACHES: usize = 64;
-/// Docker's time between the stop signal and SIGKILL.
-const DEFAULT_GRACE: i64 = 10;
 
 /// What others ask of a container.
 #[derive(Debug)]
@@ -81,9 +80,15 @@ pub(crate) enum Request {
         socket: OwnedFd,
         reply: Reply<()>,
     },
+    PrepareExec {
+        spec: Arc<ExecSpec>,
+        size: Option<(u16, u16)>,
+        reply: Reply<Box<ProcessPlan>>,
+    },
     Exec {
         entry: Arc<Entry>,
-        options: StartExec,
+        process: Box<ProcessPlan>,
+        size: Option<(u16, u16)>,
         attach: Option<(AttachMode, OwnedFd)>,
         reply: Reply<()>,
     },
@@ -221,8 +226,9 @@ impl Task {
             Request::Remove { options, by, reply } => self.remove(options, by, reply).await,
             Request::Resize { exec, height, width, reply } => answer(reply, self.resize(exec, height, width).await),
             Request::Attach { mode, socket, reply } => answer(reply, self.attach(mode, socket).await),
-            Request::Exec { entry, options, attach, reply } => {
-                answer(reply, crate::exec::run(self, entry, options, attach).await);
+            Request::PrepareExec { spec, size, reply } => answer(reply, crate::exec::prepare(self, spec, size).await),
+            Request::Exec { entry, process, size, attach, reply } => {
+                answer(reply, crate::exec::run(self, entry, &process, size, attach).await);
             }
             Request::Shutdown { reply } => self.shut_down(reply).await,
         }
@@ -275,7 +281,10 @@ impl Task {
     async fn feed_as(&mut self, event: Event, name: &str) -> Result<(), Error> {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
-            let policy = Policy { restart: self.record.spec.restart, auto_remove: self.record.spec.auto_remove };
+            // A restart that somebody asked for ends the run, not the container.
+            let restarting = self.after_exit.iter().any(|after| matches!(after, AfterExit::Start(_)));
+            let policy =
+                Policy { restart: self.record.spec.restart, auto_remove: self.record.spec.auto_remove && !restarting };
             let id = self.record.id.to_string();
             let exits = self.state.exits;
             let (next, effects) = life::step(&self.state, policy, Who { id: &id, name }, event, now_ns())?;
@@ -373,7 +382,14 @@ impl Task {
         let launched = blocking::run(move || launch::launch(launch)).await?;
         drop(permit);
         self.shared.pool.refill();
-        let (run, network, warnings) = Run::new(launched?)?;
+        let mut launched = launched?;
+        if let Some(spare) = launched.spare.take() {
+            self.shared.background.spawn(async move {
+                let done = blocking::run(move || launch::discard(&spare)).await;
+                crate::undo::log("a control group stays behind", done);
+            });
+        }
+        let (run, network, warnings) = Run::new(launched)?;
         for warning in warnings {
             tracing::warn!(container = %self.record.id, warning, "a setting was not applied as asked");
         }
@@ -425,89 +441,6 @@ impl Task {
         }
     }
 
-    async fn stop(&mut self, options: &StopOptions, after: AfterExit) {
-        let event = match stop_event(&self.record.spec, options) {
-            Ok(event) => event,
-            Err(error) => return self.refuse(after, error),
-        };
-        match (self.feed(event).await, after) {
-            (Ok(()), after) if self.state.has_process() => self.after_exit.push(after),
-            // A container that only waited for its restart has stopped already.
-            (Ok(()), AfterExit::Answer(reply)) => answer(reply, Ok(())),
-            (Ok(()) | Err(Error::Refused(Refusal::AlreadyStopped)), AfterExit::Start(reply)) => {
-                self.start_again(reply).await
-            }
-            (Ok(()), after) => self.after_exit.push(after),
-            (Err(error), after) => self.refuse(after, error),
-        }
-    }
-
-    fn refuse(&mut self, after: AfterExit, error: Error) {
-        match after {
-            AfterExit::Answer(reply) | AfterExit::Start(reply) | AfterExit::Remove(_, _, reply) => {
-                answer(reply, Err(error))
-            }
-        }
-    }
-
-    async fn start_again(&mut self, reply: Reply<()>) {
-        let started = Box::pin(self.feed(Event::Start)).await;
-        if started.is_ok() {
-            self.tell(&Told::Restart);
-        }
-        answer(reply, started);
-    }
-
-    async fn kill(&mut self, signal: i32, reply: Reply<()>) {
-        match self.feed(Event::Kill { signal }).await {
-            Ok(()) if signal == SIGKILL && self.state.has_process() => self.after_exit.push(AfterExit::Answer(reply)),
-            result => answer(reply, result),
-        }
-    }
-
-    async fn shut_down(&mut self, reply: Reply<()>) {
-        match stop_event(&self.record.spec, &StopOptions::default()) {
-            Ok(event) if self.state.is_running() => {
-                // The daemon ends it, not the user: policies bring it back with the next daemon.
-                let by_user = self.state.stopped_by_user;
-                let _ = self.feed(event).await;
-                self.state.stopped_by_user = by_user;
-                self.state.daemon_stops = true;
-                match self.state.has_process() {
-                    true => self.after_exit.push(AfterExit::Answer(reply)),
-                    false => answer(reply, Ok(())),
-                }
-            }
-            _ => answer(reply, Ok(())),
-        }
-    }
-
-    /// Does what waited for the container's end.
-    async fn run_after_exit(&mut self) {
-        for after in std::mem::take(&mut self.after_exit) {
-            match after {
-                AfterExit::Answer(reply) => answer(reply, Ok(())),
-                AfterExit::Start(reply) if self.removed() => {
-                    answer(reply, Err(Error::NoSuchContainer(self.record.id.to_string())))
-                }
-                AfterExit::Start(reply) => self.start_again(reply).await,
-                AfterExit::Remove(_, _, reply) if self.removed() => answer(reply, Ok(())),
-                AfterExit::Remove(options, by, reply) => Box::pin(self.remove(options, by, reply)).await,
-            }
-        }
-    }
-
-    async fn remove(&mut self, options: RemoveOptions, by: String, reply: Reply<()>) {
-        self.remove_volumes = options.volumes;
-        match self.feed_as(Event::Remove { force: options.force }, &by).await {
-            Ok(()) if self.state.has_process() => self.after_exit.push(AfterExit::Remove(options, by, reply)),
-            Ok(()) if !self.removed() => {
-                answer(reply, Err(Error::Conflict(format!("container {by}: {}", self.state.error))));
-            }
-            result => answer(reply, result),
-        }
-    }
-
     /// Removes the container for good: the record first, durably; what it leaves is swept behind the answer.
     async fn destroy(&mut self) -> Option<Event> {
         if let Err(error) = self.shared.records.remove(&self.record.namespace, &self.record.id).await {
@@ -552,84 +485,6 @@ impl Task {
         }));
     }
 
-    async fn rename(&mut self, new_name: &str) -> Result<(), Error> {
-        let failed = |error: &dyn std::fmt::Display| Error::Invalid(format!("Error when allocating new name: {error}"));
-        let new = ContainerName::parse(&format!("/{}", new_name.strip_prefix('/').unwrap_or(new_name)))
-            .map_err(|error| failed(&error))?;
-        let (space, id, old) = (self.record.namespace.clone(), self.record.id.clone(), self.record.name.clone());
-        if new.as_str() == old {
-            return Err(Error::Invalid("Renaming a container with the same name as its current name".into()));
-        }
-        let taken = |error: Error| Error::Conflict(format!("Error when allocating new name: {}", error.message()));
-        self.shared.registry.reserve_name(&space, new.as_str(), &id).map_err(taken)?;
-        let renamed = Record { name: new.to_string(), ..self.record.clone() };
-        if let Err(error) = self.shared.records.replace(&renamed, &self.state).await {
-            self.shared.registry.release_name(&space, new.as_str(), &id);
-            return Err(error);
-        }
-        self.record = renamed;
-        self.shared.registry.release_name(&space, &old, &id);
-        self.publish();
-        self.tell_action("rename", [("oldName", format!("/{old}"))]);
-        Ok(())
-    }
-
-    async fn update(&mut self, change: &UpdateContainer) -> Result<(), Error> {
-        let spec = crate::create::updated(&self.shared, &self.record.spec, change)?;
-        if let Some(run) = &mut self.run
-            && spec.resources != self.record.spec.resources
-        {
-            run.limit(&spec.resources).await?;
-        }
-        let updated = Record { spec: Arc::new(spec), ..self.record.clone() };
-        self.shared.records.replace(&updated, &self.state).await?;
-        self.record = updated;
-        self.publish();
-        self.tell_action("update", []);
-        Ok(())
-    }
-
-    async fn resize(&mut self, exec: Option<ExecId>, height: u16, width: u16) -> Result<(), Error> {
-        let not_running = || Refusal::NotRunning(self.record.id.to_string());
-        if !self.state.has_process() {
-            return Err(not_running().into());
-        }
-        let Some(run) = &mut self.run else { return Err(not_running().into()) };
-        let target = exec.as_ref().map(ExecId::to_string);
-        let resized = run.link.call(|shim| shim.resize(target.as_deref(), TerminalSize { width, height })).await;
-        resized.map_err(Error::failed("cannot set the terminal's size"))?;
-        if exec.is_none() {
-            self.tell_action("resize", [("height", height.to_string()), ("width", width.to_string())]);
-        }
-        Ok(())
-    }
-
-    async fn attach(&mut self, mode: AttachMode, socket: OwnedFd) -> Result<(), Error> {
-        let id = self.record.id.to_string();
-        match (self.state.phase, &mut self.run) {
-            (Phase::Paused, _) => {
-                return Err(Error::Conflict(format!("container {id} is paused, unpause the container before attach")));
-            }
-            (Phase::Restarting, _) => {
-                return Err(Error::Conflict(format!(
-                    "container {id} is restarting, wait until the container is running"
-                )));
-            }
-            (Phase::Removing | Phase::Dead, _) => return Err(Refusal::MarkedForRemoval.into()),
-            (_, Some(run)) => {
-                use std::os::fd::AsFd;
-                let attached = run.link.call(|shim| shim.attach(None, mode, socket.as_fd())).await;
-                attached.map_err(Error::failed("cannot attach to the container"))?;
-            }
-            (_, None) if self.attaches.len() >= MOST_EARLY_ATTACHES => {
-                return Err(Error::Unavailable(format!("too many clients wait for the start of container {id}")));
-            }
-            (_, None) => self.attaches.push((mode, socket)),
-        }
-        self.tell_action("attach", []);
-        Ok(())
-    }
-
     /// Shows readers the present state.
     pub(crate) fn publish(&self) {
         let exec_ids: Arc<[ExecId]> = self.execs.keys().cloned().collect();
@@ -660,17 +515,6 @@ pub(crate) fn tell<const N: usize>(shared: &Shared, record: &Record, action: &st
     actor.attributes.insert("name".into(), record.name.clone());
     actor.attributes.extend(attributes.map(|(key, value)| (key.to_string(), value)));
     shared.events.publish(&record.namespace, Kind::Container, action, actor);
-}
-
-/// The signal and grace of a stop, from the request or else the container's settings.
-fn stop_event(spec: &ContainerSpec, options: &StopOptions) -> Result<Event, Error> {
-    let own = Some(spec.stop_signal.as_str()).filter(|signal| !signal.is_empty());
-    let signal = match options.signal.as_deref().filter(|signal| !signal.is_empty()).or(own) {
-        Some(text) => corten_base::signal::parse(text).map_err(|error| Error::Invalid(error.to_string()))?,
-        None => corten_base::signal::SIGTERM,
-    };
-    let seconds = options.timeout.or(spec.stop_timeout).unwrap_or(DEFAULT_GRACE);
-    Ok(Event::Stop { signal, grace: u64::try_from(seconds).ok().map(Duration::from_secs) })
 }
 
 fn view_of(

@@ -3,6 +3,8 @@
 //! This program is its own shim: the engine spawns `/proc/self/exe shim`, so there is no test harness that would take that word for
 //! a filter. `cargo test -p corten-engine --test engine [part of a name]` as root; without root it says so and does nothing.
 
+#![expect(clippy::unwrap_used, reason = "a test, but without the harness by which clippy knows one")]
+
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -316,7 +318,7 @@ fn executions() {
             let mut attached = execs.start(&id, StartExec::default()).await.unwrap().unwrap();
             let mut text = Vec::new();
             attached.stream.as_mut().unwrap().read_to_end(&mut text).await.unwrap();
-            attached.end.take().unwrap().recorded().await;
+            text.extend(attached.end.take().unwrap().recorded().await.unwrap_or_default());
             (String::from_utf8_lossy(&text).into_owned(), execs.inspect(&id).unwrap().exit_code)
         };
         let (text, code) = run(&["sh", "-c", "echo in; cat /proc/1/cmdline; exit 7"]).await;

@@ -12,7 +12,7 @@ use crate::user::ResolvedUser;
 pub struct Settings {
     /// Program and its arguments, entry point and command already joined.
     pub args: Vec<String>,
-    /// The image's and the user's environment as `NAME=value`; [`crate::environment`] makes it from its sources.
+    /// The image's and the user's environment as `NAME=value`; [`crate::environment()`] makes it from its sources.
     pub env: Vec<String>,
     /// Working directory; empty means `/`.
     pub cwd: String,

@@ -111,7 +111,9 @@ fn cgroups(name: &str) -> BTreeSet<PathBuf> {
 }
 
 fn collect_groups(parent: &Path, found: &mut BTreeSet<PathBuf>) {
-    for group in fs::read_dir(parent).into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| path.is_dir()) {
+    for group in
+        fs::read_dir(parent).into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| path.is_dir())
+    {
         collect_groups(&group, found);
         found.insert(group);
     }
@@ -122,7 +124,9 @@ fn collect_groups(parent: &Path, found: &mut BTreeSet<PathBuf>) {
 fn processes(directory: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
     entries
-        .filter(|process| !command_line(process).contains(" daemon ") && !process.ends_with(std::process::id().to_string()))
+        .filter(|process| {
+            !command_line(process).contains(" daemon ") && !process.ends_with(std::process::id().to_string())
+        })
         .filter(|process| holds_open(process, directory))
         .map(|process| format!("{} {}", process.display(), command_line(&process)))
         .collect()

@@ -1,6 +1,7 @@
 //! `bench`: speed as ratios with the kernel's floor and with peers, all of them taken in turn within one run.
 
 mod contender;
+mod crun;
 mod lap;
 mod memory;
 mod start;

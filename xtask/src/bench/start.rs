@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use corten_testkit::{TestEngine, debian};
-use serde_json::json;
 
 use super::contender::Contender;
+use super::crun;
 use super::memory;
 
 struct Options {
@@ -22,7 +22,8 @@ pub fn run(arguments: &[&str]) -> Result<()> {
         rounds: option(arguments, "--rounds")?.unwrap_or(100),
         pause: Duration::from_millis(option(arguments, "--pause")?.unwrap_or(0) as u64),
     };
-    let place = tempfile::Builder::new().prefix("corten-bench-").tempdir_in("/var/tmp").context("making a directory")?;
+    let place =
+        tempfile::Builder::new().prefix("corten-bench-").tempdir_in("/var/tmp").context("making a directory")?;
     let rootfs = unpack_busybox(place.path())?;
     let executable = executable()?;
     let engine = TestEngine::start(&executable.to_string_lossy());
@@ -36,7 +37,7 @@ pub fn run(arguments: &[&str]) -> Result<()> {
         api(&engine, "bridge")?,
         command(&engine, &executable, "bridge")?,
     ];
-    contenders.extend(crun(place.path(), &rootfs)?);
+    contenders.extend(crun::contender(place.path())?);
 
     for round in 0..options.rounds + 3 {
         for contender in &mut contenders {
@@ -58,7 +59,11 @@ fn option(arguments: &[&str], name: &str) -> Result<Option<usize>> {
 }
 
 fn executable() -> Result<PathBuf> {
-    let target = std::env::current_exe()?.parent().and_then(Path::parent).context("xtask lies in a target directory")?.to_owned();
+    let target = std::env::current_exe()?
+        .parent()
+        .and_then(Path::parent)
+        .context("xtask lies in a target directory")?
+        .to_owned();
     let path = target.join("release/corten");
     ensure!(path.exists(), "{} is not built", path.display());
     Ok(path)
@@ -76,7 +81,12 @@ fn floor(place: &Path, rootfs: &Path, name: &str, words: &[&str]) -> Result<Cont
     let program = place.join("floor");
     if !program.exists() {
         let source = corten_testkit::workspace().join("xtask/floor/floor.c");
-        let status = Command::new("cc").args(["-O2", "-static", "-o"]).arg(&program).arg(source).status().context("running cc")?;
+        let status = Command::new("cc")
+            .args(["-O2", "-static", "-o"])
+            .arg(&program)
+            .arg(source)
+            .status()
+            .context("running cc")?;
         ensure!(status.success(), "compiling the floor: {status}");
     }
     let work = place.join(words.join("-"));
@@ -100,32 +110,11 @@ fn api(engine: &TestEngine, network: &str) -> Result<Contender> {
 
 fn command(engine: &TestEngine, executable: &Path, network: &str) -> Result<Contender> {
     let mut command = lap("lap")?;
-    command.arg(executable).args(["run", "--rm", "--network", network, "busybox", "true"]).env("DOCKER_HOST", engine.host());
+    command
+        .arg(executable)
+        .args(["run", "--rm", "--network", network, "busybox", "true"])
+        .env("DOCKER_HOST", engine.host());
     Contender::start(&format!("corten run --rm --network {network}"), command)
-}
-
-/// crun on an equal bundle, where it is installed; on a hybrid host the unified tree is hidden from it, which it refuses.
-fn crun(place: &Path, rootfs: &Path) -> Result<Option<Contender>> {
-    let Ok(version) = Command::new("crun").arg("--version").output() else {
-        println!("crun is not installed: no figure for it");
-        return Ok(None);
-    };
-    let version = String::from_utf8_lossy(&version.stdout).lines().next().unwrap_or_default().to_owned();
-    let bundle = place.join("bundle");
-    std::fs::create_dir(&bundle)?;
-    let spec = Command::new("crun").arg("spec").current_dir(&bundle).status()?;
-    ensure!(spec.success(), "crun spec: {spec}");
-    let path = bundle.join("config.json");
-    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path)?)?;
-    config["root"] = json!({"path": rootfs, "readonly": true});
-    config["process"]["terminal"] = json!(false);
-    config["process"]["args"] = json!(["/bin/true"]);
-    std::fs::write(&path, serde_json::to_vec(&config)?)?;
-    let mut command = Command::new("unshare");
-    let hide = "umount -l /sys/fs/cgroup/unified 2>/dev/null || true; cd \"$1\"; shift; exec \"$@\"";
-    command.args(["--net", "--mount", "--propagation", "private", "sh", "-c", hide, "sh"]).arg(&bundle);
-    command.arg(std::env::current_exe()?).args(["bench", "lap", "crun", "run", "corten-bench"]);
-    Contender::start(&format!("{version}: run"), command).map(Some)
 }
 
 fn print_table(contenders: &[Contender], options: &Options) {
@@ -150,8 +139,14 @@ fn print_table(contenders: &[Contender], options: &Options) {
 
 fn print_memory(engine: &TestEngine) -> Result<()> {
     let daemon = memory::proportional(engine.pid())?;
-    let pool: Vec<u64> = memory::descendants(engine.pid()).into_iter().map(memory::proportional).collect::<Result<_>>()?;
-    println!("\nidle daemon after these runs: {:.1} MB proportional; its pool: {} processes, {:.1} MB", mb(daemon), pool.len(), mb(pool.iter().sum()));
+    let pool: Vec<u64> =
+        memory::descendants(engine.pid()).into_iter().map(memory::proportional).collect::<Result<_>>()?;
+    println!(
+        "\nidle daemon after these runs: {:.1} MB proportional; its pool: {} processes, {:.1} MB",
+        mb(daemon),
+        pool.len(),
+        mb(pool.iter().sum())
+    );
     println!("together: {:.1} MB", mb(daemon + pool.iter().sum::<u64>()));
     let before = memory::descendants(engine.pid());
     engine.corten(&["run", "-d", "--name", "sleeper", "--network", "none", "busybox", "sleep", "1000"]).ok();

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::settings::Settings;
+use super::values::{absolute, address_pools, boolean, list, map, one, only, parse, plain_tcp, size, text, ulimits};
 
 /// Where the settings file is, unless a flag says otherwise.
 const CONFIG_FILE: &str = "/etc/corten/daemon.json";
@@ -242,8 +243,8 @@ static OPTIONS: &[Opt] = &[
         "Seconds for containers to stop with the daemon (default 15)",
         |s, v| parse(one(v)).map(|seconds| s.engine.shutdown_timeout = Duration::from_secs(seconds)),
     ),
-    option("tls", "tls", Kind::Bool, "--tls=false allows TCP without TLS on any address", |s, v| plain_tcp(s, v)),
-    option("tlsverify", "tlsverify", Kind::Bool, "Not there yet; false as --tls=false", |s, v| plain_tcp(s, v)),
+    option("tls", "tls", Kind::Bool, "--tls=false allows TCP without TLS on any address", plain_tcp),
+    option("tlsverify", "tlsverify", Kind::Bool, "Not there yet; false as --tls=false", plain_tcp),
     option("background", "", Kind::Bool, "Leave the session of whoever started it", |s, v| {
         boolean(&mut s.background, v)
     }),
@@ -300,115 +301,6 @@ static OPTIONS: &[Opt] = &[
     ignored("userland-proxy", "userland-proxy", Kind::Bool),
     ignored("userland-proxy-path", "userland-proxy-path", Kind::Text),
 ];
-
-fn one(values: &[String]) -> &str {
-    values.last().map_or("", String::as_str)
-}
-
-fn text(target: &mut String, values: &[String]) -> Result<(), String> {
-    *target = one(values).into();
-    Ok(())
-}
-
-fn list(target: &mut Vec<String>, values: &[String]) -> Result<(), String> {
-    *target = values.to_vec();
-    Ok(())
-}
-
-fn boolean(target: &mut bool, values: &[String]) -> Result<(), String> {
-    *target = match one(values) {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
-        other => return Err(format!("{other:?} is neither true nor false")),
-    };
-    Ok(())
-}
-
-fn parse<T: std::str::FromStr>(text: &str) -> Result<T, String>
-where
-    T::Err: std::fmt::Display,
-{
-    text.parse().map_err(|error| format!("{text:?}: {error}"))
-}
-
-fn absolute(path: &str) -> Result<std::path::PathBuf, String> {
-    std::path::absolute(path).map_err(|error| format!("{path:?}: {error}"))
-}
-
-/// Bytes with Docker's binary units.
-fn size(text: &str) -> Result<i64, String> {
-    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-    let unit = match text[digits.len()..].to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b') {
-        "" => 1,
-        "k" => 1 << 10,
-        "m" => 1 << 20,
-        "g" => 1 << 30,
-        _ => return Err(format!("invalid size: '{text}'")),
-    };
-    digits
-        .parse::<i64>()
-        .ok()
-        .and_then(|number| number.checked_mul(unit))
-        .ok_or_else(|| format!("invalid size: '{text}'"))
-}
-
-/// `key=value` pairs.
-fn map(values: &[String]) -> Result<BTreeMap<String, String>, String> {
-    let pair = |value: &String| {
-        value
-            .split_once('=')
-            .map(|(key, value)| (key.into(), value.into()))
-            .ok_or_else(|| format!("{value:?} is not key=value"))
-    };
-    values.iter().map(pair).collect()
-}
-
-fn only(values: &[String], fine: &[&str]) -> Result<(), String> {
-    match values.iter().find(|value| !fine.contains(&value.as_str())) {
-        Some(other) => Err(format!("{other:?} is not implemented")),
-        None => Ok(()),
-    }
-}
-
-/// TLS itself isn't there; saying so is needed for TCP on an address that others reach.
-fn plain_tcp(settings: &mut Settings, values: &[String]) -> Result<(), String> {
-    let mut wanted = true;
-    boolean(&mut wanted, values)?;
-    if wanted {
-        return Err("is not implemented".into());
-    }
-    settings.plain_tcp = true;
-    Ok(())
-}
-
-/// `base=10.0.0.0/8,size=24`.
-fn address_pools(settings: &mut Settings, values: &[String]) -> Result<(), String> {
-    for value in values {
-        let (mut base, mut size) = (None, None);
-        for part in value.split(',') {
-            match part.split_once('=') {
-                Some(("base", net)) => base = Some(parse(net)?),
-                Some(("size", bits)) => size = Some(parse(bits)?),
-                _ => return Err(format!("{value:?} is not base=<subnet>,size=<bits>")),
-            }
-        }
-        let (Some(base), Some(size)) = (base, size) else {
-            return Err(format!("{value:?} is not base=<subnet>,size=<bits>"));
-        };
-        settings.engine.network.default_address_pools.push(corten_network::AddressPool { base, size });
-    }
-    Ok(())
-}
-
-/// `nofile=soft:hard`.
-fn ulimits(settings: &mut Settings, values: &[String]) -> Result<(), String> {
-    for (name, limits) in map(values)? {
-        let (soft, hard) = limits.split_once(':').unwrap_or((&limits, &limits));
-        let limit = corten_engine::settings::Ulimit { name, soft: parse(soft)?, hard: parse(hard)? };
-        settings.engine.default_ulimits.push(limit);
-    }
-    Ok(())
-}
 
 /// Values as given, by the option's place in the table.
 type Given = BTreeMap<usize, Vec<String>>;

@@ -83,11 +83,3 @@ fn no_flag_and_no_key_is_there_twice() {
         assert!(!OPTIONS[place + 1..].iter().any(twice), "{}", option.flag);
     }
 }
-
-#[test]
-fn sizes() {
-    assert_eq!(size("64m").unwrap(), 64 << 20);
-    assert_eq!(size("1GiB").unwrap(), 1 << 30);
-    assert_eq!(size("5").unwrap(), 5);
-    assert!(size("x").is_err() && size("").is_err());
-}

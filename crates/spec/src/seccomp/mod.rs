@@ -1,7 +1,7 @@
 //! Seccomp profiles: the default one, and the JSON language of `--security-opt seccomp=FILE`.
 //!
 //! Both are lists of rules with conditions (capabilities of the container, architecture and kernel of the host) and become an
-//! OCI filter by leaving out the rules whose conditions don't hold. The language is described by the types in [`language`].
+//! OCI filter by leaving out the rules whose conditions don't hold. The language is described by the types in `language`.
 
 mod language;
 mod table;
