@@ -6,6 +6,20 @@ use common::{CORTEN, engine, engine_with};
 use corten_testkit::{TestEngine, engine::docker_client, is_root};
 
 #[test]
+fn the_executable_is_static() {
+    const PT_INTERP: u32 = 3;
+    let image = std::fs::read(CORTEN).expect("reading the executable");
+    let half = |at: usize| usize::from(u16::from_le_bytes([image[at], image[at + 1]]));
+    let table = usize::try_from(u64::from_le_bytes(image[32..40].try_into().expect("eight bytes"))).expect("an offset");
+    let (size, count) = (half(54), half(56));
+    assert!(count > 0, "no program headers");
+    let kinds = (0..count)
+        .map(|index| table + index * size)
+        .map(|at| u32::from_le_bytes(image[at..at + 4].try_into().expect("four bytes")));
+    assert!(kinds.into_iter().all(|kind| kind != PT_INTERP), "the executable asks for a dynamic loader");
+}
+
+#[test]
 fn hello_prints_from_its_own_namespaces() {
     if !is_root("hello_prints_from_its_own_namespaces") {
         return;

@@ -42,6 +42,39 @@ fn a_running_container_survives_its_daemon() {
 }
 
 #[test]
+fn a_run_that_loses_its_daemon_goes_on() {
+    if !is_root("a_run_that_loses_its_daemon_goes_on") {
+        return;
+    }
+    let mut engine = engine();
+    let mut client = std::process::Command::new(docker_client())
+        .args([
+            "run",
+            "--name",
+            "front",
+            "--network",
+            "none",
+            "busybox",
+            "sh",
+            "-c",
+            "echo before; sleep 1; echo after; exit 5",
+        ])
+        .env("DOCKER_HOST", engine.host())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("the client starts");
+    wait_until("the container runs", || engine.docker(&["logs", "front"]).stdout == "before\n");
+    engine.kill_daemon();
+    assert!(!client.wait().expect("the client ends").success(), "the client did not notice");
+    engine.start_daemon();
+    assert_eq!(engine.docker(&["wait", "front"]).ok(), "5");
+    assert_eq!(engine.docker(&["logs", "front"]).ok(), "before\nafter");
+    engine.docker(&["rm", "front"]).ok();
+    engine.finish();
+}
+
+#[test]
 fn an_exit_without_a_daemon_is_kept() {
     if !is_root("an_exit_without_a_daemon_is_kept") {
         return;

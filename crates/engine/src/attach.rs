@@ -37,7 +37,7 @@ pub struct AttachOptions {
 pub struct Attached {
     /// Raw bytes with a terminal, else Docker's frames of eight bytes header each.
     pub tty: bool,
-    /// What was logged before, to be sent first.
+    /// To be sent first: what was logged before. An execution is started by reading it, and says on it why it could not be.
     pub log: Option<LogStream>,
     /// What to read from and write to; shutting its write side down ends standard input. None without `stream`.
     pub stream: Option<UnixStream>,

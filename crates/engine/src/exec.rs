@@ -21,6 +21,7 @@ use crate::blocking;
 use crate::error::{Error, chain};
 use crate::launch;
 use crate::life::{Phase, Refusal};
+use crate::logs::LogStream;
 use crate::record::Record;
 use crate::registry::Handle;
 use crate::shared::Shared;
@@ -30,6 +31,9 @@ use crate::view::{ExecSpec, ExecView, Files};
 
 /// How long an ended execution is remembered.
 const REMEMBERED: Duration = Duration::from_secs(300);
+
+/// The exit code of an execution that nobody waited for.
+const NEVER_RAN: i32 = 126;
 
 /// How long a process whose streams have ended is expected to end as well.
 const END_AFTER_STREAMS: Duration = Duration::from_secs(2);
@@ -73,8 +77,6 @@ struct ExecState {
     exit_code: Option<i32>,
     pid: i32,
     ended: Option<Instant>,
-    /// Why it could not be run, as the client's stream says it.
-    complaint: Option<Bytes>,
 }
 
 /// The end of an execution, to be waited for.
@@ -84,11 +86,22 @@ pub struct ExecEnd {
 }
 
 impl ExecEnd {
-    /// Returns when the exit code can be asked for, or after a moment: a process may close its streams and live on. The bytes, if
-    /// there are any, are the stream's last ones: why nothing ran.
-    pub async fn recorded(mut self) -> Option<Bytes> {
-        let ended = tokio::time::timeout(END_AFTER_STREAMS, self.state.wait_for(|state| !state.running)).await;
-        ended.ok()?.ok()?.complaint.clone()
+    /// Returns when the exit code can be asked for, or after a moment: a process may close its streams and live on.
+    pub async fn recorded(mut self) {
+        let _ = tokio::time::timeout(END_AFTER_STREAMS, self.state.wait_for(|state| !state.running)).await;
+    }
+}
+
+/// An execution that is to be started; one whose client went away before has ended without a beginning.
+struct Pending {
+    entry: Option<Arc<Entry>>,
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(entry) = &self.entry {
+            entry.end(NEVER_RAN);
+        }
     }
 }
 
@@ -103,9 +116,8 @@ impl Entry {
         refused.map_or(Ok(()), |text| Err(Error::Conflict(text)))
     }
 
-    fn end(&self, exit_code: i32, complaint: Option<Bytes>) {
+    fn end(&self, exit_code: i32) {
         self.state.send_modify(|state| {
-            state.complaint = complaint;
             state.running = false;
             state.exit_code = Some(exit_code);
             state.ended = Some(Instant::now());
@@ -167,7 +179,7 @@ impl ExecService {
         Ok(id)
     }
 
-    /// Starts it. Without `detach`, what fails in the container (a command that can't be executed) is told at the stream's end, as
+    /// Starts it. Without `detach`, what fails in the container (a command that can't be executed) is told on the stream, as
     /// Docker does; what fails before is an error.
     pub async fn start(&self, id: &str, options: StartExec) -> Result<Option<Attached>, Error> {
         let entry = self.entry(id)?;
@@ -181,20 +193,15 @@ impl ExecService {
         entry.start()?;
         tell(&self.shared, &view, &entry, &format!("exec_start: {}", entry.command()), None);
         let prepared = entry.container.ask(|reply| Request::PrepareExec { spec: entry.spec.clone(), size, reply });
-        let process = prepared.await.inspect_err(|error| entry.end(exit_code(error), None))?;
+        let process = prepared.await.inspect_err(|error| entry.end(exit_code(error)))?;
         if options.detach {
             let run = |reply| Request::Exec { entry: entry.clone(), process, size, attach: None, reply };
-            return entry
-                .container
-                .ask(run)
-                .await
-                .inspect_err(|error| entry.end(exit_code(error), None))
-                .map(|()| None);
+            return entry.container.ask(run).await.inspect_err(|error| entry.end(exit_code(error))).map(|()| None);
         }
         self.start_attached(entry, process, size).map(Some)
     }
 
-    /// Returns before the process runs: a client may lose output that overtakes the answer to its request.
+    /// The process is started when the client's stream is read: some clients lose output that comes with the answer to their request.
     fn start_attached(
         &self,
         entry: Arc<Entry>,
@@ -206,14 +213,17 @@ impl ExecService {
         let mode = AttachMode { stdin: spec.attach_stdin, stdout: spec.attach_stdout, stderr: spec.attach_stderr };
         let keys = (spec.tty && spec.attach_stdin).then(|| DetachKeys::parse(&spec.detach_keys)).transpose()?;
         let end = ExecEnd { state: entry.state.subscribe() };
-        self.shared.background.spawn(async move {
+        let mut pending = Pending { entry: Some(entry) };
+        let start = async move {
+            let entry = pending.entry.take()?;
             let attach = Some((mode, theirs));
             let run = |reply| Request::Exec { entry: entry.clone(), process, size, attach, reply };
-            if let Err(error) = entry.container.ask(run).await {
-                entry.end(exit_code(&error), Some(complaint(&error, entry.spec.tty)));
-            }
-        });
-        Ok(Attached { tty: spec.tty, log: None, stream: Some(client), keys, end: Some(end) })
+            let error = entry.container.ask(run).await.err()?;
+            entry.end(exit_code(&error));
+            Some(complaint(&error, entry.spec.tty))
+        };
+        let log = Some(LogStream::starting(spec.tty, start));
+        Ok(Attached { tty: spec.tty, log, stream: Some(client), keys, end: Some(end) })
     }
 
     /// Sets the size of its terminal.
@@ -395,7 +405,7 @@ pub(crate) fn container_ended(task: &mut Task) {
 }
 
 fn finish(task: &Task, entry: &Entry, exit_code: i32) {
-    entry.end(exit_code, None);
+    entry.end(exit_code);
     let view = task.view.borrow().clone();
     tell(&task.shared, &view, entry, "exec_die", Some(exit_code));
 }

@@ -32,48 +32,35 @@ pub struct LogOptions {
     pub details: bool,
 }
 
-/// The log as bytes, in pieces. Dropping it ends the reading.
+/// Bytes that a client gets from the engine, in pieces: a log, or what an attached client's stream begins with. Dropping it ends it.
 #[derive(Debug)]
 pub struct LogStream {
+    tty: bool,
+    source: Source,
+}
+
+enum Source {
+    Log(Box<Reader>),
+    /// An execution, which is started when its client is ready for output; the bytes say why it could not be.
+    Start(Option<Pin<Box<dyn Future<Output = Option<Bytes>> + Send>>>),
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Source::Log(reader) => reader.fmt(f),
+            Source::Start(_) => f.write_str("Start"),
+        }
+    }
+}
+
+/// A place in a container's log.
+#[derive(Debug)]
+struct Reader {
     cursor: Option<Cursor>,
     tty: bool,
     options: LogOptions,
     view: watch::Receiver<Arc<ContainerView>>,
-}
-
-/// What a client's stream begins with.
-#[derive(Debug)]
-pub enum Prelude {
-    /// What was logged before the client came.
-    Log(Box<LogStream>),
-    /// An execution: it is started when the first piece is asked for, and there is one only if that fails.
-    Start(Starting),
-}
-
-/// A start that waits for its client to be ready.
-pub struct Starting(Option<Pin<Box<dyn Future<Output = Option<Bytes>> + Send>>>);
-
-impl Starting {
-    /// Begins with the first [`Prelude::next`].
-    pub(crate) fn new(start: impl Future<Output = Option<Bytes>> + Send + 'static) -> Starting {
-        Starting(Some(Box::pin(start)))
-    }
-}
-
-impl std::fmt::Debug for Starting {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Starting")
-    }
-}
-
-impl Prelude {
-    /// The next piece to be sent; none once the stream itself follows.
-    pub async fn next(&mut self) -> Option<Result<Bytes, Error>> {
-        match self {
-            Prelude::Log(log) => log.next().await,
-            Prelude::Start(starting) => starting.0.take()?.await.map(Ok),
-        }
-    }
 }
 
 impl LogStream {
@@ -98,7 +85,12 @@ impl LogStream {
         };
         let cursor = blocking::run(move || Cursor::open(&path, query)).await?;
         let cursor = cursor.map_err(Error::failed("cannot read the log"))?;
-        Ok(LogStream { cursor: Some(cursor), tty, options, view })
+        Ok(LogStream { tty, source: Source::Log(Box::new(Reader { cursor: Some(cursor), tty, options, view })) })
+    }
+
+    /// A stream that begins with doing something; what that returns is all there is to be read.
+    pub(crate) fn starting(tty: bool, start: impl Future<Output = Option<Bytes>> + Send + 'static) -> LogStream {
+        LogStream { tty, source: Source::Start(Some(Box::pin(start))) }
     }
 
     /// Whether the bytes are raw (a terminal's) or in Docker's frames.
@@ -108,6 +100,15 @@ impl LogStream {
 
     /// The next piece; none at the end. Cancelling the future may lose the piece it was reading.
     pub async fn next(&mut self) -> Option<Result<Bytes, Error>> {
+        match &mut self.source {
+            Source::Log(reader) => reader.next().await,
+            Source::Start(start) => start.take()?.await.map(Ok),
+        }
+    }
+}
+
+impl Reader {
+    async fn next(&mut self) -> Option<Result<Bytes, Error>> {
         loop {
             let mut cursor = self.cursor.take()?;
             // Asked before reading: lines written up to the end are read before the stream ends.

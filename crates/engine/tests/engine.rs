@@ -317,8 +317,11 @@ fn executions() {
             let id = execs.create("main", spec(args)).await.unwrap().to_string();
             let mut attached = execs.start(&id, StartExec::default()).await.unwrap().unwrap();
             let mut text = Vec::new();
+            while let Some(piece) = attached.log.as_mut().unwrap().next().await {
+                text.extend(piece.unwrap());
+            }
             attached.stream.as_mut().unwrap().read_to_end(&mut text).await.unwrap();
-            text.extend(attached.end.take().unwrap().recorded().await.unwrap_or_default());
+            attached.end.take().unwrap().recorded().await;
             (String::from_utf8_lossy(&text).into_owned(), execs.inspect(&id).unwrap().exit_code)
         };
         let (text, code) = run(&["sh", "-c", "echo in; cat /proc/1/cmdline; exit 7"]).await;

@@ -82,6 +82,8 @@ impl TestEngine {
             .arg(self.path().join("run"));
         command.arg("--pidfile").arg(self.path().join("run/corten.pid")).args(["--host", &self.host()]);
         command.args(["--cgroup-parent", &format!("/{}", self.name)]).args(&self.arguments);
+        // No other program is there for the daemon to run.
+        command.env_clear().env("PATH", "/nonexistent").env("RUST_BACKTRACE", "1");
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second log handle")).stderr(log);
         self.daemon = Some(command.spawn().expect("nsenter(1) starts"));
         self.wait_for("the daemon", |engine| {
@@ -117,7 +119,7 @@ impl TestEngine {
 
     /// A command that runs `program` inside the engine's network and mount namespaces.
     pub fn inside(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new("nsenter");
+        let mut command = Command::new("/usr/bin/nsenter");
         // The holder is the child of unshare(1), which is what was spawned here.
         command
             .args(["--target", &self.namespace_pid().to_string(), "--net", "--mount", "--wdns=/", "--"])

@@ -27,16 +27,25 @@ pub fn processes(arguments: &[&str]) -> Result<()> {
 pub fn containers(arguments: &[&str]) -> Result<()> {
     let [host, network] = arguments else { anyhow::bail!("lap-api: HOST NETWORK") };
     let client = Client::new(Endpoint::parse(host)?);
+    laps(|| container(&client, network).map(drop))
+}
+
+/// The steps of one container's life through the API.
+pub const STEPS: [&str; 4] = ["create", "start", "wait", "delete"];
+
+/// One container's life through the API; gives the time at which each step of [`STEPS`] had been answered.
+pub fn container(client: &Client, network: &str) -> Result<[Instant; 4]> {
     let body = json!({"Image": "busybox", "Cmd": ["true"], "HostConfig": {"NetworkMode": network}});
-    laps(|| {
-        let created: Value = client.post("/containers/create").json(&body).send()?.json()?;
-        let id = created["Id"].as_str().context("no Id in the answer to create")?;
-        client.post(&format!("/containers/{id}/start")).send()?.discard()?;
-        let ended: Value = client.post(&format!("/containers/{id}/wait")).send()?.json()?;
-        ensure!(ended["StatusCode"] == 0, "the container failed: {ended}");
-        client.delete(&format!("/containers/{id}")).send()?.discard()?;
-        Ok(())
-    })
+    let created: Value = client.post("/containers/create").json(&body).send()?.json()?;
+    let id = created["Id"].as_str().context("no Id in the answer to create")?;
+    let created = Instant::now();
+    client.post(&format!("/containers/{id}/start")).send()?.discard()?;
+    let started = Instant::now();
+    let ended: Value = client.post(&format!("/containers/{id}/wait")).send()?.json()?;
+    ensure!(ended["StatusCode"] == 0, "the container failed: {ended}");
+    let waited = Instant::now();
+    client.delete(&format!("/containers/{id}")).send()?.discard()?;
+    Ok([created, started, waited, Instant::now()])
 }
 
 fn laps(mut work: impl FnMut() -> Result<()>) -> Result<()> {

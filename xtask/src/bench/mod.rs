@@ -4,6 +4,7 @@ mod contender;
 mod crun;
 mod lap;
 mod memory;
+mod phases;
 mod start;
 mod statistics;
 
@@ -14,8 +15,9 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let rest: Vec<&str> = arguments.iter().skip(1).map(String::as_str).collect();
     match arguments.first().map(String::as_str) {
         Some("start") => start::run(&rest),
+        Some("phases") => phases::run(&rest),
         Some("lap") => lap::processes(&rest),
         Some("lap-api") => lap::containers(&rest),
-        other => bail!("unknown bench {other:?}; benches are: start"),
+        other => bail!("unknown bench {other:?}; benches are: start, phases"),
     }
 }

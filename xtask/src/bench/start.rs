@@ -52,13 +52,15 @@ pub fn run(arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn option(arguments: &[&str], name: &str) -> Result<Option<usize>> {
+/// The number after the flag `name`, if it is there.
+pub fn option(arguments: &[&str], name: &str) -> Result<Option<usize>> {
     let Some(at) = arguments.iter().position(|&argument| argument == name) else { return Ok(None) };
     let value = arguments.get(at + 1).with_context(|| format!("{name} needs a number"))?;
     value.parse().map(Some).with_context(|| format!("{name} {value}"))
 }
 
-fn executable() -> Result<PathBuf> {
+/// The release executable that `./x bench` has built.
+pub fn executable() -> Result<PathBuf> {
     let target = std::env::current_exe()?
         .parent()
         .and_then(Path::parent)
