@@ -1,4 +1,4 @@
-//! A container's life: tasks, exec, health, reconciliation; implements build's `Executor`.
+//! A container's life: tasks, exec, reconciliation.
 //!
 //! The engine knows no HTTP and no API JSON. A face calls [`Engine::containers`], [`Engine::execs`], [`Engine::images`],
 //! [`Engine::networks`], [`Engine::volumes`], [`Engine::info`] and gives errors on by their

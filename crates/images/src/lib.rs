@@ -1,4 +1,4 @@
-//! Pull, push, save, load, unpack, garbage.
+//! Pull, load, import, tag, remove, unpack, garbage.
 //!
 //! An image is a configuration and layers. Its **id** is the digest of the configuration, as Docker 28 and CRI have it; its
 //! **names** point at what was pulled or loaded, byte for byte: a manifest, or the index it was chosen from. Blobs stay as

@@ -1,4 +1,4 @@
-//! Reading log files back, and shipping them to remote collectors from a durable cursor.
+//! Reading log files back.
 //!
 //! The shim writes Docker's json-file format and rotates it; this crate reads it, also while it is being written. One line
 //! of a file is one entry:

@@ -1,4 +1,4 @@
-//! Sandboxes' endpoints: IPAM, links, nft tables, DNS, port forwarder.
+//! Sandboxes' endpoints: IPAM, links, nft tables, port reservations.
 //!
 //! A network is a bridge on the host with a subnet; an endpoint is a veth pair between a sandbox's namespace and the bridge,
 //! with an address. This crate knows sandboxes, never containers; `host`, `none` and a container's network shared by another

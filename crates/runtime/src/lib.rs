@@ -1,4 +1,4 @@
-//! OCI spec to plan to process; state, exec; the runtime command line.
+//! OCI spec to plan to process, and further processes into it (exec).
 //!
 //! [`plan()`] is pure: it turns an OCI runtime spec into a [`Plan`], data that crosses a socket to the process that
 //! applies it. [`apply`] is the interpreter inside the container's init; it names files only by descriptors that were

@@ -1,4 +1,4 @@
-//! Layered root file systems, active and committed: a trait, overlay, plain copy.
+//! Layered root file systems, active and committed, on overlayfs.
 //!
 //! A committed **layer** is known by its chain id, an **active** snapshot (a container's writable layer) by its key. Both are
 //! folders of the same shape; committing a draft makes a record, it moves nothing.

@@ -1,4 +1,4 @@
-//! Named volumes, mount sources, ownership, copy-up, snapshots.
+//! Named volumes, mount sources, ownership, copy-up.
 //!
 //! A volume is a directory that outlives containers, a record of it, and perhaps a file system mounted there while containers
 //! use it (`type`, `device`, `o`).
@@ -11,7 +11,7 @@
 //! ```
 //!
 //! A directory without a record is taken for a volume at the next start, as Docker's local driver does: content is never
-//! dropped because the records were lost. Snapshots are for later.
+//! dropped because the records were lost.
 
 mod bind;
 mod content;
