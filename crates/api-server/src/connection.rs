@@ -31,7 +31,11 @@ where
             Ok::<_, Infallible>(response)
         }
     });
-    let connection = hyper::server::conn::http1::Builder::new().serve_connection(io, service).with_upgrades();
+    let connection = hyper::server::conn::http1::Builder::new()
+        // Scripts look for `Api-Version:` as Go writes it.
+        .title_case_headers(true)
+        .serve_connection(io, service)
+        .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),

@@ -6,6 +6,9 @@
 //! request. [`OldStyle`] sits between the socket and hyper and translates: into the head of such a request it writes
 //! an `Upgrade` header (and [`MARK`], so that the handler knows), and the 101 that comes back it turns into a 200.
 //!
+//! It also percent-encodes what hyper refuses in a request line but Go's server takes, as in
+//! `curl --globoff '.../containers/json?filters={"status":["exited"]}'`.
+//!
 //! It looks only at the first bytes that arrive while no request is under way, so bodies are never mistaken for heads.
 
 use crate::hijack::Takeover;
@@ -56,7 +59,7 @@ impl Between {
     }
 }
 
-/// A connection with the translation of old-style hijacks.
+/// A connection with the translation of old-style hijacks and of careless request lines.
 #[derive(Debug)]
 pub(crate) struct OldStyle<S> {
     stream: S,
@@ -108,9 +111,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for OldStyle<S> {
             this.pending.extend_from_slice(read.filled());
             match inspect(&this.pending) {
                 Head::Incomplete if !read.filled().is_empty() => this.gathering = true,
-                Head::OldStyle(end) => {
-                    let header = format!("Upgrade: tcp\r\n{MARK}: 1\r\n");
-                    this.pending.splice(end..end, header.into_bytes());
+                Head::Request { line, old_style } => {
+                    if let Some(end) = old_style {
+                        let header = format!("Upgrade: tcp\r\n{MARK}: 1\r\n");
+                        this.pending.splice(end..end, header.into_bytes());
+                    }
+                    encode(&mut this.pending, line);
                     break;
                 }
                 Head::Incomplete | Head::Other => break,
@@ -124,30 +130,51 @@ impl<S: AsyncRead + Unpin> AsyncRead for OldStyle<S> {
 
 /// What the first bytes of a request are.
 enum Head {
-    /// May become an old-style hijack.
+    /// Its line, or the whole head of what may be an old-style hijack, is not there yet.
     Incomplete,
-    /// An old-style hijack; more headers may be put at this place.
-    OldStyle(usize),
-    /// Anything else.
+    /// A request.
+    Request {
+        /// The length of its line.
+        line: usize,
+        /// Of an old-style hijack, the place where more headers may be put.
+        old_style: Option<usize>,
+    },
+    /// No request, or one that is hyper's to refuse.
     Other,
 }
 
 fn inspect(bytes: &[u8]) -> Head {
-    let line_end = bytes.windows(2).position(|w| w == b"\r\n");
-    let line = &bytes[..line_end.unwrap_or(bytes.len())];
-    if !line.starts_with(&b"POST /"[..line.len().min(6)]) || bytes.len() > HEAD_MAX {
+    if !bytes.first().is_some_and(u8::is_ascii_uppercase) || bytes.len() > HEAD_MAX {
         return Head::Other;
     }
-    let Some(line_end) = line_end else { return Head::Incomplete };
+    let Some(line) = bytes.windows(2).position(|w| w == b"\r\n") else { return Head::Incomplete };
+    if !is_hijack(&bytes[..line]) {
+        return Head::Request { line, old_style: None };
+    }
+    let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") else { return Head::Incomplete };
+    let headers = bytes[line..end].to_ascii_lowercase();
+    let old_style = (!contains(&headers, b"\r\nupgrade:")).then_some(end + 2);
+    Head::Request { line, old_style }
+}
+
+fn is_hijack(line: &[u8]) -> bool {
     let path = line.split(|b| *b == b' ').nth(1).unwrap_or_default();
     let path = path.split(|b| *b == b'?').next().unwrap_or_default();
     let hijacks = path.ends_with(b"/attach") || (path.ends_with(b"/start") && contains(path, b"/exec/"));
-    if !hijacks {
-        return Head::Other;
+    hijacks && line.starts_with(b"POST /")
+}
+
+/// Percent-encodes what no request line may carry in its first `line` bytes.
+fn encode(head: &mut Vec<u8>, line: usize) {
+    let is_foreign = |byte: &u8| b"\"<>\\^`{|}".contains(byte);
+    if !head[..line].iter().any(is_foreign) {
+        return;
     }
-    let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") else { return Head::Incomplete };
-    let headers = bytes[line_end..end].to_ascii_lowercase();
-    if contains(&headers, b"\r\nupgrade:") { Head::Other } else { Head::OldStyle(end + 2) }
+    let encoded: Vec<u8> = head[..line]
+        .iter()
+        .flat_map(|byte| if is_foreign(byte) { format!("%{byte:02X}").into_bytes() } else { vec![*byte] })
+        .collect();
+    head.splice(..line, encoded);
 }
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
@@ -223,6 +250,22 @@ mod tests {
             assert_eq!(translated(&[unchanged]).await, unchanged);
         }
         assert!(translated(&["POST /exec/a/start HTTP/1.1\r\n\r\n"]).await.contains(MARK));
+    }
+
+    #[tokio::test]
+    async fn careless_lines() {
+        let filters = "GET /containers/json?filters={\"status\":[\"x\"]} HTTP/1.1\r\nHost: {d}\r\n\r\n";
+        let encoded = "GET /containers/json?filters=%7B%22status%22:[%22x%22]%7D HTTP/1.1\r\nHost: {d}\r\n\r\n";
+        assert_eq!(translated(&[filters]).await, encoded);
+        assert_eq!(translated(&["GE", &filters[2..30], &filters[30..]]).await, encoded);
+        let hijack = translated(&["POST /containers/{a}/attach HTTP/1.1\r\n\r\n{in}"]).await;
+        assert_eq!(
+            hijack,
+            format!("POST /containers/%7Ba%7D/attach HTTP/1.1\r\nUpgrade: tcp\r\n{MARK}: 1\r\n\r\n{{in}}")
+        );
+        for unchanged in ["\x16\x03\x01{}", "\r\nGET /{ HTTP/1.1\r\n\r\n"] {
+            assert_eq!(translated(&[unchanged]).await, unchanged);
+        }
     }
 
     #[tokio::test]

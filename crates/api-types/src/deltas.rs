@@ -60,6 +60,7 @@ const INPUT: &[Delta] = &[
     delta(Shape::ContainerCreate, 44, read_only_is_not_recursive),
     delta(Shape::ContainerCreate, 44, |o| remove_in(o, "HostConfig", "Annotations")),
     delta(Shape::ContainerCreate, 44, |o| remove_in(o, "Healthcheck", "StartInterval")),
+    delta(Shape::ContainerCreate, 40, ipc_is_shareable),
     delta(Shape::ContainerCreate, 40, |o| each_mount(o, |m| remove_in(m, "BindOptions", "NonRecursive"))),
     delta(Shape::ContainerCreate, 25, |o| remove_in(o, "HostConfig", "AutoRemove")),
 ];
@@ -112,6 +113,19 @@ fn read_only_is_not_recursive(request: &mut Map<String, Value>) {
             }
         }
     });
+}
+
+/// Containers shared their IPC namespace unless they asked not to.
+fn ipc_is_shareable(request: &mut Map<String, Value>) {
+    let host = request.entry("HostConfig").or_insert_with(|| json!({}));
+    if host.is_null() {
+        *host = json!({});
+    }
+    if let Value::Object(host) = host
+        && host.get("IpcMode").is_none_or(|mode| mode.is_null() || mode == "")
+    {
+        host.insert("IpcMode".to_owned(), json!("shareable"));
+    }
 }
 
 fn summary_has_no_annotations(summary: &mut Map<String, Value>) {

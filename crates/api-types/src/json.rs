@@ -16,6 +16,9 @@ pub enum InvalidJson {
     /// Nothing at all.
     #[error("invalid JSON: got EOF while reading request body")]
     Empty,
+    /// More than one value.
+    #[error("unexpected content after JSON")]
+    Trailing,
     /// No JSON, or of another shape.
     #[error("invalid JSON: {0}")]
     Shape(#[source] serde_json::Error),
@@ -33,7 +36,10 @@ pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, InvalidJson> {
     if body.trim_ascii().is_empty() {
         return Err(InvalidJson::Empty);
     }
-    decode_value(&serde_json::from_slice(body).map_err(InvalidJson::Shape)?)
+    let mut values = serde_json::Deserializer::from_slice(body);
+    let value = Value::deserialize(&mut values).map_err(InvalidJson::Shape)?;
+    values.end().map_err(|_| InvalidJson::Trailing)?;
+    decode_value(&value)
 }
 
 /// [`decode`] for a value that is parsed already.
@@ -80,7 +86,7 @@ mod tests {
         check(r#"{"name":1}"#, "invalid JSON: name: invalid type: integer");
         check(r#"{"inner":[{"name":1}]}"#, "invalid JSON: inner: name: invalid type: integer");
         check("[1]", "invalid JSON: invalid type");
-        check("{} {}", "invalid JSON: trailing characters");
+        check("{} {}", "unexpected content after JSON");
         check(&"[".repeat(100_000), "invalid JSON: recursion limit exceeded");
     }
 }

@@ -79,8 +79,8 @@ pub fn parse_unix(text: &str) -> Result<SystemTime, InvalidTime> {
     }
     let seconds: i64 = seconds.parse().map_err(|_| invalid())?;
     let nanos: i64 = format!("{fraction:0<9}").parse().map_err(|_| invalid())?;
-    let total = seconds.checked_mul(1_000_000_000).and_then(|s| s.checked_add(nanos)).ok_or_else(invalid)?;
-    Ok(from_unix_nanos(total))
+    // What lies beyond the year 2262 is as good as never.
+    Ok(from_unix_nanos(seconds.saturating_mul(1_000_000_000).saturating_add(nanos)))
 }
 
 /// Reads what `--since` and `--until` take: a Go duration back from `now`, RFC 3339 or its beginnings (UTC where no

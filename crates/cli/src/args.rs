@@ -75,7 +75,7 @@ fn dispatch(words: &[String]) -> Result<(), Failure> {
         Found::Command(command, spelling, words) => run(command, spelling, words, &globals),
         Found::Group(group, about, words) => show_group(group, about, words),
         Found::Unknown => match rest.first() {
-            None => print(&help::root_page(&flags, terminal::help_width())),
+            None => explain(&help::root_page(&flags, terminal::help_width())),
             Some(word) if word == "--help" || word == "-h" => print(&help::root_page(&flags, terminal::help_width())),
             Some(word) => Err(Failure::message(format!(
                 "{PROGRAM}: unknown command: {PROGRAM} {word}\n\nRun '{PROGRAM} --help' for more information"
@@ -90,9 +90,15 @@ fn print(text: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Help that nobody asked for: what stood on the command line was not enough.
+fn explain(text: &str) -> Result<(), Failure> {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+    Ok(())
+}
+
 fn show_group(group: &str, about: &str, words: &[String]) -> Result<(), Failure> {
     match words.first() {
-        None => print(&help::group_page(group, about)),
+        None => explain(&help::group_page(group, about)),
         Some(word) if word == "--help" || word == "-h" => print(&help::group_page(group, about)),
         Some(word) if word.starts_with('-') => {
             let message = match word.strip_prefix("--") {
@@ -100,12 +106,12 @@ fn show_group(group: &str, about: &str, words: &[String]) -> Result<(), Failure>
                 None => format!("unknown shorthand flag: '{}' in {word}", word.chars().nth(1).unwrap_or('-')),
             };
             report(&format!(
-                "{message}\n\nUsage:  {PROGRAM} {group} COMMAND\n\nRun '{PROGRAM} {group} --help' for more information"
+                "{message}\n\nUsage:  {PROGRAM} {group}\n\nRun '{PROGRAM} {group} --help' for more information"
             ));
             Err(Failure::Status(BAD_FLAG))
         }
         Some(word) => Err(Failure::message(format!(
-            "{PROGRAM}: unknown command: {PROGRAM} {group} {word}\n\nUsage:  {PROGRAM} {group} COMMAND\n\nRun '{PROGRAM} {group} --help' for more information"
+            "{PROGRAM}: unknown command: {PROGRAM} {group} {word}\n\nUsage:  {PROGRAM} {group}\n\nRun '{PROGRAM} {group} --help' for more information"
         ))),
     }
 }

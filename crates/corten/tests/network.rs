@@ -11,16 +11,17 @@ use corten_testkit::{Answer, TestEngine, debian, is_root};
 /// removed when dropped.
 struct Uplink {
     name: String,
+    forwarded: bool,
 }
+
+const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 
 impl Uplink {
     fn new(engine: &TestEngine) -> Self {
         let name = format!("ct{}", std::process::id() % 100_000);
         let target = engine.namespace_pid().to_string();
-        let forward = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").expect("this kernel has IPv4");
-        if forward.trim() == "0" {
-            std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").expect("root may turn forwarding on");
-        }
+        let forwarded = std::fs::read_to_string(FORWARD).expect("this kernel has IPv4").trim() != "0";
+        std::fs::write(FORWARD, "1").expect("root may turn forwarding on");
         let ruleset = format!(
             "table ip {name} {{ chain out {{ type nat hook postrouting priority srcnat; ip saddr 10.213.77.0/30 masquerade; }}; }}"
         );
@@ -35,7 +36,7 @@ impl Uplink {
         ] {
             Answer::of(Command::new("sh").args(["-c", &step]), b"").ok();
         }
-        Self { name }
+        Self { name, forwarded }
     }
 }
 
@@ -43,6 +44,9 @@ impl Drop for Uplink {
     fn drop(&mut self) {
         let _ = Command::new("nft").args(["delete", "table", "ip", &self.name]).status();
         let _ = Command::new("ip").args(["link", "del", &self.name]).status();
+        if !self.forwarded {
+            let _ = std::fs::write(FORWARD, "0");
+        }
     }
 }
 

@@ -200,12 +200,11 @@ impl Connection {
 
     /// Takes the next message, if one has arrived. [`Error::Closed`] once the shim is gone.
     pub fn try_recv(&mut self) -> Result<Option<(Message, Vec<OwnedFd>)>, Error> {
-        let mut buffer = vec![0; MAX_PACKET];
-        match self.socket.recv(&mut buffer) {
-            Ok(packet) if packet.length == 0 => Err(Error::Closed),
-            Ok(packet) => {
-                let message = serde_json::from_slice(&buffer[..packet.length]).map_err(Error::Malformed)?;
-                Ok(Some((message, packet.fds)))
+        match self.socket.recv_sized(MAX_PACKET) {
+            Ok((packet, _)) if packet.is_empty() => Err(Error::Closed),
+            Ok((packet, fds)) => {
+                let message = serde_json::from_slice(&packet).map_err(Error::Malformed)?;
+                Ok(Some((message, fds)))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Err(Error::Closed),
@@ -274,7 +273,11 @@ impl Connection {
             streams: request.streams.clone(),
             attach: request.attach.iter().map(|(mode, _)| *mode).collect(),
         };
-        self.send(Command::Start(start), &fds)
+        let (ahead, last) = fds.split_at(fds.len().saturating_sub(MAX_FDS));
+        for some in ahead.chunks(MAX_FDS) {
+            self.send(Command::Descriptors, some)?;
+        }
+        self.send(Command::Start(start), last)
     }
 
     /// Attaches a client's stream socket. Answered by [`Event::Done`].

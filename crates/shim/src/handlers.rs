@@ -26,6 +26,7 @@ impl Supervisor {
         let result = match command {
             Command::Prepare => self.prepare(fds),
             Command::Assign(request) => self.assign(request, fds),
+            Command::Descriptors => self.expect_phase(Phase::Assigned).map(|()| self.ahead.extend(fds.0)),
             // Answered when exec has happened.
             Command::Start(request) => match self.start(origin, request, fds) {
                 Ok(()) => return,
@@ -94,8 +95,11 @@ impl Supervisor {
         Err(Failure::new(FailureKind::Conflict, format!("the shim is {:?}, not {phase:?}", self.phase)))
     }
 
-    fn start(&mut self, origin: Origin, request: Start, mut fds: Fds) -> Result<(), Failure> {
+    fn start(&mut self, origin: Origin, request: Start, fds: Fds) -> Result<(), Failure> {
         self.expect_phase(Phase::Assigned)?;
+        let mut ahead = std::mem::take(&mut self.ahead);
+        ahead.extend(fds.0);
+        let mut fds = Fds(ahead.into_iter());
         let _ = process::set_slice(std::time::Duration::from_micros(100));
         let handed = Handed::take(&request, &mut fds).map_err(|error| Failure::host("malformed start", &error))?;
         self.cgroups = handed.cgroups;

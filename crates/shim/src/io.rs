@@ -19,6 +19,9 @@ const CHUNK: usize = 64 * 1024;
 /// How much output is taken in one turn of the loop, so that a chatty process does not starve requests.
 const CHUNKS_PER_TURN: usize = 4;
 
+/// More than the buffers of a terminal hold.
+const TERMINAL_HOLDS: u64 = 256 * 1024;
+
 /// The streams.
 #[derive(Debug, Default)]
 pub(crate) struct Io {
@@ -197,13 +200,15 @@ impl Io {
         }
     }
 
-    /// Reads up to `turns` chunks of an output; its end closes it.
-    fn read_output(&mut self, stream: usize, turns: usize, buffer: &mut Vec<u8>) {
+    /// Reads up to `turns` chunks of an output, and says how many bytes they had; its end closes it.
+    fn read_output(&mut self, stream: usize, turns: usize, buffer: &mut Vec<u8>) -> u64 {
         buffer.resize(CHUNK, 0);
+        let mut taken = 0;
         for _ in 0..turns {
-            let Some(output) = &self.outputs[stream] else { return };
+            let Some(output) = &self.outputs[stream] else { break };
             match rustix::io::read(output, &mut buffer[..]) {
                 Ok(length) if length > 0 => {
+                    taken += length as u64;
                     // All output of a terminal is standard output.
                     if let Some(log) = &mut self.log {
                         log.write(stream, &buffer[..length]);
@@ -212,15 +217,16 @@ impl Io {
                         client.output(stream, &buffer[..length]);
                     }
                     if length < CHUNK {
-                        return;
+                        break;
                     }
                 }
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return,
+                Err(Errno::AGAIN) => break,
                 // A terminal without programs reads as EIO.
                 _ => self.outputs[stream] = None,
             }
         }
+        taken
     }
 
     /// The process has ended: takes what its pipes still hold, ends the log, and lets the clients go once they have
@@ -229,8 +235,10 @@ impl Io {
         self.stdin = None;
         self.pending = Vec::new();
         for stream in 0..2 {
-            while self.has_output(stream) {
-                self.read_output(stream, 1, buffer);
+            // Not what others write meanwhile: a process that the ended one has left behind may never cease.
+            let mut left = self.held(stream);
+            while left > 0 && self.has_output(stream) {
+                left = left.saturating_sub(self.read_output(stream, 1, buffer).max(1));
             }
             self.outputs[stream] = None;
         }
@@ -240,6 +248,15 @@ impl Io {
         self.log = None;
         for client in &mut self.clients {
             client.finish();
+        }
+    }
+
+    /// How much an output holds, of what the ended process may have written.
+    fn held(&self, stream: usize) -> u64 {
+        match &self.outputs[stream] {
+            None => 0,
+            Some(_) if self.terminal => TERMINAL_HOLDS,
+            Some(pipe) => rustix::io::ioctl_fionread(pipe).unwrap_or(0),
         }
     }
 

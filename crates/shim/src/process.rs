@@ -36,6 +36,11 @@ impl Process {
         Process { stub, io, size, starting, warnings: Vec::new(), mounts: Vec::new(), ended: None, failed: false }
     }
 
+    /// True if its present process is the one with this id. Once that has been reaped the id may be another's.
+    pub(crate) fn is(&self, pid: i32) -> bool {
+        self.stub.pid == pid && self.ended.is_none()
+    }
+
     /// Its present process has ended; true if that is the end of a program.
     pub(crate) fn reaped(&mut self, code: i32) -> bool {
         if !self.stub.leading {
@@ -75,6 +80,10 @@ impl Process {
         match (note, fds.into_iter().next()) {
             (Note::Console, Some(primary)) => self.io.set_terminal(primary, self.size),
             (Note::MountNamespace, namespace) => self.mounts.extend(namespace),
+            // What stands inside a container already has no further process to name: there it would be forged.
+            (Note::Moved { .. }, _) if !self.stub.leading => {
+                return Err(Failure::new(FailureKind::Internal, "a process was named that nobody was led to"));
+            }
             (Note::Moved { pid }, Some(pidfd)) => {
                 self.stub.moved(pid, pidfd);
                 if let Some(at) = strays.iter().position(|ended| ended.pid == pid) {

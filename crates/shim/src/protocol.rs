@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
 
 /// The protocol's version, named in `Ready` and `State` answers.
 pub const VERSION: u32 = 1;
-/// No packet is larger; what could be is sent in a memfd.
-pub const MAX_PACKET: usize = 32 * 1024;
+/// No packet is larger (a socket's default buffer takes about 200 KiB); what could be is sent in a memfd.
+pub const MAX_PACKET: usize = 1024 * 1024;
 /// The kernel's limit on descriptors in one packet.
 pub const MAX_FDS: usize = 253;
 /// Name of the adoption socket below the run directory.
@@ -61,6 +61,8 @@ pub enum Command {
     Prepare,
     /// Binds the warm shim to a container: it opens the adoption socket. Fds: run directory, log directory. Answered by `Done`.
     Assign(Assign),
+    /// The first of the next `Start`'s descriptors, where they are more than one packet carries. Answered by `Done`.
+    Descriptors,
     /// Starts the container. Answered by `Started` once exec has happened, or by `Failed`. See [`Start`] for the fds.
     Start(Start),
     /// Joins a client's stream to the container's or a running exec's streams. Fd: one stream socket. Answered by `Done`.

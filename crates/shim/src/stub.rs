@@ -15,6 +15,8 @@ use corten_sys::process::{self, Cloned, flags};
 use corten_sys::socket::Seqpacket;
 use serde::{Deserialize, Serialize};
 
+use crate::protocol::MAX_FDS;
+
 /// No plan is larger.
 const MAX_PLAN: u64 = 16 << 20;
 
@@ -33,6 +35,8 @@ pub(crate) struct Stub {
 pub(crate) enum Order {
     /// Stage the mounts of such a plan. Fd: plan.
     Prepare,
+    /// The first of the start's descriptors, where they are more than one packet carries.
+    Descriptors,
     /// Become the container's process. Fds: plan, rootfs, sources, namespaces, cgroups, three standard streams if `pipes`.
     Start { sources: usize, namespaces: Vec<NamespaceKind>, cgroups: usize, pipes: bool },
 }
@@ -103,7 +107,11 @@ impl Stub {
 
     /// Hands a plan over.
     pub(crate) fn order(&self, order: &Order, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        self.control.send(&serde_json::to_vec(order)?, fds)
+        let (ahead, last) = fds.split_at(fds.len().saturating_sub(MAX_FDS));
+        for some in ahead.chunks(MAX_FDS) {
+            self.control.send(&serde_json::to_vec(&Order::Descriptors)?, some)?;
+        }
+        self.control.send(&serde_json::to_vec(order)?, last)
     }
 
     /// Takes the next note; none once the program runs or the process is gone. Does not wait.
@@ -155,6 +163,7 @@ fn wait_and_become(mut reporter: Reporter) {
     process::close_all_but(&[reporter.socket().as_fd()]);
     let Ok(base) = Base::open() else { return };
     let mut stage = None;
+    let mut ahead = Vec::new();
     let mut buffer = [0; 2048];
     loop {
         let Ok(packet) = reporter.socket().recv(&mut buffer) else { return };
@@ -162,7 +171,11 @@ fn wait_and_become(mut reporter: Reporter) {
         match serde_json::from_slice(&buffer[..packet.length]) {
             // What cannot be staged will be made, or refused with its reason, at start.
             Ok(Order::Prepare) => stage = prepare(&mut fds, &base, &mut reporter),
-            Ok(order @ Order::Start { .. }) => return become_init(reporter, base, stage, order, fds),
+            Ok(Order::Descriptors) => ahead.extend(fds.0),
+            Ok(order @ Order::Start { .. }) => {
+                ahead.extend(fds.0);
+                return become_init(reporter, base, stage, order, Fds(ahead.into_iter()));
+            }
             // The shim is gone.
             Err(_) => return,
         }

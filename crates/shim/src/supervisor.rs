@@ -32,6 +32,8 @@ pub(crate) struct Supervisor {
     pub(crate) run_directory: Option<OwnedFd>,
     pub(crate) log_directory: Option<OwnedFd>,
     pub(crate) cgroups: Vec<OwnedFd>,
+    /// Descriptors of the start that is to come.
+    pub(crate) ahead: Vec<OwnedFd>,
     /// The init stub of a warm shim, before its start.
     pub(crate) stub: Option<Stub>,
     pub(crate) phase: Phase,
@@ -89,6 +91,7 @@ impl Supervisor {
             run_directory: None,
             log_directory: None,
             cgroups: Vec::new(),
+            ahead: Vec::new(),
             stub: warm.stub,
             phase: Phase::Warm,
             init: None,
@@ -212,17 +215,19 @@ impl Supervisor {
     }
 
     fn receive(&mut self, index: usize) {
-        let mut buffer = vec![0; MAX_PACKET];
         let Some(socket) = &self.connections[index] else { return };
-        match socket.recv(&mut buffer) {
-            Ok(packet) if packet.length > 0 => match serde_json::from_slice::<Request>(&buffer[..packet.length]) {
+        match socket.recv_sized(MAX_PACKET) {
+            Ok((packet, fds)) if !packet.is_empty() => match serde_json::from_slice::<Request>(&packet) {
                 Ok(request) => {
                     let origin = Origin { connection: index, seq: request.seq };
-                    self.handle(origin, request.command, packet.fds);
+                    self.handle(origin, request.command, fds);
                 }
-                Err(error) => self.refuse_packet(index, &buffer[..packet.length], &error),
+                Err(error) => self.refuse_packet(index, &packet, &error),
             },
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // A packet that was lost (no room for its descriptors) may have been the start: there will be none, and
+            // whoever waits for it sees the shim end.
+            Err(_) if self.phase == Phase::Assigned => self.released = true,
             _ => self.connections[index] = None,
         }
     }
@@ -306,9 +311,9 @@ impl Supervisor {
 
     fn reap(&mut self) -> io::Result<()> {
         while let Some(ended) = process::reap_any()? {
-            if self.init.as_ref().is_some_and(|init| init.stub.pid == ended.pid) {
+            if self.init.as_ref().is_some_and(|init| init.is(ended.pid)) {
                 self.init_reaped(ended.code);
-            } else if let Some(index) = self.execs.iter().position(|exec| exec.process.stub.pid == ended.pid) {
+            } else if let Some(index) = self.execs.iter().position(|exec| exec.process.is(ended.pid)) {
                 self.exec_reaped(index, ended.code);
             } else {
                 // A process whose note is still to be read; or an unused stub, a leader that has done its work, an

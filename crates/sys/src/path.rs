@@ -202,7 +202,12 @@ pub fn open_proc_file(proc_root: BorrowedFd<'_>, path: &str, flags: OFlags) -> i
 
 /// True when the handle is the root directory of a procfs instance.
 pub fn is_proc_root(handle: BorrowedFd<'_>) -> io::Result<bool> {
-    Ok(fstatfs(handle)?.f_type == PROC_MAGIC && fstat(handle)?.st_ino == PROC_ROOT_INODE)
+    Ok(is_in_proc(handle)? && fstat(handle)?.st_ino == PROC_ROOT_INODE)
+}
+
+/// True when the handle is anything in a procfs instance.
+pub fn is_in_proc(handle: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(fstatfs(handle)?.f_type == PROC_MAGIC)
 }
 
 /// True when the handle is the character device `major`:`minor`.

@@ -97,6 +97,16 @@ impl Seqpacket {
         Ok(Packet { length: received.bytes, fds })
     }
 
+    /// Receives one packet of whatever length up to `most`, with its bytes in a buffer of just that size.
+    pub fn recv_sized(&self, most: usize) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+        let flags = RecvFlags::PEEK | RecvFlags::TRUNC;
+        let (_, length) = rustix::io::retry_on_intr(|| rustix::net::recv(&self.0, &mut [0_u8; 0][..], flags))?;
+        let mut buffer = vec![0; length.min(most)];
+        let packet = self.recv(&mut buffer)?;
+        buffer.truncate(packet.length);
+        Ok((buffer, packet.fds))
+    }
+
     /// Waits until a packet or the end can be received; false when the time is up first.
     pub fn wait_readable(&self, timeout: Duration) -> io::Result<bool> {
         let deadline = Instant::now() + timeout;
@@ -160,6 +170,20 @@ mod tests {
         let mut buffer = [0; 16];
         let packet = other.recv(&mut buffer).unwrap();
         assert_eq!((&buffer[..packet.length], packet.fds.len()), (&b"data"[..], 2));
+    }
+
+    #[test]
+    fn a_packet_comes_in_its_own_size() {
+        let (one, other) = Seqpacket::pair().unwrap();
+        one.send(&[7; 100_000], &[]).unwrap();
+        one.send(b"next", &[one.as_fd()]).unwrap();
+        assert_eq!(other.recv_sized(1 << 20).unwrap().0, [7; 100_000]);
+        let (data, fds) = other.recv_sized(1 << 20).unwrap();
+        assert_eq!((&data[..], fds.len()), (&b"next"[..], 1));
+        one.send(b"too long", &[]).unwrap();
+        assert_eq!(other.recv_sized(4).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        drop((one, fds));
+        assert!(other.recv_sized(1 << 20).unwrap().0.is_empty());
     }
 
     #[test]

@@ -33,10 +33,13 @@ fn normalize(host: &mut HostConfig) {
     }
     fill(&mut host.ipc_mode, "private");
     fill(&mut host.restart_policy.name, "no");
-    host.port_bindings.get_or_insert_default();
     host.log_config.config.get_or_insert_default();
-    for list in [&mut host.dns, &mut host.dns_options, &mut host.dns_search] {
-        list.get_or_insert_default();
+    if host.memory > 0 && host.memory_swap == 0 {
+        host.memory_swap = host.memory.saturating_mul(2);
+    }
+    let sees_the_host = host.privileged || host.pid_mode == "host" || host.ipc_mode == "host";
+    if sees_the_host && host.security_opt.is_none() {
+        host.security_opt = Some(vec!["label=disable".to_owned()]);
     }
 }
 

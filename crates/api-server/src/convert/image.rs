@@ -12,10 +12,10 @@ use corten_images::{Deleted, Image, RunConfig, Summary};
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-/// One line of `GET /images/json`. `containers` is how many use it.
-pub(crate) fn summary(image: &Summary, containers: usize) -> ImageSummary {
+/// One line of `GET /images/json`. How many containers use it is not counted here, which is what -1 says.
+pub(crate) fn summary(image: &Summary) -> ImageSummary {
     ImageSummary {
-        containers: i64::try_from(containers).unwrap_or(i64::MAX),
+        containers: -1,
         created: image.created,
         id: image.id.to_string(),
         labels: super::null_if_empty(&image.labels),

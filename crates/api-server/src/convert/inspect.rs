@@ -6,7 +6,7 @@ use corten_api_types::{
     HostConfig, MountPoint, NetworkSettings, PortBinding, PortMap,
 };
 use corten_base::time::{ZERO_TIME, from_unix_nanos, rfc3339_nano};
-use corten_engine::settings::{ContainerSpec, EndpointSettings as Wanted, JoinMode, NetworkMode};
+use corten_engine::settings::{ContainerSpec, EndpointSettings as Wanted, NetworkMode};
 use corten_engine::{ContainerView, EndpointView, NetworkView};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -120,7 +120,7 @@ fn host_config(view: &ContainerView) -> Result<HostConfig, Failure> {
     };
     fill(&mut host.log_config.kind, if spec.log_driver.is_empty() { "json-file" } else { &spec.log_driver });
     fill(&mut host.runtime, "corten");
-    if host.shm_size == 0 && spec.pid_mode != JoinMode::Host {
+    if host.shm_size == 0 {
         host.shm_size = if spec.shm_size > 0 { spec.shm_size } else { DEFAULT_SHM_SIZE };
     }
     if !spec.privileged {
@@ -144,19 +144,30 @@ fn graph_driver(view: &ContainerView) -> GraphDriver {
     GraphDriver { data: Some(data), name: STORAGE_DRIVER.to_owned() }
 }
 
-/// The container's mount points.
+/// The container's mount points; those of `HostConfig.Tmpfs` stand only there.
 pub(crate) fn mounts(view: &ContainerView) -> Vec<MountPoint> {
+    // Docker's word for a volume that is shared in the way of the host's label system, whether or not there is one.
+    let mode = |point: &corten_engine::MountPoint| match (point.kind.as_str(), point.mode.as_str()) {
+        ("volume", "") if is_bound(view, point) => "z".to_owned(),
+        _ => point.mode.clone(),
+    };
     let mount = |point: &corten_engine::MountPoint| MountPoint {
         kind: point.kind.clone(),
         name: point.name.clone().unwrap_or_default(),
         source: point.source.clone(),
         destination: point.destination.clone(),
         driver: point.driver.clone().unwrap_or_default(),
-        mode: point.mode.clone(),
+        mode: mode(point),
         rw: point.writable,
         propagation: point.propagation.clone(),
     };
-    view.mounts.iter().map(mount).collect()
+    view.mounts.iter().filter(|point| !view.spec.tmpfs.contains_key(&point.destination)).map(mount).collect()
+}
+
+/// Whether `Binds` asked for the mount.
+fn is_bound(view: &ContainerView, point: &corten_engine::MountPoint) -> bool {
+    let names = |bind: &String| bind.split(':').nth(1) == Some(point.destination.as_str());
+    view.spec.binds.iter().any(names)
 }
 
 fn network_settings(view: &ContainerView) -> NetworkSettings {

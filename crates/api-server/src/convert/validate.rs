@@ -90,7 +90,7 @@ fn modes(host: &HostConfig) -> Result<(), Failure> {
         return Err(Failure::invalid(format!("invalid cgroup namespace mode: {}", host.cgroupns_mode)));
     }
     if host.network_mode == "container:" {
-        return Err(Failure::invalid("Invalid network mode: invalid container format container:<name|id>"));
+        return Err(Failure::invalid("invalid network mode: invalid container format container:<name|id>"));
     }
     if !["", "default"].contains(&host.isolation.as_str()) {
         return Err(Failure::invalid(format!("invalid isolation ({}): linux only supports 'default'", host.isolation)));
@@ -197,10 +197,23 @@ fn limits(host: &HostConfig) -> Result<(), Failure> {
     if host.annotations.iter().flatten().any(|(key, _)| key.is_empty()) {
         return Err(Failure::invalid("invalid Annotations: the empty string is not permitted as an annotation key"));
     }
-    if let Some(bad) = host.extra_hosts.iter().flatten().find(|line| !line.contains(':')) {
-        return Err(Failure::invalid(format!("bad format for add-host: {bad:?}")));
+    host.extra_hosts.iter().flatten().try_for_each(|line| extra_host(line))?;
+    match host.tmpfs.iter().flatten().find(|(path, _)| !path.starts_with('/')) {
+        Some((path, _)) => Err(Failure::invalid(format!("invalid mount path: '{path}' mount path must be absolute"))),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// `name:address`, where the address may be the word for the host itself.
+fn extra_host(line: &str) -> Result<(), Failure> {
+    let Some((_, address)) = line.split_once(':').filter(|(name, _)| !name.is_empty()) else {
+        return Err(Failure::invalid(format!("bad format for add-host: {line:?}")));
+    };
+    let bare = address.strip_prefix('[').and_then(|address| address.strip_suffix(']')).unwrap_or(address);
+    if address == "host-gateway" || bare.parse::<std::net::IpAddr>().is_ok() {
+        return Ok(());
+    }
+    Err(Failure::invalid(format!("invalid IP address in add-host: {address:?}")))
 }
 
 fn logging(host: &HostConfig) -> Result<(), Failure> {
@@ -211,7 +224,10 @@ fn logging(host: &HostConfig) -> Result<(), Failure> {
         other if OTHER_LOG_DRIVERS.contains(&other) => {
             return Err(Failure::unsupported(format!("the log driver {other}")));
         }
-        other => return Err(Failure::invalid(format!("logger: no log driver named '{other}' is registered"))),
+        other => {
+            let text = format!("error looking up logging plugin {other}: plugin {other:?} not found");
+            return Err(Failure::invalid(text));
+        }
     }
     match options.map(|(name, _)| name).find(|name| !LOG_OPTIONS.contains(&name.as_str())) {
         Some(name) => Err(Failure::invalid(format!("unknown log opt '{name}' for json-file log driver"))),
@@ -296,10 +312,13 @@ mod tests {
         host(json!({"ShmSize": -1}), "SHM size can not be less than 0");
         host(json!({"OomScoreAdj": 2000}), "Invalid value 2000, range for oom score adj is [-1000, 1000]");
         host(json!({"ExtraHosts": ["x"]}), "bad format for add-host: \"x\"");
+        host(json!({"ExtraHosts": ["x:y"]}), "invalid IP address in add-host: \"y\"");
+        host(json!({"ExtraHosts": ["x:host-gateway", "y:::1", "z:1.2.3.4"]}), "");
+        host(json!({"Tmpfs": {"x": ""}}), "invalid mount path: 'x' mount path must be absolute");
         host(json!({"PortBindings": {"x/tcp": [{"HostPort": "1"}]}}), "invalid port specification: \"x\"");
         host(json!({"PortBindings": {"80/tcp": [{"HostPort": "2-1"}]}}), "invalid port specification: \"2-1\"");
         host(json!({"PortBindings": {"80/tcp": [{"HostPort": "8000-8010"}], "81": null}}), "");
-        host(json!({"LogConfig": {"Type": "x"}}), "logger: no log driver named 'x' is registered");
+        host(json!({"LogConfig": {"Type": "x"}}), "error looking up logging plugin x: plugin \"x\" not found");
         host(json!({"LogConfig": {"Type": "syslog"}}), "the log driver syslog is not supported yet");
         host(
             json!({"LogConfig": {"Type": "json-file", "Config": {"foo": "1"}}}),

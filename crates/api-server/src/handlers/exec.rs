@@ -20,7 +20,7 @@ pub(crate) const ROUTES: &[Route] = &[
 ];
 
 async fn create(mut call: Call) -> Answer {
-    let request: ExecCreateRequest = call.json().await?;
+    let request: ExecCreateRequest = call.json_or_default().await?;
     let spec = ExecSpec {
         args: request.cmd.unwrap_or_default(),
         env: request.env.unwrap_or_default(),
@@ -75,7 +75,7 @@ fn shown(view: &ExecView) -> ExecInspect {
         open_stdin: spec.attach_stdin,
         open_stderr: spec.attach_stderr,
         open_stdout: spec.attach_stdout,
-        can_remove: !view.running && view.exit_code.is_some(),
+        can_remove: false,
         container_id: view.container_id.to_string(),
         detach_keys: STANDARD.encode(&spec.detach_keys),
         pid: view.pid,

@@ -11,7 +11,7 @@ use crate::router::{Route, route};
 use corten_api_types::deltas::Shape;
 use corten_api_types::{ImagesPruned, JsonMessage};
 use corten_base::Reference;
-use corten_engine::{ListOptions, Operation};
+use corten_engine::Operation;
 use corten_images::{Credentials, ImportOptions};
 use hyper::StatusCode;
 use std::time::SystemTime;
@@ -39,11 +39,9 @@ pub(crate) const ROUTES: &[Route] = &[
 async fn list(call: Call) -> Answer {
     let filters = convert::filters(call.query.filters()?, call.query.flag("all"), SystemTime::now())?;
     let images = call.engine.images().list(filters).await?;
-    let containers = call.engine.containers().list(&ListOptions { all: true, ..ListOptions::default() })?;
     let mut lines = Vec::with_capacity(images.len());
     for image in &images {
-        let users = containers.iter().filter(|container| container.image_id == image.id).count();
-        let mut line = convert::summary(image, users);
+        let mut line = convert::summary(image);
         if !call.query.flag("manifests") {
             line.descriptor = None;
         }
@@ -122,7 +120,7 @@ async fn create(call: Call) -> Answer {
     let options = ImportOptions {
         name: name.map(tagged).transpose()?,
         changes: call.query.all("changes"),
-        message: call.query.text("message").to_owned(),
+        message: call.query.given("message").unwrap_or("Imported from -").to_owned(),
         platform,
     };
     answer(call.engine.images().import(crate::upload::body(call.request.into_body()), options)).await

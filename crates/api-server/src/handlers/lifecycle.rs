@@ -48,6 +48,14 @@ async fn restart(call: Call) -> Answer {
 }
 
 async fn kill(call: Call) -> Answer {
+    let signal = call.query.text("signal");
+    if !signal.is_empty() && corten_base::signal::parse(signal).is_err() {
+        let text = match signal.parse::<u32>() {
+            Ok(number) => format!("the linux daemon does not support signal {number}"),
+            Err(_) => format!("invalid signal: {signal}"),
+        };
+        return Err(Failure::invalid(format!("cannot kill container: {}: {text}", call.name)));
+    }
     call.engine.containers().kill(&call.name, call.query.text("signal")).await?;
     done()
 }

@@ -48,7 +48,8 @@ async fn events(call: Call) -> Answer {
     if let (Some(since), Some(until)) = (since, until)
         && since > until
     {
-        return Err(Failure::invalid("`since` time cannot be after `until` time"));
+        let (since, until) = (call.query.text("since"), call.query.text("until"));
+        return Err(Failure::invalid(format!("`since` time ({since}) cannot be after `until` time ({until})")));
     }
     let filter = corten_events::Filter::new(call.query.filters()?)?;
     // Bounded by `until` alone, the past counts too.

@@ -260,6 +260,8 @@ fn settings_of_the_default_bridge() {
 #[test]
 fn forwarding_switched_on_by_us_makes_no_router_of_the_host() {
     on_host(|host| {
+        // A new namespace inherits the machine's setting.
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
         let (one, other) = (neighbour("lan1", 1), neighbour("lan2", 2));
         serve(netns::run_in(other.as_fd(), || TcpListener::bind("0.0.0.0:80").unwrap()).unwrap());
         let through = || netns::run_in(one.as_fd(), || call(Ipv4Addr::new(198, 51, 2, 2), 80)).unwrap();

@@ -11,6 +11,7 @@ mod devices;
 mod mask;
 mod mounts;
 mod process;
+mod procfs;
 mod program;
 mod report;
 mod stage;

@@ -9,7 +9,7 @@ use super::base::Base;
 use super::report::Explain;
 use super::stage::Staged;
 use super::sysctl::Proc;
-use super::{cgroupfs, copy_up};
+use super::{cgroupfs, copy_up, procfs};
 use crate::plan::{MountKind, MountPlan, Propagation};
 use crate::{Failure, FailureKind};
 
@@ -60,6 +60,7 @@ impl Context<'_> {
         };
         change(tree.as_fd(), plan, true)?;
         let place = place.map_err(|error| mismatch("cannot make the mount point", &error))?;
+        procfs::check_bind(self.root, plan, tree.as_fd(), place.as_fd())?;
         mount::attach(tree.as_fd(), place.as_fd()).map_err(|error| mismatch("cannot attach it", &error))
     }
 
@@ -74,6 +75,7 @@ impl Context<'_> {
         let mount = configured.mount(plan.set).explain("cannot make the file system")?;
         change(mount.as_fd(), &MountPlan { set: 0, clear: 0, ..plan.clone() }, false)?;
         let place = self.place(plan, fstype)?;
+        procfs::check(self.root, plan, fstype, place.as_fd())?;
         if plan.copy_up {
             copy_up::copy(place.as_fd(), mount.as_fd())?;
         }

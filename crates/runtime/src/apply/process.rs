@@ -3,7 +3,7 @@
 //! The order matters. What needs privileges comes first; without no_new_privileges the seccomp filter needs
 //! CAP_SYS_ADMIN and is loaded before capabilities go, with it as late as possible, so that the filter need not allow
 //! what happens here. Nothing is looked up in the container's file system with more privileges than the program has,
-//! apart from making its working directory.
+//! apart from its working directory.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -86,6 +86,9 @@ pub(super) fn become_program(
             .or_else(tolerate_readonly)
             .explain_with(|| format!("mkdir {}", plan.cwd))?;
     }
+    // As Docker's users know it, root may put a program into a directory that its own user cannot enter; where root
+    // itself cannot (a network file system), the user may. Where it leads is checked below.
+    let entered = rustix::process::chdir(&*plan.cwd).is_ok();
     rustix::process::umask(Mode::from_raw_mode(plan.umask.unwrap_or(0o022)));
     process::close_on_exec_from(3).explain("cannot mark descriptors close-on-exec")?;
     signal::unblock_all().explain("cannot reset signals")?;
@@ -95,7 +98,7 @@ pub(super) fn become_program(
         load_seccomp(seccomp)?;
     }
     set_identity(plan)?;
-    enter_cwd(&plan.cwd)?;
+    enter_cwd(&plan.cwd, entered)?;
     let program = Program::new(&program::find(plan)?, plan, environment)?;
     if let Some(seccomp) = plan.seccomp.as_ref().filter(|_| plan.no_new_privileges) {
         load_seccomp(seccomp)?;
@@ -245,7 +248,7 @@ fn set_capabilities(sets: &CapabilityPlan) -> io::Result<()> {
 
 /// Enters the working directory and makes sure that it lies inside the container: a path such as
 /// `/proc/self/fd/7` could name a directory outside (CVE-2024-21626).
-fn enter_cwd(cwd: &str) -> Result<(), Failure> {
+fn enter_cwd(cwd: &str, entered: bool) -> Result<(), Failure> {
     let refused = |error: &io::Error| {
         let kind = match error.kind() {
             io::ErrorKind::NotFound => FailureKind::NotFound,
@@ -253,7 +256,9 @@ fn enter_cwd(cwd: &str) -> Result<(), Failure> {
         };
         Failure::new(kind, format!("chdir to cwd ({cwd:?}) set in config.json failed: {}", describe(error)))
     };
-    rustix::process::chdir(cwd).map_err(|error| refused(&error.into()))?;
+    if !entered {
+        rustix::process::chdir(cwd).map_err(|error| refused(&error.into()))?;
+    }
     match rustix::process::getcwd(Vec::new()) {
         Ok(path) if path.as_bytes().starts_with(b"/") => Ok(()),
         _ => Err(Failure::new(

@@ -9,6 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::failure::describe;
 use crate::{Failure, FailureKind};
 
+/// No text is longer.
+const MAX_TEXT: usize = 4096;
+/// No note is longer; a text grows when its control characters are escaped.
+const MAX_NOTE: usize = 64 * 1024;
+
 /// One message from the process under construction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -63,12 +68,12 @@ impl Reporter {
 
     /// Tells of something that was done otherwise than asked; a lost warning is no reason to fail.
     pub(super) fn warn(&mut self, text: String) {
-        let _ = self.send(&Note::Warning(text), &[]);
+        let _ = self.send(&Note::Warning(short(text)), &[]);
     }
 
     /// Tells why there will be no program.
     pub fn failed(&mut self, failure: Failure) {
-        let _ = self.send(&Note::Failed(failure), &[]);
+        let _ = self.send(&Note::Failed(Failure { message: short(failure.message), ..failure }), &[]);
     }
 
     fn send(&mut self, note: &Note, fds: &[std::os::fd::BorrowedFd<'_>]) -> io::Result<()> {
@@ -76,14 +81,22 @@ impl Reporter {
     }
 }
 
+/// A text that quotes what a user gave (a command, a path) may be of any length; whoever reads it needs its beginning.
+fn short(mut text: String) -> String {
+    if text.len() > MAX_TEXT {
+        text.truncate(text.floor_char_boundary(MAX_TEXT));
+        text.push_str("...");
+    }
+    text
+}
+
 /// Takes one note from the shim's side of the socket; none once exec has happened (or the process is gone).
 pub fn receive(socket: &Seqpacket) -> io::Result<Option<(Note, Vec<OwnedFd>)>> {
-    let mut buffer = [0; 4096];
-    let packet = socket.recv(&mut buffer)?;
-    if packet.length == 0 {
+    let (packet, fds) = socket.recv_sized(MAX_NOTE)?;
+    if packet.is_empty() {
         return Ok(None);
     }
-    Ok(Some((serde_json::from_slice(&buffer[..packet.length])?, packet.fds)))
+    Ok(Some((serde_json::from_slice(&packet)?, fds)))
 }
 
 /// Names the operation that failed.
