@@ -35,7 +35,7 @@ fn executable() -> Result<PathBuf> {
         .and_then(|debug| debug.parent())
         .context("xtask lies in a target directory")?
         .to_owned();
-    let built = ["quick/corten", "release/corten", "debug/corten"].map(|name| target.join(name));
+    let built = ["debug/corten", "release/corten"].map(|name| target.join(name));
     built.into_iter().find(|path| path.exists()).context("no corten executable is built")
 }
 

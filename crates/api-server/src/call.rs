@@ -4,12 +4,12 @@ use crate::error::Failure;
 use crate::query::Query;
 use crate::response::Response;
 use crate::upgrade::Between;
+use crate::upload::Upload;
 use bytes::Bytes;
 use corten_api_types::ApiVersion;
 use corten_engine::Engine;
 use http_body_util::{BodyExt, Limited};
 use hyper::Request;
-use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::pin::Pin;
@@ -30,7 +30,7 @@ pub(crate) struct Call {
     /// What stands for `{id}` or `{name}` in the route, decoded; else empty.
     pub(crate) name: String,
     pub(crate) query: Query,
-    pub(crate) request: Request<Incoming>,
+    pub(crate) request: Request<Upload>,
     pub(crate) between: Arc<Between>,
 }
 

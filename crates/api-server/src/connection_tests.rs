@@ -9,7 +9,7 @@ use tokio::net::UnixStream;
 
 /// `/echo` takes the connection over and gives the input back, `/held` sends its head at once and its body never,
 /// everything else is `204`.
-async fn answer(request: Request<Incoming>, between: Arc<Between>) -> Response {
+async fn answer(request: Request<Upload>, between: Arc<Between>) -> Response {
     match request.uri().path() {
         "/containers/a/attach" => {
             let (ours, theirs) = UnixStream::pair().unwrap();
@@ -17,7 +17,8 @@ async fn answer(request: Request<Incoming>, between: Arc<Between>) -> Response {
                 let (mut from, mut to) = ours.into_split();
                 let _ = tokio::io::copy(&mut from, &mut to).await;
             });
-            let attached = Attached { tty: false, log: None, stream: Some(theirs), keys: None, end: None };
+            let attached =
+                Attached { tty: false, log: None, stream: Some(theirs), keys: None, end: None, detach: None };
             let begin = |client, early| {
                 let session: hijack::Session = Box::pin(hijack::attached(client, early, attached));
                 session
@@ -28,6 +29,18 @@ async fn answer(request: Request<Incoming>, between: Arc<Between>) -> Response {
             std::future::pending::<()>().await;
             sender.send("x").await
         }),
+        "/refused" => {
+            drop(request);
+            response::empty(StatusCode::BAD_REQUEST)
+        }
+        "/upload" => {
+            let body = request.into_body();
+            response::pieces("application/json", |sender| async move {
+                sender.send("begun ").await?;
+                let body = http_body_util::BodyExt::collect(body).await.map_err(|_| crate::body::Gone)?;
+                sender.send(body.to_bytes()).await
+            })
+        }
         _ => response::empty(StatusCode::NO_CONTENT),
     }
 }
@@ -72,8 +85,8 @@ async fn the_old_style_is_one_too() {
     assert!(head(&mut client).await.starts_with("HTTP/1.1 204 "));
     client.write_all(b"POST /containers/a/attach HTTP/1.1\r\nHost: d\r\n\r\nearly ").await.unwrap();
     let head = head(&mut client).await;
-    assert!(head.starts_with("HTTP/1.1 200 OK\r\ncontent-type: application/vnd.docker.raw-stream\r\n"), "{head}");
-    assert!(!head.to_ascii_lowercase().contains("upgrade") && !head.contains(MARK), "{head}");
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n"), "{head}");
+    assert!(!head.to_ascii_lowercase().contains("upgrade") && !head.to_ascii_lowercase().contains(MARK), "{head}");
     client.write_all(b"hello").await.unwrap();
     client.shutdown().await.unwrap();
     let mut echo = String::new();
@@ -107,4 +120,33 @@ async fn what_is_no_http_is_refused() {
     client.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     server.await.unwrap();
+}
+
+/// What is uploaded while the answer has begun is no request, whatever it looks like.
+#[tokio::test]
+async fn an_upload_is_left_alone() {
+    let (mut client, _stop, _server) = connect();
+    client.write_all(b"POST /upload HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
+    head(&mut client).await;
+    let piece = "POST /containers/{a}/attach HTTP/1.1\r\n\r\n";
+    client.write_all(format!("{:x}\r\n", piece.len()).as_bytes()).await.unwrap();
+    tokio::task::yield_now().await;
+    client.write_all(piece.as_bytes()).await.unwrap();
+    client.write_all(b"\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    client.read_to_string(&mut text).await.unwrap();
+    assert!(text.contains(piece) && text.contains("HTTP/1.1 204"), "{text}");
+}
+
+/// A client that still writes when it is refused sees the answer, and the connection goes on.
+#[tokio::test]
+async fn a_refused_body_is_read() {
+    let (mut client, _stop, _server) = connect();
+    client.write_all(b"POST /refused HTTP/1.1\r\nHost: d\r\nContent-Length: 100000\r\n\r\n").await.unwrap();
+    assert!(head(&mut client).await.starts_with("HTTP/1.1 400 "));
+    client.write_all(&[b'P'; 99_990]).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    client.write_all(b"POST {x}\r\n").await.unwrap();
+    client.write_all(b"GET /x HTTP/1.1\r\nHost: d\r\n\r\n").await.unwrap();
+    assert!(head(&mut client).await.starts_with("HTTP/1.1 204 "));
 }

@@ -6,10 +6,10 @@ use crate::query::Query;
 use crate::response::{self, Response};
 use crate::router::{self, Handler};
 use crate::upgrade::Between;
+use crate::upload::Upload;
 use corten_api_types::ApiVersion;
 use corten_base::ErrorKind;
 use corten_engine::Engine;
-use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -21,7 +21,7 @@ const NO_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm ini
                         this node to swarm and try again.";
 
 /// Answers one request, whatever happens in its handler.
-pub(crate) async fn answer(engine: Engine, request: Request<Incoming>, between: Arc<Between>) -> Response {
+pub(crate) async fn answer(engine: Engine, request: Request<Upload>, between: Arc<Between>) -> Response {
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let routed = match decide(&method, uri.path()) {
         Decision::Answer(response) => return response,
@@ -81,7 +81,7 @@ fn finish(answer: Answer) -> Response {
     response
 }
 
-fn call(engine: Engine, routed: Routed, request: Request<Incoming>, between: Arc<Between>) -> Call {
+fn call(engine: Engine, routed: Routed, request: Request<Upload>, between: Arc<Between>) -> Call {
     let query = Query::parse(request.uri().query().unwrap_or_default());
     Call { engine, version: routed.version, name: routed.name, query, request, between }
 }

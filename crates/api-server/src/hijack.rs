@@ -105,6 +105,9 @@ pub(crate) async fn attached(client: ClientStream, early: Vec<u8>, attached: Att
             let input = input(early, from_client, to_process, attached.keys);
             let output = output(from_process, &mut to_client);
             let detached = join(input, output).await?;
+            if let Some(detach) = attached.detach.filter(|_| detached) {
+                detach.tell();
+            }
             // Clients ask for the exit code as soon as the stream ends.
             if let Some(end) = attached.end.filter(|_| !detached) {
                 end.recorded().await;
@@ -203,7 +206,8 @@ mod tests {
     fn session(keys: Option<DetachKeys>) -> (UnixStream, UnixStream) {
         let (client, server) = UnixStream::pair().unwrap();
         let (engine, process) = UnixStream::pair().unwrap();
-        let attached_process = Attached { tty: keys.is_some(), log: None, stream: Some(engine), keys, end: None };
+        let attached_process =
+            Attached { tty: keys.is_some(), log: None, stream: Some(engine), keys, end: None, detach: None };
         tokio::spawn(attached(ClientStream::Unix(server), b"early ".to_vec(), attached_process));
         (client, process)
     }

@@ -14,7 +14,7 @@
 use crate::hijack::Takeover;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -29,8 +29,8 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\n";
 /// What connection and handlers share.
 #[derive(Debug, Default)]
 pub(crate) struct Between {
-    /// A request is under way.
-    busy: AtomicBool,
+    /// How many hold that a request is under way.
+    busy: AtomicUsize,
     /// The next answer's 101 is to become a 200.
     rewrite: AtomicBool,
     /// What happens with the connection after its last answer.
@@ -38,14 +38,6 @@ pub(crate) struct Between {
 }
 
 impl Between {
-    pub(crate) fn begin(&self) {
-        self.busy.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn end(&self) {
-        self.busy.store(false, Ordering::Relaxed);
-    }
-
     pub(crate) fn rewrite(&self) {
         self.rewrite.store(true, Ordering::Relaxed);
     }
@@ -56,6 +48,28 @@ impl Between {
 
     pub(crate) fn taken_over(&self) -> Option<Takeover> {
         self.takeover.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// A request under way: what arrives belongs to its body.
+#[derive(Debug)]
+pub(crate) struct Busy(Arc<Between>);
+
+impl Busy {
+    pub(crate) fn begin(between: Arc<Between>) -> Busy {
+        between.busy.fetch_add(1, Ordering::Relaxed);
+        Busy(between)
+    }
+
+    /// Another holder of the same.
+    pub(crate) fn again(&self) -> Busy {
+        Busy::begin(self.0.clone())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -101,7 +115,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for OldStyle<S> {
             this.give(buf);
             return Poll::Ready(Ok(()));
         }
-        if !this.gathering && this.between.busy.load(Ordering::Relaxed) {
+        if !this.gathering && this.between.busy.load(Ordering::Relaxed) > 0 {
             return Pin::new(&mut this.stream).poll_read(cx, buf);
         }
         loop {
@@ -271,7 +285,7 @@ mod tests {
     #[tokio::test]
     async fn bodies_are_left_alone() {
         let (mut server, mut client, between) = pair();
-        between.begin();
+        let _busy = Busy::begin(between);
         client.write_all(b"POST /containers/a/attach HTTP/1.1\r\n\r\n").await.unwrap();
         drop(client);
         let mut text = String::new();

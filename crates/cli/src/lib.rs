@@ -16,6 +16,7 @@ mod format;
 mod help;
 mod json;
 mod matches;
+mod omitted;
 mod progress;
 mod session;
 mod signals;

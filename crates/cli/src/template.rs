@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLock};
 use gotmpl::{MissingKey, Template, TemplateError, Value};
 
 use crate::json::{Json, escape_html, string};
+use crate::omitted;
 
 /// The order of members of each map made from JSON, by the map's address: gotmpl's own maps are sorted.
 type Orders = Arc<RwLock<HashMap<usize, Vec<Arc<str>>>>>;
@@ -66,8 +67,9 @@ impl Format {
             Json::String(text) => Value::String(text.as_str().into()),
             Json::Array(items) => Value::List(items.iter().map(|item| self.convert(item)).collect()),
             Json::Object(members) => {
-                let map: BTreeMap<Arc<str>, Value> =
+                let mut map: BTreeMap<Arc<str>, Value> =
                     members.iter().map(|(name, value)| (name.as_str().into(), self.convert(value))).collect();
+                omitted::complete(&mut map);
                 let map = Arc::new(map);
                 self.remember(&map, members.iter().map(|(name, _)| name.as_str().into()).collect());
                 Value::Map(map)
@@ -237,6 +239,18 @@ mod tests {
         check("{{pad .a 1 2}}|{{truncate .a 1}}", r#"{"a":"xyz"}"#, " xyz  |x");
         check("{{range $k, $v := .m}}{{println $k $v}}{{end}}", r#"{"m":{"b":2,"a":1}}"#, "a 1\nb 2\n");
         check("{{if .r}}up{{else}}down{{end}} {{len .l}} {{index .l 0}}", r#"{"r":true,"l":[5]}"#, "up 1 5");
+    }
+
+    #[test]
+    fn omitted_members_are_empty() {
+        let bind = r#"{"Mounts":[{"Type":"bind","Destination":"/t","RW":true}]}"#;
+        check(
+            "{{range .Mounts}}[{{.Name}}]{{json .}}{{end}}",
+            bind,
+            r#"[]{"Type":"bind","Destination":"/t","RW":true}"#,
+        );
+        let config = r#"{"AttachStdin":false,"OpenStdin":false}"#;
+        check("{{if .Healthcheck}}x{{end}}{{len .ExposedPorts}}{{.StopSignal}}", config, "0");
     }
 
     #[test]

@@ -43,7 +43,7 @@ fn bad_arguments() {
     check(
         "container foo",
         1,
-        "corten: unknown command: corten container foo\n\nUsage:  corten container COMMAND\n\nRun 'corten container --help' for more information\n",
+        "corten: unknown command: corten container foo\n\nUsage:  corten container\n\nRun 'corten container --help' for more information\n",
     );
     check(
         "container ls x",
@@ -77,12 +77,16 @@ Options:
   -s, --size            Show the size of containers' files
 ";
     assert_eq!(shown.out, expect);
-    for page in
-        [&["--help"][..], &[], &["help"], &["container"], &["container", "--help"], &["help", "run"], &["rm", "-h"]]
-    {
+    for page in [&["--help"][..], &["help"], &["container", "--help"], &["help", "run"], &["rm", "-h"]] {
         let shown = corten(page);
         assert_eq!((shown.status, shown.err.as_str()), (0, ""), "{page:?}");
         assert!(shown.out.starts_with("Usage:  corten "), "{page:?}: {}", shown.out);
+    }
+    // Help that nobody asked for is no output.
+    for page in [&[][..], &["container"]] {
+        let shown = corten(page);
+        assert_eq!((shown.status, shown.out.as_str()), (0, ""), "{page:?}");
+        assert!(shown.err.starts_with("Usage:  corten "), "{page:?}: {}", shown.err);
     }
 }
 

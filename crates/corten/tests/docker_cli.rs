@@ -180,6 +180,7 @@ fn settings_reach_the_container() {
         answer.ok().to_owned()
     };
     assert_eq!(run(&["-h", "box", "busybox", "hostname"]), "box");
+    assert_eq!(run(&["busybox", "sh", "-c", "test -f /.dockerenv && readlink /etc/mtab"]), "/proc/mounts");
     assert_eq!(
         run(&["-u", "1:10", "-w", "/srv", "-e", "X=y z", "busybox", "sh", "-c", "id -u; id -g; pwd; echo $X"]),
         "1\n10\n/srv\ny z"

@@ -4,7 +4,10 @@
 //! third process and need no copy in the engine. What the shim writes is framed as Docker does it already.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
+use corten_base::ExecId;
+use corten_events::{Actor, Kind};
 use corten_shim::protocol::AttachMode;
 use tokio::net::UnixStream;
 
@@ -13,7 +16,9 @@ use crate::exec::ExecEnd;
 use crate::life::Phase;
 use crate::logs::{LogOptions, LogStream};
 use crate::registry::Handle;
+use crate::shared::Shared;
 use crate::task::Request;
+use crate::view::ContainerView;
 
 /// Which streams a client wants.
 #[derive(Debug, Clone, Default)]
@@ -45,10 +50,34 @@ pub struct Attached {
     pub keys: Option<DetachKeys>,
     /// With an execution: to be waited for between the stream's end and telling the client of it, who asks for the exit code at once.
     pub end: Option<ExecEnd>,
+    /// To be told when the client leaves by its detach keys.
+    pub detach: Option<Detach>,
+}
+
+/// The event of a client that leaves a process running.
+#[derive(Debug)]
+pub struct Detach {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) view: Arc<ContainerView>,
+    /// With an execution, its id.
+    pub(crate) exec: Option<ExecId>,
+}
+
+impl Detach {
+    /// Tells the event log.
+    pub fn tell(self) {
+        let view = &self.view;
+        let mut actor = Actor { id: view.id.to_string(), attributes: view.spec.labels.clone() };
+        actor.attributes.insert("image".into(), view.spec.image.clone());
+        actor.attributes.insert("name".into(), view.name.clone());
+        actor.attributes.extend(self.exec.as_ref().map(|id| ("execID".into(), id.to_string())));
+        let action = if self.exec.is_some() { "exec_detach" } else { "detach" };
+        self.shared.events.publish(&view.namespace, Kind::Container, action, actor);
+    }
 }
 
 /// Attaches a client to a container.
-pub(crate) async fn attach(handle: &Handle, options: AttachOptions) -> Result<Attached, Error> {
+pub(crate) async fn attach(shared: &Arc<Shared>, handle: &Handle, options: AttachOptions) -> Result<Attached, Error> {
     let view = handle.now();
     let tty = view.spec.tty;
     let keys = (tty && options.stdin).then(|| DetachKeys::parse(&options.detach_keys)).transpose()?;
@@ -73,7 +102,8 @@ pub(crate) async fn attach(handle: &Handle, options: AttachOptions) -> Result<At
         }
         false => None,
     };
-    Ok(Attached { tty, log, stream, keys, end: None })
+    let detach = Some(Detach { shared: shared.clone(), view, exec: None });
+    Ok(Attached { tty, log, stream, keys, end: None, detach })
 }
 
 /// A client's end of a stream, and the shim's.
@@ -101,6 +131,11 @@ impl DetachKeys {
             Some(sequence) => Ok(DetachKeys { sequence, matched: 0 }),
             None => Err(Error::Invalid(format!("Invalid detach keys ({text}) provided"))),
         }
+    }
+
+    /// The bytes of the sequence.
+    pub fn sequence(&self) -> &[u8] {
+        &self.sequence
     }
 
     /// Passes input on. Returns what the container shall read and whether the client detaches (the rest is dropped then).

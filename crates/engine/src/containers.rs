@@ -241,7 +241,7 @@ impl Containers {
     /// Attaches a client to a container's streams; before its start as well as while it runs.
     pub async fn attach(&self, name: &str, options: AttachOptions) -> Result<Attached, Error> {
         let handle = self.handle(name)?;
-        crate::attach::attach(&handle, options).await
+        crate::attach::attach(&self.shared, &handle, options).await
     }
 
     /// Removes all containers that don't run and pass the filters (`label`, `label!`, `until`). Returns their ids and the bytes freed.

@@ -19,7 +19,7 @@ use crate::launch;
 use crate::life::State;
 use crate::merge::{arguments, merge};
 use crate::record::Record;
-use crate::settings::{ContainerSpec, MountType, NetworkMode, RestartPolicy};
+use crate::settings::{CgroupNs, ContainerSpec, IpcMode, JoinMode, MountType, NetworkMode, RestartPolicy};
 use crate::shared::Shared;
 use crate::task::{Task, now_ns};
 use crate::translate::SecurityOptions;
@@ -118,6 +118,7 @@ fn prepare(
         spec.log_driver.clone_from(&shared.config.log_driver);
         spec.log_options = shared.config.log_options.clone();
     }
+    check_joined(shared, namespace, &spec)?;
     let warnings = check(shared, &mut spec)?;
     let mut mounts = crate::mounts::resolve(&spec, inherited(shared, namespace, &spec)?)?;
     shared.images.ensure_unpacked(&image)?;
@@ -158,7 +159,9 @@ fn prepare_root(shared: &Shared, id: &ContainerId, image: &Image, spec: &Contain
     let failed = || Error::failed("cannot prepare the container's root file system");
     let rootfs = shared.snapshots.prepare(id.as_str(), image.chain.as_ref()).map_err(failed())?;
     let options = corten_snapshot::MountOptions { read_only: false, volatile: spec.auto_remove };
-    rootfs.mount_detached(options).map_err(failed())
+    let root = rootfs.mount_detached(options).map_err(failed())?;
+    crate::init_layer::make(root.as_fd()).map_err(Error::failed("cannot prepare the container's root file system"))?;
+    Ok(root)
 }
 
 /// Removes what a container has below the data root. Blocks.
@@ -242,7 +245,19 @@ fn check(shared: &Shared, spec: &mut ContainerSpec) -> Result<Vec<String>, Error
     if spec.shm_size == 0 {
         spec.shm_size = shared.config.default_shm_size;
     }
+    let default = if shared.cgroups.is_v2() { CgroupNs::Private } else { CgroupNs::Host };
+    spec.cgroupns.get_or_insert(default);
     check_limits(shared, &mut spec.resources)
+}
+
+/// The containers whose namespaces it will join.
+fn check_joined(shared: &Shared, namespace: &Namespace, spec: &ContainerSpec) -> Result<(), Error> {
+    let ipc = if let IpcMode::Container(name) = &spec.ipc_mode { Some(name) } else { None };
+    let pid = if let JoinMode::Container(name) = &spec.pid_mode { Some(name) } else { None };
+    for name in [ipc, pid].into_iter().flatten() {
+        shared.registry.find(namespace, name).map_err(|error| Error::Invalid(error.message()))?;
+    }
+    Ok(())
 }
 
 /// Names of things that must exist.

@@ -166,12 +166,18 @@ impl ExecService {
         if !spec.detach_keys.is_empty() {
             DetachKeys::parse(&spec.detach_keys)?;
         }
+        let spec = Arc::new(spec);
+        if !spec.user.is_empty() {
+            // A user whom the container doesn't know is refused here; everybody else is looked up again at the start.
+            let prepare = |reply| Request::PrepareExec { spec: spec.clone(), size: None, reply };
+            handle.ask(prepare).await.map_err(|error| Error::Invalid(error.message()))?;
+        }
         let id = ExecId::generate();
         let entry = Arc::new(Entry {
             id: id.clone(),
             namespace: self.namespace.clone(),
             container: handle,
-            spec: Arc::new(spec),
+            spec,
             state: watch::Sender::new(ExecState::default()),
         });
         tell(&self.shared, &view, &entry, &format!("exec_create: {}", entry.command()), None);
@@ -213,6 +219,8 @@ impl ExecService {
         let mode = AttachMode { stdin: spec.attach_stdin, stdout: spec.attach_stdout, stderr: spec.attach_stderr };
         let keys = (spec.tty && spec.attach_stdin).then(|| DetachKeys::parse(&spec.detach_keys)).transpose()?;
         let end = ExecEnd { state: entry.state.subscribe() };
+        let (shared, view) = (self.shared.clone(), entry.container.now());
+        let detach = Some(crate::attach::Detach { shared, view, exec: Some(entry.id.clone()) });
         let mut pending = Pending { entry: Some(entry) };
         let start = async move {
             let entry = pending.entry.take()?;
@@ -223,7 +231,7 @@ impl ExecService {
             Some(complaint(&error, entry.spec.tty))
         };
         let log = Some(LogStream::starting(spec.tty, start));
-        Ok(Attached { tty: spec.tty, log, stream: Some(client), keys, end: Some(end) })
+        Ok(Attached { tty: spec.tty, log, stream: Some(client), keys, end: Some(end), detach })
     }
 
     /// Sets the size of its terminal.
@@ -336,6 +344,7 @@ pub(crate) async fn run(
 
 /// What Docker says in front of the runtime's own words. Exit codes other than 126 and 127 are 126 here.
 fn failed(message: &str, exit_code: i32) -> Error {
+    let message = launch::as_denied(message);
     Error::Launch {
         message: format!("OCI runtime exec failed: exec failed: unable to start container process: {message}"),
         exit_code: if exit_code == 127 { 127 } else { 126 },

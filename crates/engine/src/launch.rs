@@ -4,12 +4,13 @@
 //! change of threads would cost as much as several of the steps. When a step fails, what was done is undone in reverse, and the
 //! host is as before.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::Child;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use corten_cgroup::{DeviceKind, DeviceRule, Group, Limits};
 use corten_runtime::plan::Facts;
@@ -29,6 +30,8 @@ use crate::view::{Files, MountPoint, NetworkView};
 
 /// How long a start may take once the shim has everything: the kernel's part, on a machine that is busy.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long the shim of a failed start may take to end once it has closed its connection.
+const SHIM_END: Duration = Duration::from_secs(1);
 
 /// Everything that a start needs, owned, so that it can be handed to another thread.
 #[derive(Debug)]
@@ -180,6 +183,11 @@ fn start(
     }
 }
 
+/// A directory in the place of a program is refused in the same words as what has no permission to be executed.
+pub(crate) fn as_denied(message: &str) -> Cow<'_, str> {
+    if message.ends_with(": is a directory") { format!("{message}: permission denied").into() } else { message.into() }
+}
+
 /// What Docker says when a task could not be made, in front of what the runtime says.
 fn task_failure(message: &str, exit_code: i32) -> Error {
     let hint = if message.contains("not a directory") {
@@ -189,6 +197,7 @@ fn task_failure(message: &str, exit_code: i32) -> Error {
         ""
     };
     let exit_code = if hint.is_empty() { exit_code } else { 127 };
+    let message = as_denied(message);
     Error::Launch {
         message: format!(
             "failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start \
@@ -307,10 +316,17 @@ fn end(record: &Record, mut connection: Connection, mut child: Child) {
             Err(ShimError::Closed) => break,
             Err(error) => {
                 tracing::warn!(container = %record.id, error = chain(&error), "a failed start's shim does not end");
-                log("a failed start's shim could not be killed", child.kill());
                 break;
             }
         }
+    }
+    // It ends by itself as soon as it has closed the connection; nothing of a failed start is worth waiting longer for.
+    let deadline = Instant::now() + SHIM_END;
+    while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    if matches!(child.try_wait(), Ok(None)) {
+        log("a failed start's shim could not be killed", child.kill());
     }
     log("a failed start's shim could not be reaped", child.wait().map(|_| ()));
 }

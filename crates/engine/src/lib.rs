@@ -23,6 +23,7 @@ mod engine;
 mod error;
 mod exec;
 mod info;
+mod init_layer;
 mod launch;
 pub mod life;
 mod link;
@@ -48,7 +49,7 @@ mod undo;
 mod view;
 mod volumes;
 
-pub use attach::{AttachOptions, Attached, DetachKeys};
+pub use attach::{AttachOptions, Attached, Detach, DetachKeys};
 pub use config::Config;
 pub use containers::{
     Containers, CreateContainer, Created, ListOptions, RemoveOptions, StopOptions, UpdateContainer, WaitCondition,

@@ -16,6 +16,8 @@ use crate::error::Error;
 
 /// How long a shim may take for an answer that costs it nothing.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a released shim may take to hand out its container's last output.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection that the reactor watches.
 #[derive(Debug)]
@@ -93,8 +95,19 @@ impl Link {
         if let Err(error) = self.connection.release() {
             tracing::debug!(error = crate::error::chain(&error), "a shim could not be released");
         }
-        while self.receive().await.is_ok() {}
+        if tokio::time::timeout(RELEASE_TIMEOUT, self.closed()).await.is_err()
+            && let Some(child) = &mut self.child
+        {
+            // Its exit is recorded: what it still holds is output that a client does not read.
+            tracing::warn!(shim = child.id(), "a released shim does not end: killing it");
+            let _ = child.kill();
+        }
         self.reap().await;
+    }
+
+    /// Reads whatever still comes until the shim closes the connection.
+    async fn closed(&mut self) {
+        while self.receive().await.is_ok() {}
     }
 
     /// Collects the shim's exit status once its connection has closed, so that no zombie stays.

@@ -34,7 +34,7 @@ const KEYS: [&str; 16] = [
 ];
 
 /// The states that `status=` takes.
-const STATES: [&str; 7] = ["paused", "restarting", "removing", "running", "dead", "created", "exited"];
+const STATES: [&str; 7] = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
 
 /// The containers that the options let through, the latest first.
 pub(crate) fn list(
@@ -76,7 +76,10 @@ impl<'a> Filter<'a> {
         }
         let given = |key: &str| values.get(key).map(Vec::as_slice).unwrap_or_default();
         if let Some(state) = given("status").iter().find(|state| !STATES.contains(&state.as_str())) {
-            return Err(Error::Invalid(format!("invalid filter 'status={state}'")));
+            let known = STATES.join(", ");
+            return Err(Error::Invalid(format!(
+                "invalid filter 'status={state}': invalid value for state ({state}): must be one of {known}"
+            )));
         }
         let created = |name: &String| Ok(shared.registry.find(namespace, name)?.now().created_ns);
         let times = |key: &str| given(key).iter().map(created).collect::<Result<Vec<i64>, Error>>();

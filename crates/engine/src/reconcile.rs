@@ -256,7 +256,13 @@ fn remove_pools(shared: &Shared) {
 /// `pool-<pid of the daemon>-<number>` of a daemon that is gone. Where another process has its pid by now, an empty group stays a while.
 fn is_dead_pool(name: &str) -> bool {
     let pid = name.strip_prefix("pool-").and_then(|rest| rest.split('-').next());
-    pid.is_some_and(|pid| pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists())
+    pid.is_some_and(|pid| pid.parse::<u32>().is_ok() && !is_alive(pid))
+}
+
+/// A process that has ended counts as dead also while nobody has reaped it (proc_pid_stat(5), the field after the name).
+fn is_alive(pid: &str) -> bool {
+    let stat = fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, fields)| !fields.starts_with(['Z', 'X']))
 }
 
 fn ids_below(directory: &Path) -> Vec<ContainerId> {

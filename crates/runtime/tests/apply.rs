@@ -28,6 +28,9 @@ const CASES: &[Case] = &[
     ("capabilities_for_others_than_root", capabilities_for_others_than_root),
     ("mounts_with_options_and_propagation", mounts_with_options_and_propagation),
     ("devices_with_modes_and_owners", devices_with_modes_and_owners),
+    ("procfs_is_not_covered", procfs_is_not_covered),
+    ("a_working_directory_that_only_root_can_enter", a_working_directory_that_only_root_can_enter),
+    ("long_commands_are_refused_by_name", long_commands_are_refused_by_name),
 ];
 
 fn main() -> ExitCode {
@@ -62,7 +65,7 @@ fn make_rootfs(path: &Path) -> bool {
         fs::create_dir(path.join(directory)).unwrap();
     }
     fs::copy(busybox, path.join("bin/busybox")).unwrap();
-    for applet in ["sh", "cat", "chmod", "grep", "ls", "sed", "stat", "touch", "id"] {
+    for applet in ["sh", "cat", "chmod", "grep", "ls", "sed", "stat", "touch", "id", "head"] {
         symlink("busybox", path.join("bin").join(applet)).unwrap();
     }
     true
@@ -216,4 +219,60 @@ fn devices_with_modes_and_owners(rootfs: &Path) {
     let output = run(rootfs, &plan).unwrap();
     let expected = "/dev/null character special file 1:3 666 0:0\n/dev/more character special file 1:5 640 3:4\n/dev/ptmx\n/dev/stdin\n";
     assert_eq!(output, expected);
+}
+
+fn procfs_is_not_covered(rootfs: &Path) {
+    fs::create_dir(rootfs.join("sly")).unwrap();
+    symlink("/proc", rootfs.join("sly/proc")).unwrap();
+    let refused = |mount: Value| {
+        let plan = spec("true", |value| value["mounts"].as_array_mut().unwrap().push(mount));
+        run(rootfs, &plan).unwrap_err().message
+    };
+    let directory = rootfs.join("tmp");
+    let bind = |at: &str| refused(json!({"destination": at, "source": directory, "options": ["bind"]}));
+    let tmpfs = |at: &str| refused(json!({"destination": at, "type": "tmpfs", "source": "tmpfs"}));
+    for at in ["/proc/sys", "/proc/self/attr", "/sly/proc/sys", "/sly/proc/1/task", "/tmp/../proc/tty"] {
+        for text in [bind(at), tmpfs(at)] {
+            assert!(text.contains("inside /proc"), "{at}: {text}");
+        }
+    }
+    for at in ["/proc", "/proc/", "/sly/proc"] {
+        for text in [bind(at), tmpfs(at)] {
+            assert!(text.contains("not of type proc"), "{at}: {text}");
+        }
+    }
+    let plan = spec("cat /proc/cpuinfo; ls /proc/self | grep -c attr; head -c 1 /proc/sys/kernel/ostype", |value| {
+        let mounts = value["mounts"].as_array_mut().unwrap();
+        mounts.push(json!({"destination": "/proc", "source": "/proc", "options": ["rbind", "ro"]}));
+        mounts.push(json!({"destination": "/proc/cpuinfo", "source": "/proc/sys/kernel/ostype", "options": ["bind"]}));
+    });
+    assert_eq!(run(rootfs, &plan).unwrap(), "Linux\n1\nL");
+    fs::remove_dir_all(rootfs.join("sly")).unwrap();
+}
+
+fn a_working_directory_that_only_root_can_enter(rootfs: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::create_dir(rootfs.join("closed")).unwrap();
+    fs::set_permissions(rootfs.join("closed"), fs::Permissions::from_mode(0o700)).unwrap();
+    let plan = spec("pwd; ls / | grep -c closed; ls 2>&1 | grep -o 'Permission denied'", |value| {
+        value["process"]["user"] = json!({"uid": 5, "gid": 6});
+        value["process"]["capabilities"] = json!({"bounding": [], "permitted": [], "effective": []});
+        value["process"]["cwd"] = "/closed".into();
+    });
+    assert_eq!(run(rootfs, &plan).unwrap(), "/closed\n1\nPermission denied\n");
+    fs::remove_dir(rootfs.join("closed")).unwrap();
+}
+
+fn long_commands_are_refused_by_name(rootfs: &Path) {
+    // Control characters grow sixfold when a report quotes them.
+    for letter in ["a", "\u{1}"] {
+        let plan = spec("", |value| value["process"]["args"] = json!([letter.repeat(100_000)]));
+        let failure = run(rootfs, &plan).unwrap_err();
+        assert_eq!(failure.exit_code(), 127);
+        assert!(
+            failure.message.starts_with("exec: ") && failure.message.ends_with("not found in $PATH"),
+            "{}",
+            failure.message.len()
+        );
+    }
 }

@@ -6,12 +6,16 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
+use rustix::net::sockopt::set_socket_send_buffer_size_force;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
 use crate::protocol::AttachMode;
 
 /// Output waiting for one client beyond this holds the process back.
 pub(crate) const MAX_BUFFERED: usize = 64 * 1024;
+
+/// Room in the socket for what a client has not taken when the output ends: what was waiting and what the pipes held.
+const LAST_ROOM: usize = 2 * 1024 * 1024;
 
 /// One attached client.
 #[derive(Debug)]
@@ -129,9 +133,24 @@ impl Client {
         self.finishing = true;
         self.reading = false;
         self.flush();
+        if self.wants_to_write() {
+            // The kernel keeps it for a client that is slow, or stopped: nobody has to wait for that one.
+            let _ = set_socket_send_buffer_size_force(&self.socket, LAST_ROOM);
+            self.flush();
+        }
         if !self.wants_to_write() {
             let _ = shutdown(&self.socket, Shutdown::Both);
         }
+    }
+}
+
+impl Drop for Client {
+    /// What the client has sent and nobody wants any more is taken: closed with that, the socket would end in an error
+    /// for the client (ECONNRESET) instead of an end.
+    fn drop(&mut self) {
+        let _ = shutdown(&self.socket, Shutdown::Both);
+        let mut buffer = [0; 16 * 1024];
+        while recv(&self.socket, &mut buffer, RecvFlags::DONTWAIT).is_ok_and(|(length, _)| length > 0) {}
     }
 }
 
@@ -170,6 +189,41 @@ mod tests {
             client.flush();
         }
         assert!(!client.holds_back(0));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_client_that_does_not_read() {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: needs root");
+            return;
+        }
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut client = Client::new(ours.into(), ALL, false);
+        let mut sent = 0;
+        while !client.holds_back(0) {
+            client.output(0, &[b'x'; 65536]);
+            sent += 65536;
+        }
+        client.output(0, &[b'x'; 65536]);
+        client.finish();
+        assert!(client.is_done());
+        drop(client);
+        let mut bytes = Vec::new();
+        theirs.read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes.len(), sent + 65536);
+    }
+
+    #[test]
+    fn input_that_nobody_took_is_no_error() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut client = Client::new(ours.into(), ALL, false);
+        theirs.write_all(&[b'x'; 50_000]).unwrap();
+        client.output(0, b"bye");
+        client.finish();
+        drop(client);
+        let mut text = String::new();
+        theirs.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "bye");
     }
 
     #[test]

@@ -26,7 +26,8 @@ impl Supervisor {
         let result = match command {
             Command::Prepare => self.prepare(fds),
             Command::Assign(request) => self.assign(request, fds),
-            Command::Descriptors => self.expect_phase(Phase::Assigned).map(|()| self.ahead.extend(fds.0)),
+            Command::Descriptors if self.phase == Phase::Assigned => return self.ahead.extend(fds.0),
+            Command::Descriptors => return,
             // Answered when exec has happened.
             Command::Start(request) => match self.start(origin, request, fds) {
                 Ok(()) => return,

@@ -61,7 +61,8 @@ pub enum Command {
     Prepare,
     /// Binds the warm shim to a container: it opens the adoption socket. Fds: run directory, log directory. Answered by `Done`.
     Assign(Assign),
-    /// The first of the next `Start`'s descriptors, where they are more than one packet carries. Answered by `Done`.
+    /// The first of the next `Start`'s descriptors, where they are more than one packet carries. Not answered: if it
+    /// is out of place the start fails.
     Descriptors,
     /// Starts the container. Answered by `Started` once exec has happened, or by `Failed`. See [`Start`] for the fds.
     Start(Start),

@@ -315,6 +315,10 @@ impl Supervisor {
                 self.init_reaped(ended.code);
             } else if let Some(index) = self.execs.iter().position(|exec| exec.process.is(ended.pid)) {
                 self.exec_reaped(index, ended.code);
+            } else if self.stub.as_ref().is_some_and(|stub| stub.pid == ended.pid) {
+                // Without its init stub a warm shim is of no use; its end tells the daemon so.
+                self.stub = None;
+                self.released |= self.phase == Phase::Warm;
             } else {
                 // A process whose note is still to be read; or an unused stub, a leader that has done its work, an
                 // orphan of a container without a PID namespace of its own.

@@ -90,10 +90,15 @@ fn inside(holder: u32, command: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Removes the empty cgroups that the engine called `name` was given as its parent.
+/// Removes the cgroup that the engine called `name` was given as its parent, and what a failed test has left below it.
 pub fn remove_parent_groups(name: &str) {
     for parent in parent_groups(name) {
-        let _ = fs::remove_dir(parent);
+        let mut below = BTreeSet::new();
+        collect_groups(&parent, &mut below);
+        // In reverse order a child comes before its parent.
+        for group in below.iter().rev().chain([&parent]) {
+            let _ = fs::remove_dir(group);
+        }
     }
 }
 

@@ -34,6 +34,8 @@ fn normalize(host: &mut HostConfig) {
     fill(&mut host.ipc_mode, "private");
     fill(&mut host.restart_policy.name, "no");
     host.log_config.config.get_or_insert_default();
+    // Both mean that there is no limit.
+    host.pids_limit = host.pids_limit.filter(|limit| *limit > 0);
     if host.memory > 0 && host.memory_swap == 0 {
         host.memory_swap = host.memory.saturating_mul(2);
     }

@@ -6,7 +6,7 @@ use corten_api_types::{
     HostConfig, MountPoint, NetworkSettings, PortBinding, PortMap,
 };
 use corten_base::time::{ZERO_TIME, from_unix_nanos, rfc3339_nano};
-use corten_engine::settings::{ContainerSpec, EndpointSettings as Wanted, NetworkMode};
+use corten_engine::settings::{CgroupNs, ContainerSpec, EndpointSettings as Wanted, NetworkMode};
 use corten_engine::{ContainerView, EndpointView, NetworkView};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -120,6 +120,7 @@ fn host_config(view: &ContainerView) -> Result<HostConfig, Failure> {
     };
     fill(&mut host.log_config.kind, if spec.log_driver.is_empty() { "json-file" } else { &spec.log_driver });
     fill(&mut host.runtime, "corten");
+    fill(&mut host.cgroupns_mode, if spec.cgroupns == Some(CgroupNs::Private) { "private" } else { "host" });
     if host.shm_size == 0 {
         host.shm_size = if spec.shm_size > 0 { spec.shm_size } else { DEFAULT_SHM_SIZE };
     }

@@ -9,7 +9,7 @@ use crate::router::{Route, route};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use corten_api_types::{ExecCreateRequest, ExecInspect, ExecStartRequest, IdResponse, ProcessConfig};
-use corten_engine::{ExecSpec, ExecView, StartExec};
+use corten_engine::{DetachKeys, ExecSpec, ExecView, StartExec};
 use hyper::StatusCode;
 
 pub(crate) const ROUTES: &[Route] = &[
@@ -77,7 +77,15 @@ fn shown(view: &ExecView) -> ExecInspect {
         open_stdout: spec.attach_stdout,
         can_remove: false,
         container_id: view.container_id.to_string(),
-        detach_keys: STANDARD.encode(&spec.detach_keys),
+        detach_keys: detach_keys(&spec.detach_keys),
         pid: view.pid,
+    }
+}
+
+/// The keys' bytes in base64; the notation was checked when the exec was made.
+fn detach_keys(notation: &str) -> String {
+    match DetachKeys::parse(notation) {
+        Ok(keys) if !notation.is_empty() => STANDARD.encode(keys.sequence()),
+        _ => String::new(),
     }
 }

@@ -41,8 +41,9 @@ fn run(session: &Session, matches: &Matches) -> Outcome {
     let client = session.client()?;
     if detach {
         let started = client.post(&format!("/containers/{id}/start")).send().and_then(|response| response.discard());
-        started.map_err(|error| explain(session, error.into()))?;
-        return print_line(id);
+        // The id is shown either way: the container is there, started or not.
+        let shown = print_line(id);
+        return started.map_err(|error| explain(session, error.into())).and(shown);
     }
     let foreground = Foreground {
         client,

@@ -71,9 +71,9 @@ fn refuse(root: BorrowedFd<'_>, plan: &MountPlan, place: BorrowedFd<'_>) -> Resu
 
 fn is_emulated(root: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<bool, Failure> {
     let place = fstat(place).explain(WHAT)?;
-    let same = |name: &&str| {
+    let same = |name: &str| {
         let found = path::find(root, name).and_then(|found| Ok(fstat(&found)?));
         found.is_ok_and(|found| (found.st_dev, found.st_ino) == (place.st_dev, place.st_ino))
     };
-    Ok(EMULATED.iter().any(|name| same(&name)))
+    Ok(EMULATED.iter().any(|name| same(name)))
 }

@@ -81,13 +81,14 @@ impl Reporter {
     }
 }
 
-/// A text that quotes what a user gave (a command, a path) may be of any length; whoever reads it needs its beginning.
-fn short(mut text: String) -> String {
-    if text.len() > MAX_TEXT {
-        text.truncate(text.floor_char_boundary(MAX_TEXT));
-        text.push_str("...");
+/// A text that quotes what a user gave (a command, a path) may be of any length; whoever reads it needs its beginning
+/// and its end, where the cause stands.
+fn short(text: String) -> String {
+    if text.len() <= MAX_TEXT {
+        return text;
     }
-    text
+    let (head, tail) = (text.floor_char_boundary(MAX_TEXT / 2), text.ceil_char_boundary(text.len() - MAX_TEXT / 2));
+    format!("{}...{}", &text[..head], &text[tail..])
 }
 
 /// Takes one note from the shim's side of the socket; none once exec has happened (or the process is gone).

@@ -1,11 +1,14 @@
 //! Images and containers that try to get out, or to get in the way.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use corten_shim::client::Error;
+use corten_shim::protocol::{Event, LogConfig, Streams};
 use serde_json::json;
 
 use crate::Case;
@@ -19,6 +22,11 @@ pub const CASES: &[Case] = &[
     ("attacks::console_link_is_refused", console_link_is_refused),
     ("attacks::working_directory_outside", working_directory_outside),
     ("attacks::own_binary_is_read_only", own_binary_is_read_only),
+    ("attacks::a_warm_shim_ends_with_its_stub", a_warm_shim_ends_with_its_stub),
+    ("attacks::a_shim_killed_takes_its_stub_along", a_shim_killed_takes_its_stub_along),
+    ("attacks::packets_of_any_size", packets_of_any_size),
+    ("attacks::an_exec_that_leaves_writers_behind", an_exec_that_leaves_writers_behind),
+    ("attacks::descriptors_inside", descriptors_inside),
 ];
 
 fn outcome(world: &World, rootfs: &Path, spec: serde_json::Value) -> Result<(), Error> {
@@ -110,7 +118,7 @@ fn console_link_is_refused(world: &World) {
     wanted["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/dev");
     wanted["process"]["terminal"] = true.into();
     let mut shim = Shim::new(world);
-    let streams = corten_shim::protocol::Streams { tty: true, ..no_log() };
+    let streams = Streams { tty: true, ..no_log() };
     let error = shim.start(&rootfs, &plan(wanted), streams, &[]).unwrap_err();
     assert!(error.to_string().contains("symbolic link"), "{error}");
     shim.drop_connection();
@@ -140,4 +148,107 @@ fn own_binary_is_read_only(world: &World) {
     }
     drop(connection);
     child.wait().unwrap();
+}
+
+fn kill(pid: i32) {
+    corten_sys::process::signal_pidfd(corten_sys::process::open_pidfd(pid).unwrap().as_fd(), 9).unwrap();
+}
+
+fn a_warm_shim_ends_with_its_stub(world: &World) {
+    let (mut connection, mut child, ready) = Shim::warm(world);
+    kill(ready.init_pid.unwrap());
+    assert!(matches!(connection.recv(PATIENCE), Err(Error::Closed)), "who takes it from the pool sees that it is gone");
+    child.wait().unwrap();
+}
+
+fn a_shim_killed_takes_its_stub_along(world: &World) {
+    let (connection, mut child, ready) = Shim::warm(world);
+    let stub = corten_sys::process::open_pidfd(ready.init_pid.unwrap()).unwrap();
+    kill(ready.pid);
+    child.wait().unwrap();
+    let mut polled = [rustix::event::PollFd::new(&stub, rustix::event::PollFlags::IN)];
+    let patience = rustix::event::Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
+    assert_eq!(rustix::event::poll(&mut polled, Some(&patience)).unwrap(), 1, "the stub outlives its shim");
+    drop(connection);
+}
+
+/// More descriptors than one packet carries, log attributes larger than a page, many processes in one answer.
+fn packets_of_any_size(world: &World) {
+    let mut wanted =
+        spec(&["sh", "-c", "grep -c ' /many/' /proc/self/mountinfo; ls /proc/self/fd | grep -c .; sleep 100"]);
+    let source = world.rootfs.join("etc/plain");
+    for number in 0..600 {
+        let mount = json!({"destination": format!("/many/{number}"), "source": source, "options": ["bind", "ro"]});
+        wanted["mounts"].as_array_mut().unwrap().push(mount);
+    }
+    let rootfs = world.own_rootfs("many");
+    let mut shim = Shim::new(world);
+    let attrs = [("label".to_owned(), "x".repeat(100_000))].into();
+    let log = LogConfig::JsonFile { file: "log".into(), max_size: None, max_files: 1, attrs };
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    shim.start(&rootfs, &plan(wanted), Streams { log, ..no_log() }, &[(ALL, &theirs)]).unwrap();
+    drop(theirs);
+    assert!(read_until(&ours, "4\n").contains("600\n"));
+    let process = plan(spec(&["sleep", "100"])).process;
+    for number in 0..400 {
+        let seq = shim.connection.exec(&format!("{number:064}"), &process, None, None).unwrap();
+        shim.answer(seq).unwrap();
+    }
+    let seq = shim.connection.state().unwrap();
+    match shim.answer(seq).unwrap() {
+        Event::State(state) => assert_eq!(state.execs.len(), 400),
+        other => panic!("expected State, got {other:?}"),
+    }
+    let seq = shim.connection.signal(None, 9).unwrap();
+    // Ends may be told before the answer.
+    shim.connection.recv_answer(seq, PATIENCE, |_, _| {}).unwrap();
+    shim.exited();
+    shim.connection.release().unwrap();
+    while shim.connection.recv(PATIENCE).is_ok() {}
+    assert!(shim.child.wait().unwrap().success());
+}
+
+fn an_exec_that_leaves_writers_behind(world: &World) {
+    let mut shim = Shim::new(world);
+    shim.start(&world.rootfs, &plan(spec(&["sleep", "100"])), no_log(), &[]).unwrap();
+    // They don't mind that nobody reads any more, and the client never does.
+    let script = "trap '' PIPE; for i in 1 2 3 4; do (while :; do echo yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy; done) 2>/dev/null & done";
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let process = plan(spec(&["sh", "-c", script])).process;
+    let seq = shim.connection.exec("e1", &process, None, Some((ALL, theirs.as_fd()))).unwrap();
+    shim.answer(seq).unwrap();
+    drop(theirs);
+    assert_eq!(shim.exec_exited("e1").code, 0);
+    let output = read_all(&ours);
+    assert!(output.len() < 2 << 20, "{} bytes", output.len());
+    let seq = shim.connection.signal(None, 9).unwrap();
+    shim.connection.recv_answer(seq, PATIENCE, |_, _| {}).unwrap();
+    assert_eq!(shim.exited().code, 137);
+    shim.release();
+}
+
+/// Nothing of the shim's or the host's is open in the container's first process or an exec's.
+fn descriptors_inside(world: &World) {
+    let script = "cd /proc/$$/fd; for fd in *; do readlink $fd; done; echo end; sleep 100";
+    let mut shim = Shim::prepared(world);
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    shim.start(&world.rootfs, &plan(spec(&["sh", "-c", script])), no_log(), &[(ALL, &theirs)]).unwrap();
+    let first = read_until(&ours, "end");
+    let (ours, exec) = UnixStream::pair().unwrap();
+    let process = plan(spec(&["sh", "-c", script])).process;
+    let seq = shim.connection.exec("e1", &process, None, Some((ALL, exec.as_fd()))).unwrap();
+    shim.answer(seq).unwrap();
+    let second = read_until(&ours, "end");
+    for text in [first, second] {
+        let count = |what| text.matches(what).count();
+        assert_eq!(count("pipe:[") + count("/dev/null"), 3, "{text}");
+        assert_eq!((count(":"), count("/")), (count("pipe:["), 2 * count("/dev/null")), "something else: {text}");
+    }
+    let seq = shim.connection.signal(None, 9).unwrap();
+    shim.connection.recv_answer(seq, PATIENCE, |_, _| {}).unwrap();
+    drop((theirs, exec));
+    shim.exited();
+    shim.connection.release().unwrap();
+    while shim.connection.recv(PATIENCE).is_ok() {}
+    assert!(shim.child.wait().unwrap().success());
 }
