@@ -92,7 +92,7 @@ pub(crate) fn boolean(filters: &Filters, name: &str) -> Result<Option<bool>, Fai
         [] => Ok(None),
         ["1" | "true" | "True" | "TRUE" | "t" | "T"] => Ok(Some(true)),
         ["0" | "false" | "False" | "FALSE" | "f" | "F"] => Ok(Some(false)),
-        _ => Err(Failure::invalid(format!("invalid filter '{name}={values:?}'"))),
+        _ => Err(Failure::invalid(format!("invalid filter '{name}=[{}]'", values.join(" ")))),
     }
 }
 

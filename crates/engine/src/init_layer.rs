@@ -6,6 +6,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, mkdirat, openat, statat, symlinkat, unlinkat};
 use rustix::io::Errno;
@@ -38,6 +39,18 @@ pub(crate) fn make(root: BorrowedFd<'_>) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Bytes that the places take in a container's own layer: Docker does not count them as the container's.
+pub(crate) fn bytes(upper: &Path) -> u64 {
+    let links = PLACES.iter().filter_map(|(path, place)| match place {
+        Place::Link(target) => Some((path, target)),
+        Place::Directory | Place::File => None,
+    });
+    links
+        .filter(|(path, target)| std::fs::read_link(upper.join(path)).is_ok_and(|found| found == Path::new(target)))
+        .map(|(_, target)| target.len() as u64)
+        .sum()
 }
 
 fn make_one(parent: BorrowedFd<'_>, name: &str, place: &Place) -> io::Result<()> {
@@ -85,8 +98,9 @@ fn kind(parent: BorrowedFd<'_>, name: &str) -> io::Result<Option<FileType>> {
 mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
+    use std::path::Path;
 
-    fn make_at(root: &std::path::Path) -> std::io::Result<()> {
+    fn make_at(root: &Path) -> std::io::Result<()> {
         super::make(std::os::fd::AsFd::as_fd(&fs::File::open(root)?))
     }
 
@@ -98,6 +112,7 @@ mod tests {
         assert!(root.path().join("dev/pts").is_dir() && root.path().join("etc/hosts").is_file());
         assert!(root.path().join(".dockerenv").is_file());
         assert_eq!(fs::read_link(root.path().join("etc/mtab")).unwrap().to_str(), Some("/proc/mounts"));
+        assert_eq!(super::bytes(root.path()), 12);
     }
 
     #[test]

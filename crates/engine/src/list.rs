@@ -34,6 +34,7 @@ const KEYS: [&str; 16] = [
 ];
 
 /// The states that `status=` takes.
+const HEALTH: [&str; 4] = ["none", "starting", "healthy", "unhealthy"];
 const STATES: [&str; 7] = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
 
 /// The containers that the options let through, the latest first.
@@ -81,11 +82,17 @@ impl<'a> Filter<'a> {
                 "invalid filter 'status={state}': invalid value for state ({state}): must be one of {known}"
             )));
         }
+        if let Some(health) = given("health").iter().find(|health| !HEALTH.contains(&health.as_str())) {
+            let known = HEALTH.join(", ");
+            return Err(Error::Invalid(format!(
+                "invalid filter 'health={health}': invalid value for health ({health}): must be one of {known}"
+            )));
+        }
         let created = |name: &String| Ok(shared.registry.find(namespace, name)?.now().created_ns);
         let times = |key: &str| given(key).iter().map(created).collect::<Result<Vec<i64>, Error>>();
         let exited = given("exited")
             .iter()
-            .map(|code| code.parse().map_err(|_| Error::Invalid(format!("invalid filter 'exited={code}'"))));
+            .map(|code| code.parse().map_err(|_| Error::Invalid(format!("invalid filter 'exited={code}': strconv.Atoi: parsing {code:?}: invalid syntax"))));
         let _ = views;
         Ok(Filter {
             values,
@@ -184,9 +191,12 @@ fn port_matches(port: &str, want: &str) -> bool {
 pub(crate) async fn size(shared: &Arc<Shared>, view: Arc<ContainerView>) -> Result<(u64, u64), Error> {
     let shared = shared.clone();
     blocking::run(move || {
-        let own = shared.snapshots.usage(view.id.as_str()).map_err(Error::failed("cannot measure the container"))?;
+        let failed = || Error::failed("cannot measure the container");
+        let layer = shared.snapshots.usage(view.id.as_str()).map_err(failed())?;
+        let upper = shared.snapshots.rootfs(view.id.as_str()).map_err(failed())?.upper;
+        let own = layer.bytes.saturating_sub(crate::init_layer::bytes(&upper));
         let image = shared.images.resolve(view.image_id.as_str(), None).map_or(0, |image| image.size);
-        Ok((own.bytes, own.bytes + image))
+        Ok((own, own + image))
     })
     .await?
 }
