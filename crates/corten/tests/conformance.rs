@@ -119,6 +119,7 @@ fn refusals_have_dockers_texts() {
     };
     host(json!({"IpcMode": "container:nosuch"}), "No such container: nosuch");
     host(json!({"PidMode": "container:nosuch"}), "No such container: nosuch");
+    host(json!({"VolumesFrom": ["nosuch"]}), "No such container: nosuch");
     host(json!({"NetworkMode": "container:"}), "invalid network mode: invalid container format container:<name|id>");
     host(json!({"ExtraHosts": ["a:b"]}), "invalid IP address in add-host: \"b\"");
     host(json!({"Tmpfs": {"x": ""}}), "invalid mount path: 'x' mount path must be absolute");
@@ -127,6 +128,13 @@ fn refusals_have_dockers_texts() {
     check("POST", create, json!({}), 400, "config cannot be empty in order to create a container");
     let twice = ask(&engine, "POST", create, "{\"Image\":\"busybox\"}{}");
     assert_eq!((twice.status, twice.json()["message"].as_str()), (400, Some("unexpected content after JSON")));
+    let keys = "/v1.51/containers/there/attach?stream=1&stdout=1&detachKeys=bad-key";
+    check("POST", keys, Value::Null, 400, "Invalid detach keys (bad-key) provided");
+    let private = "run --rm --network none --ipc container:private busybox true";
+    engine.docker(&["run", "-d", "--name", "private", "--network", "none", "busybox", "sleep", "1000"]).ok();
+    let joined = engine.docker(&private.split(' ').collect::<Vec<_>>());
+    joined.fails(125, "non-shareable IPC (hint: use IpcMode:shareable for the donor container)");
+    engine.docker(&["rm", "-f", "private"]).ok();
     let kill = |signal: &str, message: &str| {
         let path = format!("/v1.51/containers/there/kill?signal={signal}");
         check("POST", &path, Value::Null, 400, message);

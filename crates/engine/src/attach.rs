@@ -80,7 +80,7 @@ impl Detach {
 pub(crate) async fn attach(shared: &Arc<Shared>, handle: &Handle, options: AttachOptions) -> Result<Attached, Error> {
     let view = handle.now();
     let tty = view.spec.tty;
-    let keys = (tty && options.stdin).then(|| DetachKeys::parse(&options.detach_keys)).transpose()?;
+    let keys = Some(DetachKeys::parse(&options.detach_keys)?).filter(|_| tty && options.stdin);
     let log = match options.logs {
         true => {
             let wanted = LogOptions { stdout: options.stdout, stderr: options.stderr, ..Default::default() };

@@ -199,7 +199,8 @@ fn inherited(shared: &Shared, namespace: &Namespace, spec: &ContainerSpec) -> Re
     let mut points = Vec::new();
     for from in &spec.volumes_from {
         let (name, mode) = corten_volumes::parse_volumes_from(from)?;
-        let other = shared.registry.find(namespace, name)?.now();
+        // The client takes "not found" for the image's.
+        let other = shared.registry.find(namespace, name).map_err(|error| Error::Invalid(error.message()))?.now();
         let read_only = mode.split(',').any(|word| word == "ro");
         let volumes = other.mounts.iter().filter(|point| point.kind != "tmpfs");
         points.extend(volumes.map(|point| MountPoint {

@@ -45,7 +45,7 @@ pub(crate) fn list(
 ) -> Result<Vec<Arc<ContainerView>>, Error> {
     let mut views: Vec<Arc<ContainerView>> = shared.registry.all(namespace).iter().map(|handle| handle.now()).collect();
     views.sort_by(|one, other| other.created_ns.cmp(&one.created_ns).then_with(|| one.id.cmp(&other.id)));
-    let filter = Filter::new(shared, namespace, options, &views)?;
+    let filter = Filter::new(shared, namespace, options)?;
     let shown = views.iter().filter(|view| !view.removed && filter.matches(view));
     let most = options.limit.filter(|limit| *limit > 0).unwrap_or(usize::MAX);
     Ok(shown.take(most).cloned().collect())
@@ -65,12 +65,7 @@ struct Filter<'a> {
 }
 
 impl<'a> Filter<'a> {
-    fn new(
-        shared: &Shared,
-        namespace: &Namespace,
-        options: &'a ListOptions,
-        views: &[Arc<ContainerView>],
-    ) -> Result<Filter<'a>, Error> {
+    fn new(shared: &Shared, namespace: &Namespace, options: &'a ListOptions) -> Result<Filter<'a>, Error> {
         let values = &options.filters;
         if let Some(key) = values.keys().find(|key| !KEYS.contains(&key.as_str())) {
             return Err(Error::Invalid(format!("invalid filter '{key}'")));
@@ -90,10 +85,13 @@ impl<'a> Filter<'a> {
         }
         let created = |name: &String| Ok(shared.registry.find(namespace, name)?.now().created_ns);
         let times = |key: &str| given(key).iter().map(created).collect::<Result<Vec<i64>, Error>>();
-        let exited = given("exited")
-            .iter()
-            .map(|code| code.parse().map_err(|_| Error::Invalid(format!("invalid filter 'exited={code}': strconv.Atoi: parsing {code:?}: invalid syntax"))));
-        let _ = views;
+        let exited = given("exited").iter().map(|code| {
+            code.parse().map_err(|_| {
+                Error::Invalid(format!(
+                    "invalid filter 'exited={code}': strconv.Atoi: parsing {code:?}: invalid syntax"
+                ))
+            })
+        });
         Ok(Filter {
             values,
             all: options.all || options.limit.is_some_and(|limit| limit > 0) || values.keys().any(|key| widens(key)),

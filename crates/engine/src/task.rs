@@ -27,7 +27,7 @@ use crate::network::{self, Joined};
 use crate::record::Record;
 use crate::registry::Reply;
 use crate::run::Run;
-use crate::settings::NetworkMode;
+use crate::settings::{IpcMode, NetworkMode};
 use crate::shared::Shared;
 use crate::view::{ContainerView, ExecSpec, Files, NetworkView};
 
@@ -424,8 +424,17 @@ impl Task {
             let other = running(name, "network")?;
             joined.network = Some(network::JoinedNetwork { pid: other.state.pid, files: other.files.clone() });
         }
-        if let crate::settings::IpcMode::Container(name) = &spec.ipc_mode {
-            joined.ipc = Some(running(name, "IPC")?.state.pid);
+        if let IpcMode::Container(name) = &spec.ipc_mode {
+            let other = running(name, "IPC")?;
+            if matches!(other.spec.ipc_mode, IpcMode::Private | IpcMode::None) {
+                let message = format!(
+                    "failed to join IPC namespace: container {}: non-shareable IPC (hint: use IpcMode:shareable for the donor \
+                     container)",
+                    other.id
+                );
+                return Err(Error::Launch { message, exit_code: 128 });
+            }
+            joined.ipc = Some(other.state.pid);
         }
         if let crate::settings::JoinMode::Container(name) = &spec.pid_mode {
             joined.pid = Some(running(name, "PID")?.state.pid);
