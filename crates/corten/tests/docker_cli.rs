@@ -290,7 +290,7 @@ fn images_are_listed_tagged_and_removed() {
     assert_eq!(untagged.ok(), "Untagged: example.com:5000/a/b:v1");
     assert!(engine.docker(&["rmi", "busybox"]).ok().contains(&format!("Deleted: {id}")));
     engine.docker(&["rmi", "busybox"]).fails(1, "No such image: busybox");
-    engine.docker(&["tag", "busybox", "Bad/Name"]).fails(1, "repository name (Name) must be lowercase");
+    engine.docker(&["tag", "busybox", "Bad/Name"]).fails(1, "must be lowercase");
     engine.finish();
 }
 

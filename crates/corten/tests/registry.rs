@@ -37,7 +37,7 @@ fn pull_by_tag_and_digest() {
     let missing = engine.docker(&["pull", &format!("{}/library/box:nosuch", Registry::HOST)]);
     missing.fails(1, "manifest unknown");
     engine.docker(&["pull", "127.0.0.1:1/box"]).fails(1, "connection refused");
-    engine.docker(&["pull", "Box"]).fails(1, "repository name (library/Box) must be lowercase");
+    engine.docker(&["pull", "Box"]).fails(1, "must be lowercase");
     engine.finish();
 }
 
