@@ -53,8 +53,8 @@ fn load(call: &Call, offset: u32) -> Option<u32> {
 
 /// What the profile says about a call, worked out rule by rule: a `SECCOMP_RET_*` value.
 pub fn verdict(profile: &LinuxSeccomp, machine: Machine, call: &Call) -> u32 {
-    let listed = profile.architectures().iter().flatten().filter_map(|arch| machine.abi(*arch));
-    let mut abis: Vec<Abi> = std::iter::once(machine.native()).chain(listed).collect();
+    let listed: Vec<Abi> = profile.architectures().iter().flatten().filter_map(|arch| machine.abi(*arch)).collect();
+    let mut abis: Vec<Abi> = std::iter::once(machine.native()).chain(listed.iter().copied()).collect();
     abis.retain(|abi| abi.audit() == call.arch);
     let x32 = call.arch == Abi::X32.audit() && call.number >= X32_BIT;
     let Some(abi) = abis.into_iter().find(|abi| (*abi == Abi::X32) == x32) else {
@@ -81,8 +81,9 @@ pub fn verdict(profile: &LinuxSeccomp, machine: Machine, call: &Call) -> u32 {
         profile.default_action(),
         LinuxSeccompAction::ScmpActAllow | LinuxSeccompAction::ScmpActLog | LinuxSeccompAction::ScmpActTrace
     );
-    match newest {
-        Some(newest) if relevant.is_empty() && !lenient && call.number & !abi.base() > newest => 0x0005_0000 | 38,
+    let tells_age = |newest: &u32| listed.contains(&abi) && !lenient && *newest | abi.base() > 0;
+    match newest.filter(tells_age) {
+        Some(newest) if relevant.is_empty() && call.number & !abi.base() > newest => 0x0005_0000 | 38,
         _ => default,
     }
 }

@@ -10,8 +10,9 @@
 //! - for one call, the first rule without conditions beats all others, then the first rule whose conditions hold;
 //! - a rule that names the same argument twice counts as one rule for each of its conditions;
 //! - calls newer than every one that the profile names fail with `ENOSYS` rather than the default action (unless that allows,
-//!   logs or traces), so that programs fall back to older calls;
-//! - programs of an architecture that the profile doesn't list are killed.
+//!   logs or traces), so that programs fall back to older calls; ARM's private calls, numbered far above all others, don't
+//!   count, and neither does an architecture that the profile doesn't list;
+//! - programs of an architecture that the profile doesn't list are killed, but for the machine's own.
 //!
 //! See seccomp(2), and the OCI runtime-spec 1.3, config-linux.md, "Seccomp".
 

@@ -71,18 +71,19 @@ impl Policy {
         for syscall in profile.syscalls().iter().flatten() {
             rules.push(Rule::new(syscall, default)?);
         }
+        let listed: Vec<Abi> = profile.architectures().iter().flatten().filter_map(|arch| machine.abi(*arch)).collect();
         let mut abis = vec![machine.native()];
-        abis.extend(profile.architectures().iter().flatten().filter_map(|arch| machine.abi(*arch)));
+        abis.extend(&listed);
         // x32 goes behind x86_64, into the same architecture; stable order otherwise, the native one first.
         let mut architectures: Vec<Architecture> = Vec::new();
         let mut seen = Vec::new();
-        let beyond = beyond(profile, default);
         abis.sort_by_key(|abi| (abi.audit() != machine.native().audit(), *abi));
         for abi in abis {
             if seen.contains(&abi) {
                 continue;
             }
             seen.push(abi);
+            let beyond = if listed.contains(&abi) { beyond(profile, default) } else { default };
             let ranges = ranges(&rules, abi, default, beyond);
             match architectures.iter_mut().find(|known| known.audit == abi.audit()) {
                 Some(known) => join(&mut known.ranges, ranges),
@@ -145,10 +146,16 @@ fn names_an_argument_twice(conditions: &[Condition]) -> bool {
 
 /// The `SECCOMP_RET_*` value of an action.
 fn action(action: LinuxSeccompAction, errno: Option<u32>) -> Result<u32, Error> {
-    let takes_number = matches!(action, LinuxSeccompAction::ScmpActErrno | LinuxSeccompAction::ScmpActTrace);
-    match errno.filter(|_| takes_number) {
-        Some(errno) if errno > MAX_ERRNO => Err(Error::Errno(errno)),
-        errno => Ok(action.as_u32(errno)),
+    let most = match action {
+        LinuxSeccompAction::ScmpActErrno => MAX_ERRNO,
+        // A message to the tracer, which may be any 16 bits.
+        LinuxSeccompAction::ScmpActTrace => u16::MAX.into(),
+        // The other actions carry no number; runc ignores one that is given.
+        _ => return Ok(action.as_u32(None)),
+    };
+    match errno.filter(|errno| *errno > most) {
+        Some(errno) => Err(Error::Errno(errno)),
+        None => Ok(action.as_u32(errno)),
     }
 }
 
@@ -168,7 +175,8 @@ fn ranges(rules: &[Rule], abi: Abi, default: u32, beyond: u32) -> Vec<(u32, Verd
     }
     named.sort_unstable();
     let ordinary = |number: &u32| !(abi == Abi::Arm && *number >= ARM_PRIVATE);
-    let newest = rules.iter().flat_map(|rule| rule.numbers(abi)).filter(ordinary).max();
+    // A profile that names no call of this ABI (or but number 0, as runc counts) tells nothing of its age.
+    let newest = rules.iter().flat_map(|rule| rule.numbers(abi)).filter(ordinary).max().filter(|newest| *newest > 0);
 
     let mut ranges = Ranges(vec![(abi.base(), Verdict::Plain(default))]);
     let mut end = newest.map(|newest| newest + 1);

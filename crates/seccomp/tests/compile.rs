@@ -162,6 +162,78 @@ fn bad_numbers_are_refused() {
     assert!(matches!(compile(&profile, Machine::X86_64), Err(Error::Argument { index: 6, .. })));
 }
 
+/// As runc's stub has it: only architectures that are listed, and only if the profile names a call of theirs.
+#[test]
+fn newer_calls_fail_softly_where_the_profile_tells_its_age() {
+    let mut profile = profile(LinuxSeccompAction::ScmpActKillProcess, &["read", "write"]);
+    let kill = 0x8000_0000;
+    assert_eq!(ask(&profile, X86_64, 400, [0; 6]), kill, "no architecture is listed");
+    profile.set_architectures(Some(vec![Arch::ScmpArchX86_64, Arch::ScmpArchX86]));
+    assert_eq!(ask(&profile, X86_64, 400, [0; 6]), ENOSYS);
+    assert_eq!(ask(&profile, I386, 400, [0; 6]), ENOSYS);
+    assert_eq!(ask(&profile, I386, 1, [0; 6]), kill, "older than write");
+    profile.set_syscalls(Some(vec![rule(&["read"], LinuxSeccompAction::ScmpActAllow, vec![])]));
+    assert_eq!(ask(&profile, X86_64, 400, [0; 6]), kill, "read is number 0");
+    profile.set_default_action(LinuxSeccompAction::ScmpActTrace);
+    profile.set_default_errno_ret(Some(0xffff));
+    assert_eq!(ask(&profile, X86_64, 400, [0; 6]), 0x7ff0_ffff, "a tracer decides itself");
+}
+
+#[test]
+fn every_action_has_its_value() {
+    use LinuxSeccompAction::*;
+    let values = [
+        (ScmpActKill, 0),
+        (ScmpActKillThread, 0),
+        (ScmpActKillProcess, 0x8000_0000),
+        (ScmpActTrap, 0x0003_0000),
+        (ScmpActErrno, 0x0005_0007),
+        (ScmpActTrace, 0x7ff0_0007),
+        (ScmpActLog, 0x7ffc_0000),
+        (ScmpActNotify, 0x7fc0_0000),
+    ];
+    for (action, value) in values {
+        let mut rule = rule(&["mkdir"], action, vec![]);
+        rule.set_errno_ret(Some(7));
+        let mut profile = profile(ScmpActAllow, &[]);
+        profile.set_syscalls(Some(vec![rule]));
+        assert_eq!(ask(&profile, X86_64, 83, [0; 6]), value, "{action:?}");
+    }
+}
+
+#[test]
+fn a_profile_beyond_the_kernels_limit_is_refused() {
+    let conditions = |value: u64| {
+        (0..6).map(|index| condition(index, LinuxSeccompOperator::ScmpCmpEq, value << 32 | value, 0)).collect()
+    };
+    let rules = |count| (1..=count).map(|value| rule(&["read"], LinuxSeccompAction::ScmpActErrno, conditions(value)));
+    let mut profile = profile(LinuxSeccompAction::ScmpActAllow, &[]);
+    profile.set_syscalls(Some(rules(150).collect()));
+    assert_eq!(ask(&profile, X86_64, 0, [7 << 32 | 7; 6]), EPERM);
+    assert_eq!(ask(&profile, X86_64, 0, [151 << 32 | 151; 6]), ALLOW);
+    profile.set_syscalls(Some(rules(200).collect()));
+    assert!(matches!(compile(&profile, Machine::X86_64), Err(Error::TooLong(4097..))));
+}
+
+fn condition(index: usize, op: LinuxSeccompOperator, value: u64, two: u64) -> LinuxSeccompArg {
+    LinuxSeccompArgBuilder::default().index(index).op(op).value(value).value_two(two).build().unwrap()
+}
+
+fn rule(names: &[&str], action: LinuxSeccompAction, args: Vec<LinuxSeccompArg>) -> LinuxSyscall {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    LinuxSyscallBuilder::default().names(names).action(action).args(args).build().unwrap()
+}
+
+/// A profile that allows these calls.
+fn profile(default: LinuxSeccompAction, names: &[&str]) -> LinuxSeccomp {
+    let mut profile = LinuxSeccomp::default();
+    profile.set_default_action(default);
+    if !names.is_empty() {
+        profile.set_syscalls(Some(vec![rule(names, LinuxSeccompAction::ScmpActAllow, vec![])]));
+    }
+    profile
+}
+
 #[test]
 fn compiling_is_fast() {
     let profile = default_profile(&[]);
