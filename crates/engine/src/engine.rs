@@ -47,6 +47,7 @@ impl Engine {
     pub async fn start(config: Config) -> Result<Engine, Error> {
         let opened = blocking::run(move || open(config)).await??;
         let shared = Arc::new(opened);
+        shared.pool.expect(crate::launch::usual(&shared)?);
         let inner = shared.clone();
         let found = blocking::run(move || crate::reconcile::survey(&inner)).await??;
         crate::reconcile::revive(&shared, found)?;

@@ -18,11 +18,14 @@ use corten_runtime::sources;
 use corten_shim::client::{Connection, Error as ShimError, StartRequest};
 use corten_shim::protocol::{AttachMode, Event, LogConfig, Message, Started, Streams, TerminalSize};
 use corten_snapshot::MountOptions;
+use corten_spec::{Namespace, Namespaces};
 use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::error::{Error, chain};
 use crate::network::{Joined, Plugged};
+use crate::pool::Usual;
 use crate::record::Record;
+use crate::settings::ContainerSpec;
 use crate::shared::{Shared, read_in_root};
 use crate::translate::{self, StartFacts};
 use crate::undo::{Undo, log};
@@ -263,6 +266,28 @@ fn plan(shared: &Shared, oci: &oci_spec::runtime::Spec) -> Result<corten_runtime
     corten_runtime::plan(oci, &facts).map_err(|error| task_failure(&chain(&error), FAILED))
 }
 
+/// What a document wants of the control group.
+fn limits(oci: &oci_spec::runtime::Spec) -> Limits {
+    let resources = oci.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    let mut limits = resources.map(Limits::from).unwrap_or_default();
+    limits.device_rules.get_or_insert_default().extend(runtime_devices());
+    limits
+}
+
+/// What a container asks for whose client has set nothing.
+pub(crate) fn usual(shared: &Shared) -> Result<Usual, Error> {
+    let cgroup = if shared.cgroups.is_v2() { Namespace::New } else { Namespace::Host };
+    let settings = corten_spec::Settings {
+        args: vec!["true".into()],
+        rootfs: "rootfs".into(),
+        namespaces: Namespaces { cgroup, ..Namespaces::default() },
+        shm: translate::shm(&ContainerSpec { shm_size: shared.config.default_shm_size, ..Default::default() }, None),
+        ..Default::default()
+    };
+    let oci = oci_document(shared, &settings)?;
+    Ok(Usual { plan: plan(shared, &oci)?, limits: limits(&oci) })
+}
+
 /// Makes the directories that `-v` binds and that aren't there, as Docker does.
 fn prepare_sources(mounts: &[MountPoint]) -> Result<(), Error> {
     for point in mounts.iter().filter(|point| point.kind == "bind") {
@@ -400,10 +425,9 @@ impl Grouped {
                 true
             }
         };
-        let resources = oci.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-        if let Some(resources) = resources {
-            let mut limits = Limits::from(resources);
-            limits.device_rules.get_or_insert_default().extend(runtime_devices());
+        let limits = limits(oci);
+        // A group from the pool has the usual ones already.
+        if joins_itself || shared.pool.limits() != Some(&limits) {
             self.get()?.apply(&limits).map_err(|error| task_failure(&chain(&error), FAILED))?;
         }
         Ok(joins_itself)

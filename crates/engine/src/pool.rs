@@ -4,18 +4,19 @@
 //! shim is spawned for the asker, so that the pool is never more than a short cut. Unassigned shims end by themselves when the
 //! daemon does: their connection closes.
 //!
-//! On cgroup v1 the init stub is moved into a group of the pool's while nobody waits (a lone move takes 10-15 ms there); the start
-//! renames that group.
+//! What a container with default settings gets is there already ([`Usual`]): the init stub has mounted its `/proc`, `/dev` and
+//! `/sys`. On cgroup v1 it has also joined a group of the pool's that has the limits; the start renames that group.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::Child;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use corten_cgroup::{CgroupPath, Group, Tree};
+use corten_cgroup::{CgroupPath, Group, Limits, Tree};
+use corten_runtime::Plan;
 use corten_shim::client::{Connection, Executable, Spawned, WarmOptions, spawn_warm};
 use corten_shim::protocol::{Event, Ready};
 use tokio::sync::Notify;
@@ -28,6 +29,15 @@ const WARM_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a refill lets the start before it have the processors.
 const AFTER_START: Duration = Duration::from_millis(3);
+
+/// What a container with default settings asks for: made before it is there.
+#[derive(Debug)]
+pub(crate) struct Usual {
+    /// Its mounts are staged.
+    pub(crate) plan: Plan,
+    /// They are set on the pool's groups.
+    pub(crate) limits: Limits,
+}
 
 /// A shim that waits for its container.
 #[derive(Debug)]
@@ -47,6 +57,7 @@ pub(crate) struct Pool {
     tree: Tree,
     parent: CgroupPath,
     size: usize,
+    usual: OnceLock<Usual>,
     idle: Mutex<VecDeque<Warm>>,
     next: AtomicU64,
     taken: Notify,
@@ -62,11 +73,24 @@ impl Pool {
             tree,
             parent,
             size,
+            usual: OnceLock::new(),
             idle: Mutex::default(),
             next: AtomicU64::new(0),
             taken: Notify::new(),
             closed: AtomicBool::new(false),
         })
+    }
+
+    /// Has the shims made from now on prepare themselves for a container like this.
+    pub(crate) fn expect(&self, usual: Usual) {
+        if self.usual.set(usual).is_err() {
+            tracing::error!("the pool was told twice what to prepare for");
+        }
+    }
+
+    /// The limits that the pool's groups have.
+    pub(crate) fn limits(&self) -> Option<&Limits> {
+        self.usual.get().map(|usual| &usual.limits)
     }
 
     /// Fills the pool now and whenever something was taken from it, until it is closed.
@@ -165,7 +189,7 @@ impl Pool {
         }
     }
 
-    /// Waits until a new shim is warm, and gives its init stub a control group.
+    /// Waits until a new shim is warm, and has it prepare itself for a usual container, in a control group of its own.
     fn greet(&self, connection: &mut Connection) -> Result<(OwnedFd, Option<Group>), Error> {
         let (message, mut fds) = connection.recv(WARM_TIMEOUT).map_err(Error::failed("cannot make a warm shim"))?;
         let Event::Ready(ready) = message.event else {
@@ -173,16 +197,24 @@ impl Pool {
         };
         let netns = fds.pop().ok_or_else(|| Error::Unavailable("a shim sent no network namespace".into()))?;
         let group = self.group_for(&ready).map_err(Error::failed("cannot make a warm shim's control group"))?;
+        if let Some(usual) = self.usual.get() {
+            let directories = group.as_ref().map_or(Ok(Vec::new()), Group::dir_fds);
+            let directories = directories.map_err(Error::failed("cannot open a warm shim's control group"))?;
+            let directories: Vec<_> = directories.iter().map(AsFd::as_fd).collect();
+            connection.prepare(&usual.plan, &directories).map_err(Error::failed("cannot prepare a warm shim"))?;
+        }
         Ok((netns, group))
     }
 
     fn group_for(&self, ready: &Ready) -> Result<Option<Group>, corten_cgroup::Error> {
-        let Some(init) = ready.init_pid.filter(|_| !self.tree.is_v2()) else { return Ok(None) };
+        if ready.init_pid.is_none() || self.tree.is_v2() {
+            return Ok(None);
+        }
         // The daemon's own pid keeps the names of a dead daemon's leftovers apart from ours.
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.parent.join(&format!("pool-{}-{number}", std::process::id()))?;
         let group = self.tree.create(&path)?;
-        match group.add(init) {
+        match self.limits().map_or(Ok(()), |limits| group.apply(limits)) {
             Ok(()) => Ok(Some(group)),
             Err(error) => {
                 let _ = group.remove();

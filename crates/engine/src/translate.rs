@@ -214,7 +214,7 @@ fn namespaces(spec: &ContainerSpec, facts: &StartFacts) -> Namespaces {
     }
 }
 
-fn shm(spec: &ContainerSpec, shared: Option<PathBuf>) -> Shm {
+pub(crate) fn shm(spec: &ContainerSpec, shared: Option<PathBuf>) -> Shm {
     match (&spec.ipc_mode, shared) {
         (_, Some(directory)) => Shm::Shared(directory),
         (IpcMode::None, None) => Shm::None,

@@ -17,8 +17,8 @@ use corten_sys::socket::Seqpacket;
 use corten_sys::{memfd, mount};
 
 use crate::protocol::{
-    Assign, Attach, AttachMode, Command, Event, Exec, ExitStatus, MAX_FDS, MAX_PACKET, Message, Request, Resize,
-    Signal, Start, Streams, Target, TerminalSize,
+    Assign, Attach, AttachMode, Command, Event, Exec, ExitStatus, MAX_FDS, MAX_PACKET, Message, Prepare, Request,
+    Resize, Signal, Start, Streams, Target, TerminalSize,
 };
 
 /// What can go wrong between the daemon and a shim.
@@ -165,7 +165,7 @@ pub struct StartRequest<'a> {
     pub namespaces: &'a [BorrowedFd<'a>],
     /// Cgroup directories: v1 one per hierarchy, v2 one.
     pub cgroups: &'a [BorrowedFd<'a>],
-    /// True when the init has to join `cgroups` itself (v2; v1 when it is not in its group already).
+    /// True when the init has to join `cgroups` now: not if they are those that it was prepared with.
     pub join_cgroups: bool,
     /// Standard streams and log.
     pub streams: Streams,
@@ -241,12 +241,14 @@ impl Connection {
         }
     }
 
-    /// Has the warm shim mount beforehand what `like`, the plan of a container with default settings, asks for. To be
-    /// sent when the pool is filled; answered by [`Event::Done`].
-    pub fn prepare(&mut self, like: &Plan) -> Result<u64, Error> {
+    /// Has the warm shim mount beforehand what `like`, the plan of a container with default settings, asks for, and its
+    /// init join `cgroups`. To be sent when the pool is filled; answered by [`Event::Done`].
+    pub fn prepare(&mut self, like: &Plan, cgroups: &[BorrowedFd<'_>]) -> Result<u64, Error> {
         let plan = serde_json::to_vec(like).map_err(Error::Malformed)?;
         let plan = memfd::sealed("plan", &plan).map_err(Error::Io)?;
-        self.send(Command::Prepare, &[plan.as_fd()])
+        let mut fds = vec![plan.as_fd()];
+        fds.extend(cgroups);
+        self.send(Command::Prepare(Prepare { cgroups: cgroups.len() }), &fds)
     }
 
     /// Binds the shim to a container; `run` and `log` are its own directories. Answered by [`Event::Done`].

@@ -13,8 +13,8 @@ use crate::io::Io;
 use crate::json_log::JsonLog;
 use crate::process::Process;
 use crate::protocol::{
-    Assign, Attach, Command, Event, Exec as ExecRequest, ExecStarted, Phase, Resize, SOCKET_NAME, Signal, Start, State,
-    Target, VERSION,
+    Assign, Attach, Command, Event, Exec as ExecRequest, ExecStarted, Phase, Prepare, Resize, SOCKET_NAME, Signal,
+    Start, State, Target, VERSION,
 };
 use crate::stub::{Fds, Order, Stub, read_process};
 use crate::supervisor::{Exec, Origin, Supervisor};
@@ -24,7 +24,7 @@ impl Supervisor {
     pub(crate) fn handle(&mut self, origin: Origin, command: Command, fds: Vec<OwnedFd>) {
         let fds = Fds(fds.into_iter());
         let result = match command {
-            Command::Prepare => self.prepare(fds),
+            Command::Prepare(request) => self.prepare(request, fds),
             Command::Assign(request) => self.assign(request, fds),
             Command::Descriptors if self.phase == Phase::Assigned => return self.ahead.extend(fds.0),
             Command::Descriptors => return,
@@ -61,15 +61,17 @@ impl Supervisor {
     }
 
     /// The stub stages while nobody waits; without a stub there is nothing to prepare.
-    fn prepare(&mut self, mut fds: Fds) -> Result<(), Failure> {
+    fn prepare(&mut self, request: Prepare, mut fds: Fds) -> Result<(), Failure> {
         self.expect_phase(Phase::Warm)?;
+        let failed = |error: io::Error| Failure::host("cannot have a start prepared", &error);
         let plan = one(&mut fds)?;
-        match &self.stub {
-            Some(stub) => stub
-                .order(&Order::Prepare, &[plan.as_fd()])
-                .map_err(|error| Failure::host("cannot have the mounts prepared", &error)),
-            None => Ok(()),
-        }
+        let cgroups = fds.take(request.cgroups).map_err(failed)?;
+        let Some(stub) = &self.stub else { return Ok(()) };
+        let mut passed = vec![plan.as_fd()];
+        passed.extend(cgroups.iter().map(AsFd::as_fd));
+        stub.order(&Order::Prepare { cgroups: cgroups.len() }, &passed).map_err(failed)?;
+        self.placed = !cgroups.is_empty();
+        Ok(())
     }
 
     fn assign(&mut self, request: Assign, mut fds: Fds) -> Result<(), Failure> {
@@ -113,12 +115,14 @@ impl Supervisor {
         let stub = self
             .stub_for(&request, &handed.namespaces)
             .map_err(|error| Failure::host("cannot make the container's init", &error))?;
-        let placed = !warm && self.unified_cgroup(request.join_cgroups).is_some();
-        let join = if request.join_cgroups && !placed { &self.cgroups[..] } else { &[] };
+        let inside = !warm && self.unified_cgroup(request.join_cgroups).is_some();
+        // A stub that could not join what it was prepared with, or that is not the one that was, joins now.
+        let join = if (request.join_cgroups || self.placed) && !inside { &self.cgroups[..] } else { &[] };
         let order = Order::Start {
             sources: request.sources,
             namespaces: request.namespaces.clone(),
             cgroups: join.len(),
+            same_cgroups: !request.join_cgroups,
             pipes: stdio.is_some(),
         };
         let mut passed = vec![handed.plan.as_fd(), handed.rootfs.as_fd()];

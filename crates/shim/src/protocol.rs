@@ -56,9 +56,9 @@ pub struct Message {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type")]
 pub enum Command {
-    /// Has a warm shim mount beforehand what a plan like the given one asks for. Fd: plan. Answered by `Done`; a later
-    /// plan that differs is served all the same, only more slowly.
-    Prepare,
+    /// Has a warm shim do beforehand what a plan like the given one asks for. Fds: plan, `cgroups` cgroup directories that
+    /// its init joins. Answered by `Done`; a later plan that differs is served all the same, only more slowly.
+    Prepare(Prepare),
     /// Binds the warm shim to a container: it opens the adoption socket. Fds: run directory, log directory. Answered by `Done`.
     Assign(Assign),
     /// The first of the next `Start`'s descriptors, where they are more than one packet carries. Not answered: if it
@@ -82,6 +82,18 @@ pub enum Command {
     Release,
 }
 
+/// Payload of [`Command::Prepare`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prepare {
+    /// Number of cgroup directories: v1 one per hierarchy, or none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cgroups: usize,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
 /// Payload of [`Command::Assign`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assign {
@@ -103,7 +115,7 @@ pub struct Start {
     pub pid: PidNamespace,
     /// Number of cgroup directories; kept for execs and for the OOM counter.
     pub cgroups: usize,
-    /// True when the init has to join the cgroups itself: v2, or it was not placed in its group beforehand.
+    /// True when these are other cgroups than those that the init has joined beforehand, if any.
     pub join_cgroups: bool,
     /// Standard streams and log.
     pub streams: Streams,

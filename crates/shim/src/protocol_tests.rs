@@ -71,7 +71,8 @@ fn requests_of_version_1() {
         &request(Command::CloseStdin(Target { exec_id: Some("e".into()) })),
         r#"{"seq":7,"type":"CloseStdin","exec_id":"e"}"#,
     );
-    golden(&request(Command::Prepare), r#"{"seq":7,"type":"Prepare"}"#);
+    golden(&request(Command::Prepare(Prepare { cgroups: 0 })), r#"{"seq":7,"type":"Prepare"}"#);
+    golden(&request(Command::Prepare(Prepare { cgroups: 9 })), r#"{"seq":7,"type":"Prepare","cgroups":9}"#);
     golden(&request(Command::State), r#"{"seq":7,"type":"State"}"#);
     golden(&request(Command::Release), r#"{"seq":7,"type":"Release"}"#);
 }

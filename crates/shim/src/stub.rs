@@ -33,12 +33,13 @@ pub(crate) struct Stub {
 /// What a stub is told.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Order {
-    /// Stage the mounts of such a plan. Fd: plan.
-    Prepare,
+    /// Stage the mounts of such a plan, and join the cgroups. Fds: plan, cgroups.
+    Prepare { cgroups: usize },
     /// The first of the start's descriptors, where they are more than one packet carries.
     Descriptors,
     /// Become the container's process. Fds: plan, rootfs, sources, namespaces, cgroups, three standard streams if `pipes`.
-    Start { sources: usize, namespaces: Vec<NamespaceKind>, cgroups: usize, pipes: bool },
+    /// `same_cgroups`: they are those of [`Order::Prepare`].
+    Start { sources: usize, namespaces: Vec<NamespaceKind>, cgroups: usize, same_cgroups: bool, pipes: bool },
 }
 
 impl Stub {
@@ -162,19 +163,18 @@ fn close_others(keep: &[BorrowedFd<'_>], cgroups: &[OwnedFd], stdio: Option<&Std
 fn wait_and_become(mut reporter: Reporter) {
     process::close_all_but(&[reporter.socket().as_fd()]);
     let Ok(base) = Base::open() else { return };
-    let mut stage = None;
+    let mut prepared = Prepared::default();
     let mut ahead = Vec::new();
     let mut buffer = [0; 2048];
     loop {
         let Ok(packet) = reporter.socket().recv(&mut buffer) else { return };
         let mut fds = Fds(packet.fds.into_iter());
         match serde_json::from_slice(&buffer[..packet.length]) {
-            // What cannot be staged will be made, or refused with its reason, at start.
-            Ok(Order::Prepare) => stage = prepare(&mut fds, &base, &mut reporter),
+            Ok(Order::Prepare { cgroups }) => prepared = prepare(&mut fds, cgroups, &base, &mut reporter),
             Ok(Order::Descriptors) => ahead.extend(fds.0),
             Ok(order @ Order::Start { .. }) => {
                 ahead.extend(fds.0);
-                return become_init(reporter, base, stage, order, Fds(ahead.into_iter()));
+                return become_init(reporter, base, prepared, order, Fds(ahead.into_iter()));
             }
             // The shim is gone.
             Err(_) => return,
@@ -182,18 +182,28 @@ fn wait_and_become(mut reporter: Reporter) {
     }
 }
 
-fn prepare(fds: &mut Fds, base: &Base, reporter: &mut Reporter) -> Option<Stage> {
-    let plan = read_plan(fds).ok()?;
-    let mut stage = Stage::build(&plan, base).ok()?;
-    if let Ok(namespace) = stage.mount_namespace() {
-        reporter.mount_namespace(namespace);
-    }
-    Some(stage)
+/// What was done before the start. What could not be is done then, or refused with its reason.
+#[derive(Default)]
+struct Prepared {
+    stage: Option<Stage>,
+    in_cgroups: bool,
 }
 
-fn become_init(mut reporter: Reporter, base: Base, stage: Option<Stage>, order: Order, fds: Fds) {
+fn prepare(fds: &mut Fds, cgroups: usize, base: &Base, reporter: &mut Reporter) -> Prepared {
+    let plan = read_plan(fds);
+    let in_cgroups = fds.take(cgroups).is_ok_and(|cgroups| apply::join_cgroups(&cgroups).is_ok());
+    let stage = plan.ok().and_then(|plan| Stage::build(&plan, base).ok()).map(|mut stage| {
+        if let Ok(namespace) = stage.mount_namespace() {
+            reporter.mount_namespace(namespace);
+        }
+        stage
+    });
+    Prepared { stage, in_cgroups }
+}
+
+fn become_init(mut reporter: Reporter, base: Base, prepared: Prepared, order: Order, fds: Fds) {
     let _ = process::set_slice(std::time::Duration::ZERO);
-    let failure = match inputs(base, stage, order, fds) {
+    let failure = match inputs(base, prepared, order, fds) {
         Ok((plan, inputs)) => apply::init(&plan, inputs, &mut reporter),
         Err(error) => Failure::host("cannot take the container's plan", &error),
     };
@@ -204,19 +214,24 @@ fn read_plan(fds: &mut Fds) -> io::Result<Plan> {
     Ok(serde_json::from_slice(&memfd::read(fds.one()?, MAX_PLAN)?)?)
 }
 
-fn inputs(base: Base, stage: Option<Stage>, order: Order, mut fds: Fds) -> io::Result<(Plan, InitInputs)> {
-    let Order::Start { sources, namespaces, cgroups, pipes } = order else { return Err(io::ErrorKind::Other.into()) };
+fn inputs(base: Base, prepared: Prepared, order: Order, mut fds: Fds) -> io::Result<(Plan, InitInputs)> {
+    let Order::Start { sources, namespaces, cgroups, same_cgroups, pipes } = order else {
+        return Err(io::ErrorKind::Other.into());
+    };
     let plan = read_plan(&mut fds)?;
     let inputs = InitInputs {
         base,
-        stage,
+        stage: prepared.stage,
         rootfs: fds.one()?,
         sources: fds.take(sources)?,
         namespaces: {
             let joined = fds.take(namespaces.len())?;
             namespaces.into_iter().zip(joined).collect()
         },
-        cgroups: fds.take(cgroups)?,
+        cgroups: {
+            let directories = fds.take(cgroups)?;
+            if same_cgroups && prepared.in_cgroups { Vec::new() } else { directories }
+        },
         stdio: match pipes {
             true => Some(Stdio::Pipes { stdin: fds.one()?, stdout: fds.one()?, stderr: fds.one()? }),
             false => None,

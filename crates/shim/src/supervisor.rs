@@ -36,6 +36,8 @@ pub(crate) struct Supervisor {
     pub(crate) ahead: Vec<OwnedFd>,
     /// The init stub of a warm shim, before its start.
     pub(crate) stub: Option<Stub>,
+    /// The stub was told to join the cgroups of the start to come.
+    pub(crate) placed: bool,
     pub(crate) phase: Phase,
     pub(crate) init: Option<Process>,
     pub(crate) execs: Vec<Exec>,
@@ -93,6 +95,7 @@ impl Supervisor {
             cgroups: Vec::new(),
             ahead: Vec::new(),
             stub: warm.stub,
+            placed: false,
             phase: Phase::Warm,
             init: None,
             execs: Vec::new(),

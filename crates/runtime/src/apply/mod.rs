@@ -141,14 +141,23 @@ impl Root {
     }
 }
 
-/// Joins each cgroup by writing to its directory's own file; "0" means the writer.
-fn join_cgroups(cgroups: &[OwnedFd]) -> Result<(), Failure> {
+/// Joins each cgroup by writing to its directory's own file; "0" means the writer, which has a single thread.
+///
+/// On v1 the thread's own file is taken: a thread that moves itself is the one case in which the kernel does not hold all
+/// forks, execs and exits of the machine back until an RCU grace period has passed (`cgroup_procs_write_start`), which
+/// costs 10 ms and more. v2 has no such file.
+pub fn join_cgroups(cgroups: &[OwnedFd]) -> Result<(), Failure> {
     use rustix::fs::{Mode, OFlags};
+    use rustix::io::Errno;
+    let open = |cgroup, name| {
+        rustix::fs::openat(cgroup, name, OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
+    };
     for cgroup in cgroups {
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        rustix::fs::openat(cgroup, "cgroup.procs", flags, Mode::empty())
-            .and_then(|file| rustix::io::write(&file, b"0"))
-            .explain("cannot join the container's cgroup")?;
+        let file = match open(cgroup, "tasks") {
+            Err(Errno::NOENT) => open(cgroup, "cgroup.procs"),
+            opened => opened,
+        };
+        file.and_then(|file| rustix::io::write(&file, b"0")).explain("cannot join the container's cgroup")?;
     }
     Ok(())
 }

@@ -129,7 +129,7 @@ impl Shim {
     /// With its mounts staged, as the daemon's pool keeps them.
     pub fn prepared(world: &World) -> Shim {
         let (mut connection, child, ready) = Shim::warm(world);
-        let seq = connection.prepare(&plan(spec(&["true"]))).unwrap();
+        let seq = connection.prepare(&plan(spec(&["true"])), &[]).unwrap();
         connection.recv_answer(seq, PATIENCE, |_, _| {}).unwrap();
         Shim::assign(world, (connection, child, ready))
     }
