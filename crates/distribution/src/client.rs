@@ -8,7 +8,7 @@ use crate::credentials::Credentials;
 use crate::error::{Error, Reported, Result};
 use crate::token::{self, Tokens};
 use crate::transport::{Call, Transport};
-use crate::{RegistryConfig, Timeouts, retry, url};
+use crate::{Mirror, RegistryConfig, Timeouts, retry, url};
 use bytes::Bytes;
 use corten_base::{Digest, Digester, Reference};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
@@ -47,6 +47,7 @@ pub struct Client(Arc<Inner>);
 struct Inner {
     transport: Transport,
     tokens: Tokens,
+    mirrors: Vec<Mirror>,
     /// For insecure registries, whether TLS worked last time.
     schemes: Mutex<HashMap<String, bool>>,
 }
@@ -60,7 +61,9 @@ impl std::fmt::Debug for Client {
 impl Client {
     /// A client with these settings. Nothing is read or connected yet.
     pub fn new(config: RegistryConfig) -> Client {
+        let mirrors = config.mirrors.clone();
         Client(Arc::new(Inner {
+            mirrors,
             transport: Transport::new(config),
             tokens: Tokens::default(),
             schemes: Mutex::default(),
@@ -175,8 +178,29 @@ impl Client {
         self.0.transport.timeouts()
     }
 
-    /// Sends to the reference's registry, over TLS or, if it is insecure, what works.
+    /// Sends to a mirror that has what is asked for, else to the reference's registry.
     pub(crate) async fn request(
+        &self,
+        request: &Requested<'_>,
+        credentials: Option<&Credentials>,
+    ) -> Result<Response<Body>> {
+        if request.reference.domain() == "docker.io" {
+            for mirror in &self.0.mirrors {
+                // Nobody's account at Docker Hub is a mirror's business.
+                match self.authorized(&request.call(mirror.scheme, &mirror.host)?, request, None).await {
+                    Ok(response) if response.status().is_success() => return Ok(response),
+                    Ok(response) => {
+                        tracing::debug!(mirror = mirror.host, status = %response.status(), "no use of a mirror")
+                    }
+                    Err(error) => tracing::warn!(mirror = mirror.host, %error, "a mirror is not reachable"),
+                }
+            }
+        }
+        self.request_upstream(request, credentials).await
+    }
+
+    /// Sends to the reference's registry, over TLS or, if it is insecure, what works.
+    async fn request_upstream(
         &self,
         request: &Requested<'_>,
         credentials: Option<&Credentials>,
@@ -226,7 +250,8 @@ impl Client {
         credentials: Option<&Credentials>,
     ) -> Result<Response<Body>> {
         let path = request.reference.path();
-        let key = (request.reference.domain().to_owned(), path.to_owned(), credentials.cloned());
+        let host = call.url.authority().map(ToString::to_string).unwrap_or_default();
+        let key = (host, path.to_owned(), credentials.cloned());
         let mut call = call.clone();
         call.authorization = self.0.tokens.get(&key);
         let response = self.0.transport.call(&call).await?;

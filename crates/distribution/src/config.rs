@@ -12,6 +12,8 @@ use std::time::Duration;
 pub struct RegistryConfig {
     /// Registries that may lack a valid certificate or TLS altogether. Loopback addresses always may.
     pub insecure: Vec<Insecure>,
+    /// Asked for Docker Hub's images before it is, in this order.
+    pub mirrors: Vec<Mirror>,
     /// Proxies on the way.
     pub proxies: Proxies,
     /// Bounds on time.
@@ -28,6 +30,7 @@ impl Default for RegistryConfig {
     fn default() -> RegistryConfig {
         RegistryConfig {
             insecure: Vec::new(),
+            mirrors: Vec::new(),
             proxies: Proxies::default(),
             timeouts: Timeouts::default(),
             user_agent: concat!("corten/", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -107,6 +110,34 @@ impl FromStr for Insecure {
     }
 }
 
+/// One entry of `registry-mirrors`: `https://host[:port]`, or with `http`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mirror {
+    pub(crate) scheme: &'static str,
+    pub(crate) host: String,
+}
+
+impl FromStr for Mirror {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Mirror> {
+        let invalid = |reason: &str| Error::Config(format!("invalid mirror: {reason}"));
+        let url: http::Uri = text.parse().map_err(|_| invalid(&format!("{text:?} is not a valid URI")))?;
+        let scheme = match url.scheme_str() {
+            Some("https") => "https",
+            Some("http") => "http",
+            other => {
+                return Err(invalid(&format!("unsupported scheme {:?} in {text:?}", other.unwrap_or_default())));
+            }
+        };
+        let authority = url.authority().filter(|authority| !authority.as_str().contains('@'));
+        match (authority, url.path(), url.query()) {
+            (Some(authority), "/" | "", None) => Ok(Mirror { scheme, host: authority.to_string() }),
+            _ => Err(invalid(&format!("path, query, or fragment at end of the URI {text:?}"))),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,5 +162,15 @@ mod tests {
         check("odd.test", Some(80), &[], true);
         check("[2001:db8::1]", Some(5000), &[], true);
         assert!("a b".parse::<Insecure>().is_err());
+    }
+
+    #[test]
+    fn mirrors() {
+        let parse = |text: &str| text.parse::<Mirror>().map(|mirror| format!("{} {}", mirror.scheme, mirror.host));
+        assert_eq!(parse("https://mirror.test/").unwrap(), "https mirror.test");
+        assert_eq!(parse("http://10.0.0.1:5000").unwrap(), "http 10.0.0.1:5000");
+        for bad in ["mirror.test", "ftp://mirror.test", "https://mirror.test/path", "https://mirror.test/?q"] {
+            assert!(parse(bad).unwrap_err().to_string().contains("invalid mirror: "), "{bad}");
+        }
     }
 }

@@ -31,7 +31,7 @@ pub use blob::BlobStream;
 pub use blocking::{BlobReader, Blocking};
 pub use challenge::Challenge;
 pub use client::{Client, Descriptor, MEDIA_TYPES};
-pub use config::{Insecure, RegistryConfig, Timeouts};
+pub use config::{Insecure, Mirror, RegistryConfig, Timeouts};
 pub use credentials::{Credentials, InvalidCredentials};
 pub use error::{Cause, Error, Result};
 pub use proxy::Proxies;
