@@ -44,6 +44,13 @@ impl Listener {
         Ok(Listener::Tcp(TcpListener::from_std(listener)?))
     }
 
+    /// Stops listening before any server did; a unix socket's path is removed.
+    pub fn discard(self) {
+        if let Listener::Unix(_, path) = &self {
+            let _ = fs::remove_file(path);
+        }
+    }
+
     /// The address as Docker's `--host` writes it.
     pub fn describe(&self) -> String {
         match self {

@@ -113,12 +113,19 @@ async fn serve(settings: Settings, signals: OwnedFd) -> Result<(), String> {
     let mut stop = watch(signals)?;
     listen::check(&settings)?;
     let pidfile = Pidfile::write(&settings.pidfile())?;
-    let started = tokio::select! {
-        started = Engine::start(settings.engine.clone()) => started,
-        _ = stop.recv() => return Ok(()),
-    };
-    let engine = started.map_err(|error| error.message())?;
+    // Clients that come while containers of an earlier daemon are taken over wait; none is answered before that is done.
     let listeners = listen::open(&settings)?;
+    let started = tokio::select! {
+        started = Engine::start(settings.engine.clone()) => started.map_err(|error| Some(error.message())),
+        _ = stop.recv() => Err(None),
+    };
+    let engine = match started {
+        Ok(engine) => engine,
+        Err(reason) => {
+            listeners.into_iter().for_each(corten_api_server::Listener::discard);
+            return reason.map_or(Ok(()), Err);
+        }
+    };
     let addresses: Vec<String> = listeners.iter().map(corten_api_server::Listener::describe).collect();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), addresses = addresses.join(" "), "the daemon is ready");
     corten_sys::memory::trim();

@@ -4,13 +4,19 @@
 //! stay small.
 
 mod daemon;
+mod init;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // Every word that this program knows is UTF-8; others end up in messages about unknown ones, or in a container's
     // arguments, which travel as JSON and can be nothing else.
-    let arguments: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let program = words.next().unwrap_or_default();
+    let arguments: Vec<String> = words.collect();
+    if init::is_wanted(&program) {
+        init::main(&arguments);
+    }
     match arguments.first().map(String::as_str) {
         Some("shim") => corten_shim::main(&arguments[1..]),
         Some("daemon") if arguments.get(1).map(String::as_str) != Some("stop") => daemon::main(arguments[1..].to_vec()),

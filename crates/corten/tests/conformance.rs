@@ -166,6 +166,8 @@ fn filters_are_taken_as_people_type_them() {
     assert_eq!(found(r#"{"name":["one"]}"#), Some(1));
     assert_eq!(found(r#"{"name":{"one":true},"status":["created"]}"#), Some(1));
     assert_eq!(found("%7B%22name%22:[%22two%22]%7D"), Some(0));
+    assert_eq!(found(r#"{"name":["^/?o.e$"]}"#), Some(1));
+    assert_eq!(found(r#"{"name":["one("]}"#), Some(0));
     let bad = ask(&engine, "GET", r#"/v1.51/containers/json?filters={"status":["bad"]}"#, "");
     assert_eq!(
         bad.json()["message"],
@@ -193,6 +195,8 @@ fn older_versions_get_what_they_know() {
     assert_eq!(image("1.43")["VirtualSize"], image("1.43")["Size"]);
     assert!(image("1.44").get("VirtualSize").is_none());
     assert_eq!(image("1.51")["Comment"], "Imported from -");
+    let upper = image("1.51")["GraphDriver"]["Data"]["UpperDir"].as_str().map(str::to_owned).expect("a directory");
+    assert!(std::path::Path::new(&upper).join("bin").is_dir(), "{upper}");
     let listed = ask(&engine, "GET", "/v1.51/images/json", "").json();
     assert!(listed.as_array().is_some_and(|images| images.iter().all(|image| image["Containers"] == -1)), "{listed}");
     let new = ask(&engine, "GET", "/v1.99/info", "");
@@ -291,7 +295,9 @@ fn events_tell_a_containers_life() {
     assert!(
         place("container create") < place("network connect") && place("network connect") < place("container start")
     );
-    assert!(place("container kill") < place("container die") && place("container die") < place("container destroy"));
+    // As dockerd cleans up: the networks, then the volumes; then it says that the container has ended.
+    let end = ["container kill", "network disconnect", "volume unmount", "container die", "container destroy"];
+    assert!(end.map(place).is_sorted() && place(end[0]).is_some(), "{:?}", end.map(place));
     engine.finish();
 }
 
@@ -320,8 +326,60 @@ fn an_exec_is_checked_when_it_is_made() {
         (&shown["ExitCode"], &shown["CanRemove"], &shown["DetachKeys"]),
         (&json!(5), &json!(false), &json!("AQ=="))
     );
+    let again = ask(&engine, "POST", &format!("/exec/{id}/start"), r#"{"Detach":true}"#);
+    let text = format!("exec command {id} has already run");
+    assert_eq!((again.status, again.json()["message"].as_str()), (409, Some(&*text)));
     let directory = engine.docker(&["exec", "box", "/etc"]);
     assert!(directory.code == 126 && directory.stdout.contains("is a directory: permission denied"), "{directory:?}");
     engine.docker(&["rm", "-f", "box"]).ok();
+    engine.finish();
+}
+
+#[test]
+fn networks_show_what_was_asked_for() {
+    if !is_root("networks_show_what_was_asked_for") {
+        return;
+    }
+    let engine = engine();
+    let options = |name: &str, ipam: Value| {
+        let request = json!({"Name": name, "IPAM": ipam}).to_string();
+        assert_eq!(ask(&engine, "POST", "/networks/create", &request).status, 201);
+        ask(&engine, "GET", &format!("/networks/{name}"), "").json()["IPAM"]["Options"].clone()
+    };
+    assert_eq!(options("plain", Value::Null), Value::Null);
+    assert_eq!(options("given", json!({"Options": {}})), json!({}));
+    for name in ["plain", "given"] {
+        engine.docker(&["network", "rm", name]).ok();
+    }
+    engine.finish();
+}
+
+#[test]
+fn a_forced_removal_and_an_automatic_one_do_not_meet() {
+    if !is_root("a_forced_removal_and_an_automatic_one_do_not_meet") {
+        return;
+    }
+    let engine = engine();
+    engine.docker(&["run", "-d", "--rm", "--name", "gone", "--network", "none", "busybox", "sleep", "1000"]).ok();
+    engine.docker(&["rm", "-f", "gone"]).ok();
+    assert_eq!(engine.docker(&["ps", "-aq"]).ok(), "");
+    assert!(!engine.log().contains(" WARN "), "{}", engine.log());
+    engine.finish();
+}
+
+#[test]
+fn a_working_directory_is_made_with_the_container() {
+    if !is_root("a_working_directory_is_made_with_the_container") {
+        return;
+    }
+    let engine = engine();
+    let run = |directory: &str| engine.docker(&["run", "--rm", "--network", "none", "-w", directory, "busybox", "pwd"]);
+    assert_eq!(run("/made/here").ok(), "/made/here");
+    run("/etc/passwd").fails(125, "Cannot mkdir: /etc/passwd is not a directory");
+    run("/etc/passwd/x").fails(125, "not a directory");
+    let missing = engine.docker(&["run", "--rm", "--network", "none", "busybox", "/nosuch"]);
+    missing
+        .fails(127, "OCI runtime create failed: runc create failed: unable to start container process: error during");
+    assert!(!missing.stderr.contains("Are you trying"), "{missing:?}");
     engine.finish();
 }

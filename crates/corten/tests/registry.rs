@@ -42,6 +42,25 @@ fn pull_by_tag_and_digest() {
 }
 
 #[test]
+fn a_mirror_is_asked_for_docker_hubs_images() {
+    if !is_root("a_mirror_is_asked_for_docker_hubs_images") {
+        return;
+    }
+    // The first one is not there: the second one is asked then.
+    let mirrors = ["--registry-mirror", "http://127.0.0.1:1", "--registry-mirror", "http://127.0.0.1:5000/"];
+    let engine = TestEngine::start_with(CORTEN, &mirrors);
+    let registry = Registry::start(&engine);
+    let archive = engine.path().join("box.tar");
+    image::docker_archive(&archive, "box:v1", &[&debian::busybox_tar()]).expect("writing an archive");
+    let digest = registry.push(&engine, &archive, "library/box:v1");
+    let pulled = engine.docker(&["pull", "box:v1"]);
+    assert!(pulled.ok().contains(&format!("Digest: {digest}")), "{pulled:?}");
+    assert!(pulled.stdout.contains("docker.io/library/box:v1"), "{pulled:?}");
+    assert_eq!(engine.docker(&["run", "--rm", "--network", "none", "box:v1", "echo", "pulled"]).ok(), "pulled");
+    engine.finish();
+}
+
+#[test]
 fn a_killed_pull_leaves_nothing_half_done() {
     if !is_root("a_killed_pull_leaves_nothing_half_done") {
         return;

@@ -4,7 +4,8 @@
 //! was made is undone in reverse when a later step fails; what a crash leaves in between has no record and is swept by the next start.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -161,14 +162,29 @@ fn prepare_root(shared: &Shared, id: &ContainerId, image: &Image, spec: &Contain
     let options = corten_snapshot::MountOptions { read_only: false, volatile: spec.auto_remove };
     let root = rootfs.mount_detached(options).map_err(failed())?;
     crate::init_layer::make(root.as_fd()).map_err(Error::failed("cannot prepare the container's root file system"))?;
+    make_working_directory(root.as_fd(), &spec.working_dir)?;
     Ok(root)
+}
+
+/// The working directory is made with the container: what stands in its way is known before the first start.
+fn make_working_directory(root: BorrowedFd<'_>, path: &str) -> Result<(), Error> {
+    if path.is_empty() {
+        return Ok(());
+    }
+    match corten_sys::path::make_directories(root, path, 0o755) {
+        Ok(_) => Ok(()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotADirectory | ErrorKind::AlreadyExists) => {
+            Err(Error::Launch { message: format!("Cannot mkdir: {path} is not a directory"), exit_code: 128 })
+        }
+        Err(error) => Err(Error::failed(format!("cannot make the working directory {path}"))(error)),
+    }
 }
 
 /// Removes what a container has below the data root. Blocks.
 pub(crate) fn remove_files(shared: &Shared, id: &ContainerId) {
     log("a container's layer stays behind", shared.snapshots.remove(id.as_str()));
     match std::fs::remove_dir_all(shared.container_directory(id)) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
         removed => log("a container's directory stays behind", removed),
     }
 }
@@ -235,7 +251,7 @@ fn check(shared: &Shared, spec: &mut ContainerSpec) -> Result<Vec<String>, Error
     if !spec.stop_signal.is_empty() {
         corten_base::signal::parse(&spec.stop_signal).map_err(|error| invalid(&error))?;
     }
-    check_names(shared, spec)?;
+    check_names(spec)?;
     check_mounts(spec)?;
     check_log(spec)?;
     crate::network::port_mappings(spec)?;
@@ -262,12 +278,9 @@ fn check_joined(shared: &Shared, namespace: &Namespace, spec: &ContainerSpec) ->
 }
 
 /// Names of things that must exist.
-fn check_names(shared: &Shared, spec: &ContainerSpec) -> Result<(), Error> {
+fn check_names(spec: &ContainerSpec) -> Result<(), Error> {
     if !matches!(spec.runtime.as_str(), "" | "corten" | "runc" | "io.containerd.runc.v2") {
         return Err(Error::Invalid(format!("unknown or invalid runtime name: {}", spec.runtime)));
-    }
-    if spec.init.unwrap_or(shared.config.init) && shared.config.init_path.is_none() {
-        return Err(Error::NotImplemented("--init without an init program in the daemon's settings".into()));
     }
     let host_uts = spec.uts_host && !spec.hostname.is_empty() && spec.hostname != launch::host_name();
     if host_uts && spec.network_mode != NetworkMode::Host && spec.hostname.len() != 12 {
@@ -339,6 +352,7 @@ fn check_limits(shared: &Shared, wanted: &mut crate::settings::Resources) -> Res
     wanted.memory = checked.memory.unwrap_or(0);
     wanted.memory_swap = checked.memory_swap.unwrap_or(0);
     wanted.memory_reservation = checked.memory_reservation.unwrap_or(0);
+    wanted.oom_kill_disable = shared.support.oom_kill_disable.then_some(checked.oom_kill_disable);
     wanted.pids_limit = checked.pids_limit;
     wanted.cpu_shares = checked.cpu_shares.unwrap_or(0);
     wanted.nano_cpus = checked.nano_cpus.unwrap_or(0);

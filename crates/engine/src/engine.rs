@@ -193,6 +193,7 @@ fn open(config: Config) -> Result<Shared, Error> {
         host: corten_spec::host::facts(),
         support,
         seccomp: Default::default(),
+        init: Default::default(),
         starts: Semaphore::new(processors * STARTS_PER_PROCESSOR),
         background: Default::default(),
         config,
@@ -206,6 +207,8 @@ fn registry_client(config: &Config) -> Result<corten_distribution::Blocking, Err
     let mut settings = RegistryConfig::from_environment().map_err(invalid)?;
     let insecure = config.insecure_registries.iter().map(|text| text.parse());
     settings.insecure = insecure.collect::<Result<_, _>>().map_err(invalid)?;
+    let mirrors = config.registry_mirrors.iter().map(|text| text.parse());
+    settings.mirrors = mirrors.collect::<Result<_, _>>().map_err(invalid)?;
     Ok(corten_distribution::Client::new(settings).blocking(tokio::runtime::Handle::current()))
 }
 

@@ -168,7 +168,7 @@ fn gather(engine: &Engine) -> Result<Info, Error> {
         insecure_registries: config.insecure_registries.clone(),
         registry_mirrors: config.registry_mirrors.clone(),
         live_restore: config.live_restore,
-        init_binary: config.init_path.as_ref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default(),
+        init_binary: config.init_path.as_ref().map_or("docker-init".into(), |path| path.to_string_lossy().into_owned()),
         warnings: warnings(&shared.support, shared.cgroups.is_v2()),
     })
 }

@@ -94,7 +94,7 @@ pub(crate) fn launch(launch: Launch) -> Result<Launched, Error> {
         }
     };
     let (space, id, network) = (record.namespace.clone(), record.id.clone(), plugged.network.clone());
-    undo.push(move || crate::network::unplug(shared, &space, &id, &network));
+    undo.push(move || crate::network::unplug_failed(shared, &space, &id, &network));
 
     let started = start(shared, &record, &files, &rootfs, &attaches, &joined, &plugged, pooled, &mut connection);
     let (started, group, spare, events) = match started {
@@ -191,20 +191,18 @@ pub(crate) fn as_denied(message: &str) -> Cow<'_, str> {
     if message.ends_with(": is a directory") { format!("{message}: permission denied").into() } else { message.into() }
 }
 
+/// What the runtime says of a file in the place of a directory, or the other way round.
+const MOUNT_HINT: &str = "Are you trying to mount a directory onto a file";
+
 /// What Docker says when a task could not be made, in front of what the runtime says.
 fn task_failure(message: &str, exit_code: i32) -> Error {
-    let hint = if message.contains("not a directory") {
-        ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the \
-         expected type"
-    } else {
-        ""
-    };
-    let exit_code = if hint.is_empty() { exit_code } else { 127 };
+    // A mount's failure brings its hint along; Docker's exit code for it is that of a command which isn't there.
+    let exit_code = if message.contains(MOUNT_HINT) { 127 } else { exit_code };
     let message = as_denied(message);
     Error::Launch {
         message: format!(
-            "failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start \
-             container process: error during container init: {message}{hint}"
+            "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: \
+             unable to start container process: error during container init: {message}"
         ),
         exit_code,
     }
@@ -217,8 +215,10 @@ fn borrow(fds: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
 fn start_facts(shared: &Shared, record: &Record, root: BorrowedFd<'_>, joined: &Joined) -> Result<StartFacts, Error> {
     let user = resolve_user(root, &record.spec.user, &record.spec.group_add)?;
     let cgroup_path = shared.cgroup_path(&record.id, &record.spec.cgroup_parent)?;
+    let init = record.spec.init.unwrap_or(shared.config.init);
     Ok(StartFacts {
         user,
+        init: init.then(|| shared.init.path(&shared.config)).transpose()?,
         network_pid: joined.network.as_ref().map(|other| other.pid),
         ipc_pid: joined.ipc,
         pid_pid: joined.pid,

@@ -24,6 +24,7 @@ mod error;
 mod exec;
 mod info;
 mod init_layer;
+mod init_program;
 mod launch;
 pub mod life;
 mod link;

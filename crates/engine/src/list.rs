@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use corten_base::{ContainerId, Namespace};
+use regex::Regex;
 
 use crate::blocking;
 use crate::containers::{Containers, ListOptions, RemoveOptions};
@@ -62,6 +63,7 @@ struct Filter<'a> {
     before: Option<i64>,
     since: Option<i64>,
     exited: Vec<i32>,
+    names: Vec<NameFilter>,
 }
 
 impl<'a> Filter<'a> {
@@ -103,6 +105,7 @@ impl<'a> Filter<'a> {
             before: times("before")?.into_iter().min(),
             since: times("since")?.into_iter().max(),
             exited: exited.collect::<Result<_, _>>()?,
+            names: given("name").iter().map(|want| NameFilter::new(want)).collect(),
         })
     }
 
@@ -119,7 +122,7 @@ impl<'a> Filter<'a> {
         (self.all || view.state.is_running())
             && self.any("status", |want| want == state)
             && self.any("id", |want| view.id.as_str().starts_with(want))
-            && self.any("name", |want| name_matches(&view.name, want))
+            && (self.names.is_empty() || self.names.iter().any(|want| want.matches(&view.name)))
             && self.matches_labels(view)
             && (!self.values.contains_key("ancestor") || self.ancestors.contains(&view.image_id))
             && self.before.is_none_or(|before| view.created_ns < before)
@@ -159,17 +162,25 @@ fn widens(key: &str) -> bool {
     matches!(key, "status" | "exited")
 }
 
-/// Docker takes the value for a regular expression; nearly always it is a part of a name, perhaps with anchors.
-fn name_matches(name: &str, want: &str) -> bool {
-    let want = want.strip_prefix('/').unwrap_or(want);
-    let (want, begins) =
-        want.strip_prefix('^').map_or((want, false), |rest| (rest.strip_prefix('/').unwrap_or(rest), true));
-    let (want, ends) = want.strip_suffix('$').map_or((want, false), |rest| (rest, true));
-    match (begins, ends) {
-        (true, true) => name == want,
-        (true, false) => name.starts_with(want),
-        (false, true) => name.ends_with(want),
-        (false, false) => name.contains(want),
+/// One value of `name=`: a regular expression as in Docker. What isn't one fits only the name that is written so.
+#[derive(Debug)]
+struct NameFilter {
+    text: String,
+    pattern: Option<Regex>,
+}
+
+impl NameFilter {
+    fn new(text: &str) -> NameFilter {
+        NameFilter { text: text.into(), pattern: Regex::new(text).ok() }
+    }
+
+    fn fits(&self, name: &str) -> bool {
+        self.text == name || self.pattern.as_ref().is_some_and(|pattern| pattern.is_match(name))
+    }
+
+    /// Docker's names begin with a slash, and its filters may leave it out.
+    fn matches(&self, name: &str) -> bool {
+        self.fits(name) || self.fits(&format!("/{name}"))
     }
 }
 
@@ -249,8 +260,12 @@ mod tests {
             ("/web", true),
             ("^eb", false),
             ("b$", true),
+            ("w.b", true),
+            ("^(web|db)$", true),
+            ("^[^w]", false),
+            ("web(", false),
         ] {
-            assert_eq!(name_matches("web", want), expect, "{want}");
+            assert_eq!(NameFilter::new(want).matches("web"), expect, "{want}");
         }
     }
 

@@ -70,18 +70,28 @@ pub(crate) fn plug(
         })?,
     }
     if let Err(error) = write_files(shared, record, files, &network) {
-        unplug(shared, &record.namespace, &record.id, &network);
+        unplug_failed(shared, &record.namespace, &record.id, &network);
         return Err(error);
     }
     Ok(Plugged { network })
 }
 
 /// Takes a container off its networks. Blocks; harmless when it is on none.
-pub(crate) fn unplug(shared: &Shared, namespace: &Namespace, id: &ContainerId, network: &NetworkView) {
+pub(crate) fn unplug(shared: &Shared, id: &ContainerId, network: &NetworkView) {
     if network.sandbox_id.is_some() {
         crate::undo::log("a container's network stays behind", shared.networks.detach(&sandbox_id(id)));
     }
+}
+
+/// Takes a container whose start failed off its networks again, and tells of it. Blocks.
+pub(crate) fn unplug_failed(shared: &Shared, namespace: &Namespace, id: &ContainerId, network: &NetworkView) {
+    unplug(shared, id, network);
     tell(shared, namespace, id, network, "disconnect");
+}
+
+/// Tells the event log that an ended container has left its networks.
+pub(crate) fn tell_left(shared: &Shared, record: &Record) {
+    tell(shared, &record.namespace, &record.id, &record.network, "disconnect");
 }
 
 /// Tells the event log of each network that a container joined or left.

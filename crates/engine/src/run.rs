@@ -79,11 +79,8 @@ impl Run {
     /// Takes the container off its networks ahead of the rest.
     pub(crate) async fn unplug(&mut self, shared: &Arc<Shared>, record: &Record) {
         let Some(network) = self.network.take() else { return };
-        let (shared, space, id) = (shared.clone(), record.namespace.clone(), record.id.clone());
-        log(
-            "a container's network stays behind",
-            blocking::run(move || network::unplug(&shared, &space, &id, &network)).await,
-        );
+        let (shared, id) = (shared.clone(), record.id.clone());
+        log("a container's network stays behind", blocking::run(move || network::unplug(&shared, &id, &network)).await);
     }
 
     /// Lets the shim go and gives everything back. Each part is tried, whatever becomes of the others.
@@ -93,7 +90,7 @@ impl Run {
         let (shared, record) = (shared.clone(), record.clone());
         let done = blocking::run(move || {
             if let Some(network) = network {
-                network::unplug(&shared, &record.namespace, &record.id, &network);
+                network::unplug(&shared, &record.id, &network);
             }
             drop(netns);
             if let Some(group) = group {
@@ -103,7 +100,6 @@ impl Run {
             log("a shim's directory stays behind", launch::remove_run_directory(&shared, &record));
             let volumes: Vec<String> = record.mounts.iter().filter_map(|point| point.name.clone()).collect();
             launch::unmount_volumes(&shared, &record.id, &volumes);
-            crate::volumes::tell_unmounted(&shared, &record);
         });
         log("a container was not cleaned up", done.await);
     }

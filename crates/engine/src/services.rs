@@ -2,6 +2,7 @@
 //! operations as streams of steps.
 
 use std::io::{self, Read};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -86,6 +87,14 @@ impl ImageService {
     pub async fn resolve(&self, name: &str, platform: Option<Platform>) -> Result<Image, Error> {
         let name = name.to_string();
         self.ask(move |images| images.resolve(&name, platform.as_ref())).await
+    }
+
+    /// Where an image's layers are, the top one first; empty for an image that isn't unpacked or has none.
+    pub async fn layer_directories(&self, image: &Image) -> Result<Vec<PathBuf>, Error> {
+        let Some(chain) = image.chain.clone() else { return Ok(Vec::new()) };
+        let snapshots = self.shared.snapshots.clone();
+        let stack = blocking::run(move || snapshots.stack(&chain)).await?;
+        Ok(stack.map(|layers| layers.into_iter().map(|layer| layer.path).collect()).unwrap_or_default())
     }
 
     /// The configuration's bytes as received.

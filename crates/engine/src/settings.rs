@@ -335,7 +335,7 @@ pub struct Resources {
     /// 0 to 100; `None` or -1 leaves the kernel's.
     pub memory_swappiness: Option<i64>,
     /// Never kill for memory (cgroup v1).
-    pub oom_kill_disable: bool,
+    pub oom_kill_disable: Option<bool>,
     /// Relative weight.
     pub cpu_shares: i64,
     /// Microseconds.

@@ -22,6 +22,7 @@ use crate::background::Tasks;
 use crate::config::Config;
 use crate::error::Error;
 use crate::exec::Execs;
+use crate::init_program::InitProgram;
 use crate::pool::Pool;
 use crate::record::Records;
 use crate::registry::Registry;
@@ -48,6 +49,7 @@ pub(crate) struct Shared {
     pub host: HostFacts,
     pub support: Support,
     pub seccomp: SeccompCache,
+    pub init: InitProgram,
     /// Starts under way at once: more than a few per processor only make each of them slower.
     pub starts: Semaphore,
     /// Work that goes on behind an answered request; waited for at the end.

@@ -179,8 +179,10 @@ impl Task {
     }
 
     async fn live(mut self, mut mailbox: mpsc::Receiver<Request>, first: Option<Event>) {
-        if let Some(event) = first {
-            Box::pin(self.happened(event)).await;
+        match first {
+            Some(event @ (Event::Exited { .. } | Event::Lost)) => Box::pin(self.ended(event)).await,
+            Some(event) => Box::pin(self.happened(event)).await,
+            None => {}
         }
         while !self.removed() {
             let input = tokio::select! {
@@ -262,6 +264,11 @@ impl Task {
             run.unplug(&self.shared, &self.record).await;
         }
         crate::exec::container_ended(self);
+        if self.state.has_process() {
+            // In Docker's order: the end is told last. What it costs to leave a network is paid behind the answer.
+            network::tell_left(&self.shared, &self.record);
+            crate::volumes::tell_unmounted(&self.shared, &self.record);
+        }
         self.happened(event).await;
     }
 
@@ -280,6 +287,7 @@ impl Task {
 
     async fn feed_as(&mut self, event: Event, name: &str) -> Result<(), Error> {
         let mut events = VecDeque::from([event]);
+        let exits_before = self.state.exits;
         while let Some(event) = events.pop_front() {
             // A restart that somebody asked for ends the run, not the container.
             let restarting = self.after_exit.iter().any(|after| matches!(after, AfterExit::Start(_)));
@@ -300,9 +308,10 @@ impl Task {
             for effect in effects {
                 events.extend(self.perform(effect).await);
             }
-            if self.state.exits != exits {
-                self.run_after_exit().await;
-            }
+        }
+        // After all that follows from the end by itself: who waits to remove a container with `--rm` finds it removed.
+        if self.state.exits != exits_before {
+            self.run_after_exit().await;
         }
         match self.launch_error.take() {
             Some(error) => Err(error),

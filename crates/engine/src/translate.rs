@@ -27,6 +27,8 @@ pub(crate) struct StartFacts {
     pub pid_pid: Option<i32>,
     /// The directory behind a `/dev/shm` that is shared.
     pub shared_shm: Option<PathBuf>,
+    /// The program that stands before the container's, where `--init` asks for one.
+    pub init: Option<PathBuf>,
     /// The host mounts cgroup v2 alone.
     pub cgroup_v2: bool,
     /// Below the hierarchy's root.
@@ -78,7 +80,7 @@ pub(crate) fn settings(record: &Record, files: &Files, facts: StartFacts, config
         readonly_paths: spec.readonly_paths.clone(),
         oom_score_adj: spec.oom_score_adj,
         annotations: spec.annotations.clone(),
-        init: config.init_path.clone().filter(|_| spec.init.unwrap_or(config.init)),
+        init: facts.init,
         user: facts.user,
         umask: None,
     })
@@ -234,7 +236,7 @@ pub(crate) fn resources(limits: &crate::settings::Resources) -> Result<Resources
         memory_swap: some(limits.memory_swap),
         memory_reservation: some(limits.memory_reservation),
         memory_swappiness: limits.memory_swappiness,
-        oom_kill_disable: limits.oom_kill_disable,
+        oom_kill_disable: limits.oom_kill_disable.unwrap_or_default(),
         cpu_shares: some(limits.cpu_shares),
         cpu_period: some(limits.cpu_period),
         cpu_quota: some(limits.cpu_quota),

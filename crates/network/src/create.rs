@@ -128,7 +128,7 @@ impl Networks {
             enable_ipv4: true,
             enable_ipv6: request.enable_ipv6,
             ipam_driver: if request.ipam_driver.is_empty() { "default".to_owned() } else { request.ipam_driver },
-            ipam_options: Some(request.ipam_options),
+            ipam_options: request.ipam_options,
             ipam: vec![ipam],
             subnet_given,
             options: request.options,

@@ -98,8 +98,8 @@ pub struct CreateNetwork {
     pub enable_ipv6: bool,
     /// `IPAM.Driver`; empty is `default`.
     pub ipam_driver: String,
-    /// `IPAM.Options`.
-    pub ipam_options: BTreeMap<String, String>,
+    /// `IPAM.Options`; `None` is null.
+    pub ipam_options: Option<BTreeMap<String, String>>,
     /// `IPAM.Config`, as texts still to be checked.
     pub ipam: Vec<IpamRequest>,
     /// `Options`.

@@ -234,7 +234,7 @@ fn resources(host: &HostConfig) -> Resources {
         memory_swap: host.memory_swap,
         memory_reservation: host.memory_reservation,
         memory_swappiness: host.memory_swappiness,
-        oom_kill_disable: host.oom_kill_disable.unwrap_or_default(),
+        oom_kill_disable: host.oom_kill_disable,
         cpu_shares: host.cpu_shares,
         cpu_period: host.cpu_period,
         cpu_quota: host.cpu_quota,

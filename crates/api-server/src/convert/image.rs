@@ -10,6 +10,7 @@ use corten_api_types::{
 use corten_base::time::{ZERO_TIME, rfc3339_nano};
 use corten_images::{Deleted, Image, RunConfig, Summary};
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// One line of `GET /images/json`. How many containers use it is not counted here, which is what -1 says.
@@ -29,7 +30,7 @@ pub(crate) fn summary(image: &Summary) -> ImageSummary {
 }
 
 /// `GET /images/{name}/json`.
-pub(crate) fn inspect(image: &Image) -> ImageInspect {
+pub(crate) fn inspect(image: &Image, layers: &[PathBuf]) -> ImageInspect {
     let config = &image.config;
     ImageInspect {
         id: image.id.to_string(),
@@ -46,11 +47,29 @@ pub(crate) fn inspect(image: &Image) -> ImageInspect {
         os: config.os.clone(),
         os_version: config.os_version.clone().unwrap_or_default(),
         size: size(image.size),
-        graph_driver: GraphDriver { data: None, name: STORAGE_DRIVER.to_owned() },
+        graph_driver: graph_driver(layers),
         root_fs: RootFs { kind: "layers".to_owned(), layers: image.layers.iter().map(ToString::to_string).collect() },
         metadata: ImageMetadata { last_tag_time: image.last_tagged.map_or_else(|| ZERO_TIME.to_owned(), rfc3339_nano) },
         descriptor: Some(descriptor(&image.target)),
     }
+}
+
+/// The image's directories in the words of Docker's overlay driver, the top layer as the one above the others.
+fn graph_driver(layers: &[PathBuf]) -> GraphDriver {
+    let text = |path: &Path| path.display().to_string();
+    let data = layers.split_first().map(|(top, below)| {
+        let mut data = BTreeMap::from([
+            ("MergedDir".to_owned(), text(&top.with_file_name("merged"))),
+            ("UpperDir".to_owned(), text(top)),
+            ("WorkDir".to_owned(), text(&top.with_file_name("work"))),
+        ]);
+        if !below.is_empty() {
+            let below: Vec<String> = below.iter().map(|path| text(path)).collect();
+            data.insert("LowerDir".to_owned(), below.join(":"));
+        }
+        data
+    });
+    GraphDriver { data, name: STORAGE_DRIVER.to_owned() }
 }
 
 /// The comment, where it is missing that of the last step.

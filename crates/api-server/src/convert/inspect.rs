@@ -124,6 +124,7 @@ fn host_config(view: &ContainerView) -> Result<HostConfig, Failure> {
     if host.shm_size == 0 {
         host.shm_size = if spec.shm_size > 0 { spec.shm_size } else { DEFAULT_SHM_SIZE };
     }
+    host.oom_kill_disable = spec.resources.oom_kill_disable;
     if !spec.privileged {
         host.masked_paths = host.masked_paths.or_else(|| paths(&corten_spec::MASKED_PATHS));
         host.readonly_paths = host.readonly_paths.or_else(|| paths(&corten_spec::READONLY_PATHS));

@@ -87,7 +87,7 @@ pub(crate) fn create(request: NetworkCreateRequest) -> Result<CreateNetwork, Fai
         attachable: request.attachable,
         enable_ipv6: request.enable_ipv6.unwrap_or_default(),
         ipam_driver: ipam.driver,
-        ipam_options: ipam.options.unwrap_or_default(),
+        ipam_options: ipam.options,
         ipam: ipam.config.unwrap_or_default().into_iter().map(subnet).collect(),
         options: request.options.unwrap_or_default(),
         labels: request.labels.unwrap_or_default(),

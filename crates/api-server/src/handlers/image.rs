@@ -52,7 +52,8 @@ async fn list(call: Call) -> Answer {
 
 async fn inspect(call: Call) -> Answer {
     let image = call.engine.images().resolve(&call.name, platform_json(&call)?).await?;
-    response::adapted(Shape::ImageInspect, call.version, &convert::inspect(&image))
+    let layers = call.engine.images().layer_directories(&image).await?;
+    response::adapted(Shape::ImageInspect, call.version, &convert::inspect(&image, &layers))
 }
 
 /// `platform` as JSON, which newer operations take, or as the older text.
