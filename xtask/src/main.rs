@@ -7,6 +7,7 @@ mod lints;
 mod metadata;
 mod parity;
 mod steps;
+mod vm;
 
 use anyhow::{Result, bail};
 
@@ -19,6 +20,7 @@ fn main() -> Result<()> {
         "check" => steps::check_repository(),
         "bench" => bench::run(&rest),
         "parity" => parity::run(&rest),
-        other => bail!("unknown job {other:?}; jobs are: test, check, bench, parity"),
+        "vm-test" => vm::run(&rest),
+        other => bail!("unknown job {other:?}; jobs are: test, check, bench, parity, vm-test"),
     }
 }

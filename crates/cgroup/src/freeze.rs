@@ -19,6 +19,16 @@ impl Group {
         if self.tree.is_v2() { self.freeze_v2(frozen) } else { self.freeze_v1(frozen) }
     }
 
+    /// Whether the group was frozen, by itself or with one above it; false without a freezer.
+    pub fn is_frozen(&self) -> Result<bool> {
+        if self.tree.is_v2() {
+            let (hierarchy, dir) = self.place(Controller::Core)?;
+            return Ok(file::value_of(&self.read(hierarchy, dir, "cgroup.events")?, "frozen") == Some(1));
+        }
+        let Ok((hierarchy, dir)) = self.place(Controller::Freezer) else { return Ok(false) };
+        Ok(self.read(hierarchy, dir, "freezer.state")?.trim() != "THAWED")
+    }
+
     fn freeze_v1(&self, frozen: bool) -> Result<()> {
         let (hierarchy, dir) = self.place(Controller::Freezer)?;
         let state = if frozen { "FROZEN" } else { "THAWED" };

@@ -145,11 +145,28 @@ impl Group {
         for step in &steps {
             self.place(step.controller())?;
         }
+        if self.tree.is_v2() && limits.memory_check_before_update {
+            self.check_memory(limits)?;
+        }
         steps.iter().try_for_each(|step| self.perform(step))?;
         match &limits.device_rules {
             Some(rules) if self.tree.is_v2() => self.attach_device_program(&Policy::new(rules)?),
             _ => Ok(()),
         }
+    }
+
+    /// v2 takes a limit below what is used and kills until it holds; v1 refuses it by itself.
+    fn check_memory(&self, limits: &Limits) -> Result<()> {
+        let Ok((_, dir)) = self.place(Controller::Memory) else { return Ok(()) };
+        let Ok(usage) = file::read_number(dir, "memory.current") else { return Ok(()) };
+        for (name, limit) in [("memory+swap", limits.memory_swap), ("memory", limits.memory)] {
+            if let Some(limit) = limit.and_then(|limit| u64::try_from(limit).ok())
+                && (1..=usage).contains(&limit)
+            {
+                return Err(Error::Limit(format!("rejecting {name} limit {limit} <= usage {usage}")));
+            }
+        }
+        Ok(())
     }
 
     /// Gives the group another name below the same parent; processes and limits stay. v1 only: v2 has no renaming.
@@ -219,14 +236,20 @@ impl Group {
                 Err(error) if is(&error, Errno::NOENT) => self.write(second),
                 result => result,
             },
-            Step::Pair(first, second) => match self.write(first) {
+            Step::Around(write, step) => match self.write(write) {
                 Err(error) if is(&error, Errno::INVAL) => {
-                    self.write(second)?;
-                    self.write(first)
+                    self.perform(step)?;
+                    self.write(write)
                 }
                 Err(error) => Err(error),
-                Ok(()) => self.write(second),
+                Ok(()) => self.perform(step),
             },
+            Step::Period(period) => {
+                let (hierarchy, dir) = self.place(Controller::Cpu)?;
+                let present = self.read(hierarchy, dir, "cpu.max")?;
+                let quota = present.split_whitespace().next().unwrap_or("max");
+                self.write_in(hierarchy, dir, "cpu.max", &format!("{quota} {period}"))
+            }
             Step::Many(controller, name, values) => self.write_many(*controller, name, values),
         }
     }
@@ -249,6 +272,15 @@ impl Group {
 
     fn write_error(&self, hierarchy: &Hierarchy, name: &str, value: &str, source: io::Error) -> Error {
         let file = hierarchy.path.join(self.path.relative()).join(name);
+        // v1's answer to a limit below what is used and can't be reclaimed; runc's words, which Docker's users know.
+        if name == "memory.limit_in_bytes" && Errno::from_io_error(&source) == Some(Errno::BUSY) {
+            let number =
+                |name| self.place(Controller::Memory).ok().and_then(|(_, dir)| file::read_number(dir, name).ok());
+            let usage = number("memory.usage_in_bytes").unwrap_or(0);
+            let peak = number("memory.max_usage_in_bytes").unwrap_or(0);
+            let text = format!("unable to set memory limit to {value} (current usage: {usage}, peak usage: {peak})");
+            return Error::Limit(text);
+        }
         Error::Write { file, value: value.to_owned(), source }
     }
 

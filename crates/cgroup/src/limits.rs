@@ -6,6 +6,8 @@ use oci_spec::runtime::{
     LinuxBlockIo, LinuxDeviceCgroup, LinuxDeviceType, LinuxResources, LinuxThrottleDevice, LinuxWeightDevice,
 };
 
+use crate::{Error, Result};
+
 /// Everything that can be set on a group; `None` and empty leave the present value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
@@ -15,6 +17,8 @@ pub struct Limits {
     pub memory_swap: Option<i64>,
     /// Bytes below which memory is spared.
     pub memory_reservation: Option<i64>,
+    /// v2: refuse a limit at or below what is used now, instead of killing for it. v1 does so by itself.
+    pub memory_check_before_update: bool,
     /// v1 only.
     pub memory_swappiness: Option<u64>,
     /// v1 only.
@@ -96,10 +100,19 @@ pub struct BlockIo {
 /// A limit of one size of huge pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HugepageLimit {
-    /// Such as `2MB`.
+    /// Such as `2MB`, as the kernel's files have it.
     pub size: String,
     /// Bytes; negative is no limit.
     pub limit: i64,
+}
+
+impl HugepageLimit {
+    /// The size becomes a part of a file's name.
+    pub(crate) fn check(&self) -> Result<()> {
+        let number = self.size.strip_suffix("KB").or(self.size.strip_suffix("MB")).or(self.size.strip_suffix("GB"));
+        let plain = number.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()));
+        if plain { Ok(()) } else { Err(Error::Limit(format!("invalid size of huge pages {:?}", self.size))) }
+    }
 }
 
 impl From<&LinuxResources> for Limits {
@@ -115,6 +128,7 @@ impl From<&LinuxResources> for Limits {
             limits.memory = memory.limit();
             limits.memory_swap = memory.swap();
             limits.memory_reservation = memory.reservation();
+            limits.memory_check_before_update = memory.check_before_update().unwrap_or(false);
             limits.memory_swappiness = memory.swappiness();
             limits.oom_kill_disable = memory.disable_oom_killer().unwrap_or(false);
         }

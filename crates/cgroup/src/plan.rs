@@ -19,8 +19,10 @@ pub(crate) enum Step {
     Optional(Write),
     /// The first file that exists gets its value (the same setting has other names with other schedulers).
     Either(Write, Write),
-    /// Two limits of which one bounds the other: whichever order the present values demand.
-    Pair(Write, Write),
+    /// Limits of which one bounds the other: the write goes before the steps or after them, as the present values demand.
+    Around(Write, Box<Step>),
+    /// A period alone in `cpu.max`, whose first word stays.
+    Period(u64),
     /// Several values for one file.
     Many(Controller, &'static str, Vec<String>),
 }
@@ -29,9 +31,10 @@ impl Step {
     /// The controller it needs.
     pub(crate) fn controller(&self) -> Controller {
         match self {
-            Self::One(write) | Self::Optional(write) | Self::Either(write, _) | Self::Pair(write, _) => {
+            Self::One(write) | Self::Optional(write) | Self::Either(write, _) | Self::Around(write, _) => {
                 write.controller
             }
+            Self::Period(_) => Controller::Cpu,
             Self::Many(controller, ..) => *controller,
         }
     }
@@ -45,4 +48,27 @@ pub(crate) fn write(controller: Controller, file: impl Into<String>, value: impl
 /// A step of one write.
 pub(crate) fn one(controller: Controller, file: impl Into<String>, value: impl ToString) -> Step {
     Step::One(write(controller, file, value))
+}
+
+/// Two writes of which one bounds the other.
+pub(crate) fn pair(first: Write, second: Write) -> Step {
+    Step::Around(first, Box::new(Step::One(second)))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A step in shorthand, for the tests of both versions.
+    pub(crate) fn shorthand(step: &Step) -> String {
+        let line = |write: &Write| format!("{}={}", write.file, write.value);
+        match step {
+            Step::One(write) => line(write),
+            Step::Optional(write) => format!("{}?", line(write)),
+            Step::Either(one, two) => format!("{}|{}", line(one), line(two)),
+            Step::Around(write, step) => format!("{}&{}", line(write), shorthand(step)),
+            Step::Period(period) => format!("cpu.max=_ {period}"),
+            Step::Many(_, file, values) => format!("{file}={}", values.join(",")),
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use crate::detect::Controller::{Cpu, Cpuset, Devices, Hugetlb, Io, Memory, NetCls, NetPrio, Pids, Rdma};
 use crate::devices::Policy;
 use crate::limits::Limits;
-use crate::plan::{Step, one, write};
+use crate::plan::{Step, Write, one, pair, write};
 use crate::{Error, Result};
 
 const MIN_SHARES: u64 = 2;
@@ -17,14 +17,18 @@ pub(crate) fn steps(limits: &Limits) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     devices(limits, &mut steps)?;
     cpuset(limits, &mut steps);
-    memory(limits, &mut steps);
+    memory(limits, &mut steps)?;
     cpu(limits, &mut steps)?;
     if let Some(limit) = limits.pids.filter(|limit| *limit != 0) {
         steps.push(one(Pids, "pids.max", if limit < 0 { "max".to_owned() } else { limit.to_string() }));
     }
     blkio(limits, &mut steps);
     for page in &limits.hugepages {
+        page.check()?;
         steps.push(one(Hugetlb, format!("hugetlb.{}.limit_in_bytes", page.size), page.limit));
+        // Reservations are counted apart since Linux 5.7.
+        let file = format!("hugetlb.{}.rsvd.limit_in_bytes", page.size);
+        steps.push(Step::Optional(write(Hugetlb, file, page.limit)));
     }
     steps.extend(limits.network_class.map(|class| one(NetCls, "net_cls.classid", class)));
     steps.extend(many(
@@ -64,7 +68,7 @@ fn cpuset(limits: &Limits, steps: &mut Vec<Step>) {
     steps.extend(set(&limits.cpuset_mems).map(|mems| one(Cpuset, "cpuset.mems", mems)));
 }
 
-fn memory(limits: &Limits, steps: &mut Vec<Step>) {
+fn memory(limits: &Limits, steps: &mut Vec<Step>) -> Result<()> {
     let set = |value: Option<i64>| value.filter(|value| *value != 0);
     let limit = set(limits.memory).map(|limit| write(Memory, "memory.limit_in_bytes", limit));
     let swap = set(limits.memory_swap).map(|swap| write(Memory, "memory.memsw.limit_in_bytes", swap));
@@ -74,7 +78,7 @@ fn memory(limits: &Limits, steps: &mut Vec<Step>) {
             steps.push(Step::Optional(swap));
             steps.push(Step::One(limit));
         }
-        (Some(limit), Some(swap)) => steps.push(Step::Pair(limit, swap)),
+        (Some(limit), Some(swap)) => steps.push(pair(limit, swap)),
         (Some(limit), None) if limit.value == "-1" => {
             steps.push(Step::Optional(write(Memory, "memory.memsw.limit_in_bytes", -1)));
             steps.push(Step::One(limit));
@@ -85,10 +89,17 @@ fn memory(limits: &Limits, steps: &mut Vec<Step>) {
         (None, None) => {}
     }
     steps.extend(set(limits.memory_reservation).map(|it| one(Memory, "memory.soft_limit_in_bytes", it)));
-    steps.extend(limits.memory_swappiness.map(|it| one(Memory, "memory.swappiness", it)));
+    if let Some(swappiness) = limits.memory_swappiness {
+        if swappiness > 100 {
+            let text = format!("invalid memory swappiness value: {swappiness} (valid range is 0-100)");
+            return Err(Error::Limit(text));
+        }
+        steps.push(one(Memory, "memory.swappiness", swappiness));
+    }
     if limits.oom_kill_disable {
         steps.push(one(Memory, "memory.oom_control", 1));
     }
+    Ok(())
 }
 
 fn cpu(limits: &Limits, steps: &mut Vec<Step>) -> Result<()> {
@@ -104,20 +115,25 @@ fn cpu(limits: &Limits, steps: &mut Vec<Step>) -> Result<()> {
     }
     let runtime = limits.cpu_realtime_runtime.filter(|it| *it != 0).map(|it| write(Cpu, "cpu.rt_runtime_us", it));
     let rt_period = limits.cpu_realtime_period.filter(|it| *it != 0).map(|it| write(Cpu, "cpu.rt_period_us", it));
-    both(rt_period, runtime, steps);
+    steps.extend(both(rt_period, runtime));
     let period = limits.cpu_period.filter(|it| *it != 0).map(|it| write(Cpu, "cpu.cfs_period_us", it));
     let quota = limits.cpu_quota.filter(|it| *it != 0).map(|it| write(Cpu, "cpu.cfs_quota_us", it.max(-1)));
-    both(period, quota, steps);
-    steps.extend(limits.cpu_burst.map(|burst| one(Cpu, "cpu.cfs_burst_us", burst)));
+    let bandwidth = both(period, quota);
+    // A burst is at most the quota, the old one and the new one.
+    let burst = limits.cpu_burst.map(|burst| write(Cpu, "cpu.cfs_burst_us", burst));
+    steps.extend(match (burst, bandwidth) {
+        (Some(burst), Some(bandwidth)) => Some(Step::Around(burst, Box::new(bandwidth))),
+        (burst, bandwidth) => burst.map(Step::One).or(bandwidth),
+    });
     steps.extend(limits.cpu_idle.map(|idle| one(Cpu, "cpu.idle", idle)));
     Ok(())
 }
 
-fn both(first: Option<crate::plan::Write>, second: Option<crate::plan::Write>, steps: &mut Vec<Step>) {
-    steps.extend(match (first, second) {
-        (Some(first), Some(second)) => Some(Step::Pair(first, second)),
+fn both(first: Option<Write>, second: Option<Write>) -> Option<Step> {
+    match (first, second) {
+        (Some(first), Some(second)) => Some(pair(first, second)),
         (first, second) => first.or(second).map(Step::One),
-    });
+    }
 }
 
 fn blkio(limits: &Limits, steps: &mut Vec<Step>) {
@@ -144,17 +160,10 @@ fn blkio(limits: &Limits, steps: &mut Vec<Step>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::tests::shorthand;
 
     fn check(limits: Limits, expect: &[&str]) {
-        let line = |write: &crate::plan::Write| format!("{}={}", write.file, write.value);
-        let text = |step: &Step| match step {
-            Step::One(write) => line(write),
-            Step::Optional(write) => format!("{}?", line(write)),
-            Step::Either(one, two) => format!("{}|{}", line(one), line(two)),
-            Step::Pair(one, two) => format!("{}&{}", line(one), line(two)),
-            Step::Many(_, file, values) => format!("{file}={}", values.join(",")),
-        };
-        assert_eq!(steps(&limits).unwrap().iter().map(text).collect::<Vec<_>>(), expect);
+        assert_eq!(steps(&limits).unwrap().iter().map(shorthand).collect::<Vec<_>>(), expect);
     }
 
     #[test]

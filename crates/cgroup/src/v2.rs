@@ -5,8 +5,6 @@ use crate::limits::Limits;
 use crate::plan::{Step, one, write};
 use crate::{Error, Result, v1};
 
-const DEFAULT_PERIOD: u64 = 100_000;
-
 /// The steps that set `limits` on a v2 group, device rules apart.
 pub(crate) fn steps(limits: &Limits) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
@@ -18,7 +16,11 @@ pub(crate) fn steps(limits: &Limits) -> Result<Vec<Step>> {
     }
     io(limits, &mut steps);
     for page in &limits.hugepages {
-        steps.push(one(Hugetlb, format!("hugetlb.{}.max", page.size), or_max(page.limit)));
+        page.check()?;
+        let limit = or_max(page.limit);
+        steps.push(one(Hugetlb, format!("hugetlb.{}.max", page.size), &limit));
+        // Reservations are counted apart since Linux 5.7.
+        steps.push(Step::Optional(write(Hugetlb, format!("hugetlb.{}.rsvd.max", page.size), limit)));
     }
     if !limits.rdma.is_empty() {
         steps.push(Step::Many(Rdma, "rdma.max", limits.rdma.iter().map(v1::rdma).collect()));
@@ -73,13 +75,25 @@ fn cpu(limits: &Limits, steps: &mut Vec<Step>) {
     if let Some(shares) = limits.cpu_shares.filter(|shares| *shares != 0 && limits.cpu_idle != Some(1)) {
         steps.push(one(Cpu, "cpu.weight", weight_of_shares(shares)));
     }
-    let (quota, period) = (limits.cpu_quota.unwrap_or(0), limits.cpu_period.unwrap_or(0));
-    if quota != 0 || period != 0 {
-        let quota = if quota > 0 { quota.to_string() } else { "max".to_owned() };
-        let period = if period == 0 { DEFAULT_PERIOD } else { period };
-        steps.push(one(Cpu, "cpu.max", format!("{quota} {period}")));
+    let bandwidth = bandwidth(limits);
+    // A burst is at most the quota, the old one and the new one.
+    let burst = limits.cpu_burst.map(|burst| write(Cpu, "cpu.max.burst", burst));
+    steps.extend(match (burst, bandwidth) {
+        (Some(burst), Some(bandwidth)) => Some(Step::Around(burst, Box::new(bandwidth))),
+        (burst, bandwidth) => burst.map(Step::One).or(bandwidth),
+    });
+}
+
+/// One file holds quota and period; what isn't asked stays.
+fn bandwidth(limits: &Limits) -> Option<Step> {
+    let quota = limits.cpu_quota.filter(|quota| *quota != 0).map(or_max);
+    let period = limits.cpu_period.filter(|period| *period != 0);
+    match (quota, period) {
+        (Some(quota), Some(period)) => Some(one(Cpu, "cpu.max", format!("{quota} {period}"))),
+        (Some(quota), None) => Some(one(Cpu, "cpu.max", quota)),
+        (None, Some(period)) => Some(Step::Period(period)),
+        (None, None) => None,
     }
-    steps.extend(limits.cpu_burst.map(|burst| one(Cpu, "cpu.max.burst", burst)));
 }
 
 /// v2's weight (1 to 10000, default 100) for v1's shares (2 to 262144, default 1024): a curve through the ends and the
@@ -148,18 +162,11 @@ fn unified(limits: &Limits, steps: &mut Vec<Step>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::tests::shorthand;
 
     fn check(limits: Limits, expect: &[&str]) {
-        let line = |write: &crate::plan::Write| format!("{}={}", write.file, write.value);
-        let text = |step: &Step| match step {
-            Step::One(write) => line(write),
-            Step::Optional(write) => format!("{}?", line(write)),
-            Step::Either(one, two) => format!("{}|{}", line(one), line(two)),
-            Step::Pair(one, two) => format!("{}&{}", line(one), line(two)),
-            Step::Many(_, file, values) => format!("{file}={}", values.join(",")),
-        };
         let found = match steps(&limits) {
-            Ok(steps) => steps.iter().map(text).collect(),
+            Ok(steps) => steps.iter().map(shorthand).collect(),
             Err(error) => vec![error.to_string()],
         };
         assert_eq!(found, expect);
@@ -190,9 +197,11 @@ mod tests {
     #[test]
     fn cpu_bandwidth() {
         let with = |cpu_quota, cpu_period| Limits { cpu_quota, cpu_period, ..Limits::default() };
-        check(with(Some(50_000), None), &["cpu.max=50000 100000"]);
+        check(with(Some(50_000), None), &["cpu.max=50000"]);
         check(with(Some(-1), Some(20_000)), &["cpu.max=max 20000"]);
-        check(with(None, Some(20_000)), &["cpu.max=max 20000"]);
+        check(with(None, Some(20_000)), &["cpu.max=_ 20000"]);
+        let burst = Limits { cpu_burst: Some(7), ..with(Some(50), None) };
+        check(burst, &["cpu.max.burst=7&cpu.max=50"]);
         check(with(None, None), &[]);
         check(Limits { cpu_idle: Some(1), cpu_shares: Some(5), ..Limits::default() }, &["cpu.idle=1"]);
     }
@@ -207,6 +216,17 @@ mod tests {
         check(with("io.max", "8:0 rbps=1\n8:16 rbps=2"), &["io.max=8:0 rbps=1", "io.max=8:16 rbps=2"]);
         check(with("../memory.max", "1"), &["unified resource \"../memory.max\" must be a file name"]);
         check(with("bogus.x", "1"), &["unified resource \"bogus.x\": no such controller"]);
+    }
+
+    #[test]
+    fn huge_pages() {
+        let with = |size: &str| Limits {
+            hugepages: vec![crate::HugepageLimit { size: size.to_owned(), limit: 5 }],
+            ..Limits::default()
+        };
+        check(with("2MB"), &["hugetlb.2MB.max=5", "hugetlb.2MB.rsvd.max=5?"]);
+        check(with("../2MB"), &["invalid size of huge pages \"../2MB\""]);
+        check(with("MB"), &["invalid size of huge pages \"MB\""]);
     }
 
     #[test]

@@ -1,73 +1,17 @@
-//! The real control groups of this machine, v1 or hybrid, as root. All groups are below `/corten-test-<pid>` and removed.
+//! The real control groups of this machine, v1 or hybrid, as root.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod common;
+
 use std::os::fd::AsFd;
-use std::process::{Child, Command};
 use std::time::Duration;
 
 use corten_base::ErrorKind;
-use corten_cgroup::{CgroupPath, DeviceKind, DeviceRule, Group, Layout, Limits, Tree};
+use corten_cgroup::{DeviceKind, Group, Layout, Limits, Tree};
+
+use common::{Fixture, rule};
 use rustix::event::{PollFd, PollFlags, poll};
-
-/// A group of its own for one test, removed with its parent at the end.
-struct Fixture {
-    tree: Tree,
-    parent: CgroupPath,
-    children: Vec<Child>,
-}
-
-impl Fixture {
-    fn new(name: &str) -> Option<Self> {
-        let tree = Tree::detect().ok().filter(|tree| !tree.is_v2() && rustix::process::geteuid().is_root());
-        let Some(tree) = tree else {
-            eprintln!("skipped: needs root and cgroup v1");
-            return None;
-        };
-        let parent = CgroupPath::parse(&format!("/corten-test-{}-{name}", std::process::id())).unwrap();
-        Some(Self { tree, parent, children: Vec::new() })
-    }
-
-    fn group(&self, name: &str) -> Group {
-        self.tree.create(&self.parent.join(name).unwrap()).unwrap()
-    }
-
-    /// A shell that first waits for a line, so that it can be put into its group in time.
-    fn spawn(&mut self, group: &Group, script: &str) -> i32 {
-        let script = format!("read _; {script}");
-        let mut child = Command::new("sh")
-            .args(["-c", &script])
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        let pid = i32::try_from(child.id()).unwrap();
-        group.add(pid).unwrap();
-        std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"\n").unwrap();
-        self.children.push(child);
-        pid
-    }
-
-    fn wait(&mut self) -> std::process::ExitStatus {
-        self.children.remove(0).wait().unwrap()
-    }
-}
-
-impl Drop for Fixture {
-    fn drop(&mut self) {
-        for child in &mut self.children {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        for group in self.tree.children(&self.parent).unwrap_or_default() {
-            let _ = self.tree.open(&group).map(|group| group.remove());
-        }
-        if let Ok(parent) = self.tree.open(&self.parent) {
-            parent.remove().unwrap();
-        }
-    }
-}
 
 fn file(tree: &Tree, group: &Group, controller: &str, name: &str) -> String {
     let Layout::V1 { controllers, .. } = tree.layout() else { panic!() };
@@ -78,7 +22,7 @@ fn file(tree: &Tree, group: &Group, controller: &str, name: &str) -> String {
 
 #[test]
 fn limits_are_set_and_changed() {
-    let Some(fixture) = Fixture::new("limits") else { return };
+    let Some(fixture) = Fixture::new("limits", false) else { return };
     let (tree, group) = (&fixture.tree, fixture.group("one"));
     let swap = tree.support().swap;
     let limits = Limits {
@@ -110,10 +54,8 @@ fn limits_are_set_and_changed() {
 
 #[test]
 fn devices_are_denied() {
-    let Some(mut fixture) = Fixture::new("devices") else { return };
+    let Some(mut fixture) = Fixture::new("devices", false) else { return };
     let group = fixture.group("one");
-    let rule =
-        |allow, kind, minor, access: &str| DeviceRule { allow, kind, major: Some(1), minor, access: access.to_owned() };
     let rules = vec![
         rule(false, DeviceKind::All, None, "rwm"),
         rule(true, DeviceKind::Char, Some(3), "rw"),
@@ -132,7 +74,7 @@ fn devices_are_denied() {
 
 #[test]
 fn a_pooled_group_is_renamed_with_its_process() {
-    let Some(mut fixture) = Fixture::new("rename") else { return };
+    let Some(mut fixture) = Fixture::new("rename", false) else { return };
     let mut group = fixture.group("pool-1");
     let pid = fixture.spawn(&group, "sleep 30");
     let (tree, path) = (fixture.tree.clone(), fixture.parent.join("renamed").unwrap());
@@ -153,7 +95,7 @@ fn a_pooled_group_is_renamed_with_its_process() {
 
 #[test]
 fn freezing_killing_and_counting() {
-    let Some(mut fixture) = Fixture::new("freeze") else { return };
+    let Some(mut fixture) = Fixture::new("freeze", false) else { return };
     let group = fixture.group("one");
     fixture.spawn(&group, "sleep 30 & sleep 30 & while :; do :; done");
     while group.procs().unwrap().len() < 3 {
@@ -174,7 +116,7 @@ fn freezing_killing_and_counting() {
 
 #[test]
 fn an_oom_kill_is_seen() {
-    let Some(mut fixture) = Fixture::new("oom") else { return };
+    let Some(mut fixture) = Fixture::new("oom", false) else { return };
     let group = fixture.group("one");
     let memory = 16 << 20;
     let memory_swap = fixture.tree.support().swap.then_some(memory);
@@ -192,7 +134,7 @@ fn an_oom_kill_is_seen() {
 
 #[test]
 fn removal_takes_nested_groups_along_and_waits_for_the_dying() {
-    let Some(mut fixture) = Fixture::new("remove") else { return };
+    let Some(mut fixture) = Fixture::new("remove", false) else { return };
     let group = fixture.group("one");
     fixture.tree.create(&group.path().join("a").unwrap()).unwrap();
     fixture.tree.create(&group.path().join("a/b").unwrap()).unwrap();
@@ -207,15 +149,14 @@ fn removal_takes_nested_groups_along_and_waits_for_the_dying() {
 /// The device program, loaded and attached for real on the v2 tree that hybrid hosts have beside v1.
 #[test]
 fn device_programs_on_the_unified_tree() {
-    let Some(mut fixture) = Fixture::new("bpf") else { return };
+    let Some(mut fixture) = Fixture::new("bpf", false) else { return };
     let Layout::V1 { unified: Some(unified), .. } = fixture.tree.layout().clone() else {
         eprintln!("skipped: no unified tree");
         return;
     };
     fixture.tree = Tree::at(&unified).unwrap();
     let group = fixture.group("one");
-    let rule = |allow, kind, minor| DeviceRule { allow, kind, major: Some(1), minor, access: "rwm".to_owned() };
-    let rules = vec![rule(false, DeviceKind::All, None), rule(true, DeviceKind::Char, Some(3))];
+    let rules = vec![rule(false, DeviceKind::All, None, "rwm"), rule(true, DeviceKind::Char, Some(3), "rwm")];
     let applied = group.apply(&Limits { device_rules: Some(rules), ..Limits::default() });
     if let Err(error) = &applied
         && let Some(source) = std::error::Error::source(error)
@@ -228,7 +169,7 @@ fn device_programs_on_the_unified_tree() {
     fixture.spawn(&group, ": > /dev/null && ! (: < /dev/zero)");
     assert!(fixture.wait().success());
     // The second program takes the first one's place.
-    let rules = vec![rule(true, DeviceKind::All, None), rule(false, DeviceKind::Char, Some(3))];
+    let rules = vec![rule(true, DeviceKind::All, None, "rwm"), rule(false, DeviceKind::Char, Some(3), "rwm")];
     group.apply(&Limits { device_rules: Some(rules), ..Limits::default() }).unwrap();
     fixture.spawn(&group, ": < /dev/zero && ! (: > /dev/null)");
     assert!(fixture.wait().success());

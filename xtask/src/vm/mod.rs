@@ -1,0 +1,80 @@
+//! `vm-test`: the tests of what depends on the kernel, in a virtual machine with Debian's own kernel and cgroup v2 alone.
+//!
+//! Control groups belong to a whole kernel: a host whose controllers sit on v1 can't show v2. So a machine is booted (qemu,
+//! software emulation): Debian's `linux-image-amd64` and a minimal Debian root, both kept below `target/vm`. The test
+//! executables are static and stand at the same paths as here, so they run as they are.
+//!
+//! ```text
+//! target/vm/kernel/        the kernel's package, unpacked          target/vm/payload.tar   executables, /dev/vdb inside
+//! target/vm/root.ext4      Debian with the modules, /dev/vda       target/vm/console.log   what the machine said
+//! target/vm/boot.cpio      busybox and the modules that reach /dev/vda
+//! ```
+
+mod kernel;
+mod machine;
+mod payload;
+mod report;
+mod root;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail, ensure};
+
+/// Which control groups the machine mounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// One v2 tree.
+    V2,
+    /// All controllers on v1, no v2 tree.
+    V1,
+}
+
+/// Boots the machine, runs the suites (`--cgroup v1|v2`, then filters on their names), prints the count; fails if a test failed.
+pub fn run(arguments: &[String]) -> Result<()> {
+    let (layout, filters) = match arguments {
+        [option, layout, filters @ ..] if option == "--cgroup" => (parse(layout)?, filters),
+        filters => (Layout::V2, filters),
+    };
+    let directory = corten_testkit::workspace().join("target/vm");
+    std::fs::create_dir_all(&directory)?;
+    let kernel = kernel::fetch(&directory)?;
+    let root = root::make(&directory, &kernel)?;
+    let boot = kernel.boot_archive(&directory)?;
+    let payload = payload::make(&directory, filters)?;
+    let console = directory.join("console.log");
+    machine::boot(&machine::Parts { kernel: kernel.image(), boot, root, payload, console: console.clone() }, layout)?;
+    let report = report::read(&std::fs::read_to_string(&console).unwrap_or_default());
+    println!("{report}console: {}", console.display());
+    ensure!(report.is_good(), "tests failed in the virtual machine");
+    Ok(())
+}
+
+fn parse(layout: &str) -> Result<Layout> {
+    match layout {
+        "v1" => Ok(Layout::V1),
+        "v2" => Ok(Layout::V2),
+        other => bail!("unknown cgroup layout {other:?}; there are v1 and v2"),
+    }
+}
+
+/// Runs a program to its end; its failure is an error that names it.
+fn must(command: &mut std::process::Command) -> Result<()> {
+    let status = command.status().map_err(|error| anyhow::anyhow!("running {command:?}: {error}"))?;
+    ensure!(status.success(), "{command:?} failed: {status}");
+    Ok(())
+}
+
+/// Makes `path` by way of a draft beside it, unless it is there: what is found whole was made whole.
+fn once(path: PathBuf, make: impl FnOnce(&std::path::Path) -> Result<()>) -> Result<PathBuf> {
+    if !path.exists() {
+        let mut draft = path.clone().into_os_string();
+        draft.push(".draft");
+        let draft = PathBuf::from(draft);
+        if draft.is_dir() {
+            std::fs::remove_dir_all(&draft)?;
+        }
+        make(&draft)?;
+        std::fs::rename(&draft, &path)?;
+    }
+    Ok(path)
+}
