@@ -8,6 +8,7 @@ pub mod apply;
 mod failure;
 pub mod plan;
 pub mod sources;
+pub mod spawn;
 
 pub use failure::{Failure, FailureKind};
-pub use plan::{Error, NamespaceKind, PidNamespace, Plan, ProcessPlan, plan, process_plan};
+pub use plan::{Error, NamespaceKind, PidNamespace, Plan, ProcessPlan, exec_plan, parse_spec, plan, process_plan};

@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test program: what fails here is the test")]
 
+#[path = "apply/fields.rs"]
+mod fields;
+
+use std::error::Error as _;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,12 +14,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;
 
-use corten_runtime::apply::base::{Base, enter_minimal_root};
-use corten_runtime::apply::{self, InitInputs, Note, Reporter, Stage, Stdio};
+use corten_runtime::apply::base::Base;
+use corten_runtime::apply::{self, Entrance, InitInputs, Note, Reporter, Stage, Stdio};
 use corten_runtime::plan::Facts;
+use corten_runtime::spawn::{Spawned, spawn};
 use corten_runtime::{Failure, Plan, sources};
-use corten_sys::process::{self, Cloned, flags};
-use corten_sys::socket::Seqpacket;
+use corten_sys::process::{self, flags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::{Value, json};
 
@@ -44,12 +48,14 @@ fn main() -> ExitCode {
     corten_sys::namespace::unshare(flags::MOUNT).unwrap();
     corten_sys::mount::set_root_propagation(corten_sys::mount::Propagation::Private).unwrap();
     let directory = tempfile::tempdir().unwrap();
+    // Roots of user namespaces look into it, too.
+    fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     if !make_rootfs(directory.path()) {
         println!("skipped: busybox-static is not installed");
         return ExitCode::SUCCESS;
     }
     let mut failed = 0;
-    for (name, case) in CASES {
+    for (name, case) in CASES.iter().chain(fields::CASES) {
         let outcome = catch_unwind(AssertUnwindSafe(|| case(directory.path())));
         println!("test {name} ... {}", if outcome.is_ok() { "ok" } else { "FAILED" });
         failed += u32::from(outcome.is_err());
@@ -65,7 +71,10 @@ fn make_rootfs(path: &Path) -> bool {
         fs::create_dir(path.join(directory)).unwrap();
     }
     fs::copy(busybox, path.join("bin/busybox")).unwrap();
-    for applet in ["sh", "cat", "chmod", "grep", "ls", "sed", "stat", "touch", "id", "head"] {
+    for applet in [
+        "sh", "cat", "chmod", "grep", "ls", "sed", "stat", "touch", "id", "head", "uname", "chrt", "ionice",
+        "readlink", "mkdir",
+    ] {
         symlink("busybox", path.join("bin").join(applet)).unwrap();
     }
     true
@@ -97,56 +106,56 @@ fn run(rootfs: &Path, plan: &Plan) -> Result<String, Failure> {
 }
 
 fn run_once(rootfs: &Path, plan: &Plan, staged: bool) -> Result<String, Failure> {
-    let (ours, theirs) = Seqpacket::pair().unwrap();
-    let (output, stdout) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-    let root = sources::open_root(rootfs).unwrap();
-    let trees = sources::open_sources(plan).unwrap();
-    let namespaces = flags::PID | flags::MOUNT | flags::NETWORK | flags::IPC | flags::UTS;
-    match process::clone_process(namespaces, None).unwrap() {
-        Cloned::Child => {
-            let mut reporter = Reporter::new(theirs);
-            rustix::process::umask(rustix::fs::Mode::empty());
-            let _ = corten_sys::signal::block_all();
-            let failure = become_program(plan, root, trees, stdout, staged, &mut reporter);
-            reporter.failed(failure);
-            process::exit_now(1)
-        }
-        Cloned::Parent { pid, .. } => {
-            drop((theirs, stdout));
-            let mut failure = None;
-            while let Some((note, _)) = apply::receive(&ours).unwrap() {
-                if let Note::Failed(why) = note {
-                    failure = Some(why);
-                }
-            }
-            let mut text = String::new();
-            File::from(output).read_to_string(&mut text).unwrap();
-            process::reap(pid).unwrap();
-            failure.map_or(Ok(text), Err)
-        }
-    }
+    start(rootfs, plan, staged).map(|(text, _)| text)
 }
 
+/// What the program wrote, and the warnings.
+fn start(rootfs: &Path, plan: &Plan, staged: bool) -> Result<(String, Vec<String>), Failure> {
+    let (output, stdout) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let root = sources::open_root(rootfs).unwrap();
+    let trees = sources::open_sources(plan).map_err(|error| {
+        Failure::new(corten_runtime::FailureKind::Invalid, format!("{error}: {:?}", error.source()))
+    })?;
+    let kinds = plan.joins().into_iter().map(|join| join.kind);
+    let namespaces = kinds.zip(sources::open_namespaces(plan).unwrap()).collect();
+    let entrance = Entrance { namespaces, cgroups: vec![] };
+    let stdout_for_child = stdout.as_fd().try_clone_to_owned().unwrap();
+    let Spawned { pid, control, mut warnings, .. } = spawn(plan, entrance, None, |base, entrance, reporter| {
+        rustix::process::umask(rustix::fs::Mode::empty());
+        let _ = corten_sys::signal::block_all();
+        become_program(plan, base, entrance, root, trees, stdout_for_child, staged, reporter)
+    })?;
+    drop(stdout);
+    let mut failure = None;
+    while let Some((note, _)) = apply::receive(&control).unwrap() {
+        match note {
+            Note::Failed(why) => failure = Some(why),
+            Note::Warning(text) => warnings.push(text),
+            _ => {}
+        }
+    }
+    let mut text = String::new();
+    File::from(output).read_to_string(&mut text).unwrap();
+    process::reap(pid).unwrap();
+    failure.map_or(Ok((text, warnings)), Err)
+}
+
+#[expect(clippy::too_many_arguments, reason = "the parts of a start")]
 fn become_program(
     plan: &Plan,
+    base: Base,
+    entrance: Entrance,
     rootfs: OwnedFd,
     sources: Vec<OwnedFd>,
     stdout: OwnedFd,
     staged: bool,
     reporter: &mut Reporter,
 ) -> Failure {
-    let prepare = || -> std::io::Result<InitInputs> {
-        enter_minimal_root()?;
-        let base = Base::open()?;
-        let stage = if staged { Stage::build(plan, &base).ok() } else { None };
-        let null = rustix::fs::open("/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty())?;
-        let stdio = Stdio::Pipes { stdin: null, stderr: stdout.as_fd().try_clone_to_owned()?, stdout };
-        Ok(InitInputs { base, stage, rootfs, sources, namespaces: vec![], cgroups: vec![], stdio: Some(stdio) })
-    };
-    match prepare() {
-        Ok(inputs) => apply::init(plan, inputs, reporter),
-        Err(error) => Failure::host("cannot prepare", &error),
-    }
+    let stage = if staged { Stage::build(plan, &base).ok() } else { None };
+    let null = rustix::fs::open("/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty()).unwrap();
+    let stdio = Stdio::Pipes { stdin: null, stderr: stdout.as_fd().try_clone_to_owned().unwrap(), stdout };
+    let Entrance { namespaces, cgroups } = entrance;
+    apply::init(plan, InitInputs { base, stage, rootfs, sources, namespaces, cgroups, stdio: Some(stdio) }, reporter)
 }
 
 fn settings_of_its_own_namespaces(rootfs: &Path) {

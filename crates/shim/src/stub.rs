@@ -77,7 +77,7 @@ impl Stub {
             let _ = process::set_slice(std::time::Duration::ZERO);
             let mut reporter = Reporter::new(control);
             let cgroups = if into_cgroup.is_some() { &[] } else { cgroups };
-            let entered = apply::enter_container(container, cgroups);
+            let entered = apply::enter_container(plan, container, cgroups, &mut reporter);
             close_others(&[reporter.socket().as_fd()], &[], stdio.as_ref());
             if go_in(entered, &mut reporter) {
                 let failure = apply::exec(plan, stdio, &mut reporter);

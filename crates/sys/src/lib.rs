@@ -15,5 +15,7 @@ pub mod nft;
 pub mod path;
 pub mod process;
 pub mod pty;
+pub mod scheduling;
 pub mod signal;
 pub mod socket;
+pub mod user_namespace;

@@ -24,6 +24,8 @@ pub mod flags {
     pub const CGROUP: u64 = libc::CLONE_NEWCGROUP as u64;
     /// New user namespace.
     pub const USER: u64 = libc::CLONE_NEWUSER as u64;
+    /// New time namespace; a process moves into it only by joining it.
+    pub const TIME: u64 = 0x80;
 }
 
 /// As the kernel defines it; libc's constant does not fit its type.
@@ -53,8 +55,13 @@ pub fn clone_process(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<C
 /// Makes a copy of the calling process as a child of its parent (CLONE_PARENT), in the PID namespace that the caller
 /// has chosen for its children. Otherwise as [`clone_process`].
 pub fn clone_sibling() -> io::Result<Cloned> {
+    clone_sibling_into(0, None)
+}
+
+/// As [`clone_sibling`], in new namespaces and, on v2 hosts, inside a cgroup, as [`clone_process`] takes them.
+pub fn clone_sibling_into(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
     // The kernel gives the copy the caller's own exit signal.
-    clone_with(libc::CLONE_PARENT as u64, 0, None)
+    clone_with(flags | libc::CLONE_PARENT as u64, 0, cgroup)
 }
 
 fn clone_with(flags: u64, exit_signal: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
@@ -251,18 +258,20 @@ pub fn new_session_keyring(name: Option<&CStr>) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name) }).map(drop)
 }
 
-/// The kernel's `struct sched_attr` in its first published size.
+/// The kernel's `struct sched_attr`; kernels before 5.3 know it without the last two, which are zero here.
 #[repr(C)]
 #[derive(Default)]
-struct SchedAttr {
-    size: u32,
-    policy: u32,
-    flags: u64,
-    nice: i32,
-    priority: u32,
-    runtime: u64,
-    deadline: u64,
-    period: u64,
+pub(crate) struct SchedAttr {
+    pub(crate) size: u32,
+    pub(crate) policy: u32,
+    pub(crate) flags: u64,
+    pub(crate) nice: i32,
+    pub(crate) priority: u32,
+    pub(crate) runtime: u64,
+    pub(crate) deadline: u64,
+    pub(crate) period: u64,
+    pub(crate) utilisation_min: u32,
+    pub(crate) utilisation_max: u32,
 }
 
 /// Asks the scheduler for a custom time slice for the calling thread (Linux 6.12; older kernels ignore it); a short

@@ -63,6 +63,17 @@ fn populate(root: &OwnedFd) -> io::Result<()> {
     mount::attach(empty.as_fd(), path::find(root, "empty")?.as_fd())
 }
 
+/// Adds a procfs and a sysfs to the minimal root. The kernel lets root of a user namespace mount its own only where the
+/// whole of one is in sight (mount_too_revealing in fs/namespace.c); both go away with the minimal root.
+pub fn show_kernel_views() -> io::Result<()> {
+    for kind in ["proc", "sysfs"] {
+        mkdirat(rustix::fs::CWD, kind, Mode::from_raw_mode(0o700))?;
+        let view = FileSystem::open(kind)?.mount(attr::NOSUID | attr::NODEV | attr::NOEXEC)?;
+        mount::attach(view.as_fd(), path::find(rustix::fs::CWD, kind)?.as_fd())?;
+    }
+    Ok(())
+}
+
 impl Base {
     /// Opens the handles. The caller has entered the minimal root, or is a copy of such a process.
     pub fn open() -> io::Result<Base> {

@@ -8,8 +8,11 @@ pub mod base;
 mod cgroupfs;
 mod copy_up;
 mod devices;
+mod endow;
+mod lead;
 mod mask;
 mod mounts;
+mod namespaces;
 mod process;
 mod procfs;
 mod program;
@@ -22,11 +25,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use corten_sys::mount::{self, Attributes, attr};
 use corten_sys::process::flags;
-use corten_sys::{namespace, path};
+use corten_sys::{namespace, path, scheduling};
 
 use crate::plan::{NamespaceKind, NamespaceSource, Plan, ProcessPlan, Propagation};
 use crate::{Failure, FailureKind};
 use base::Base;
+pub use lead::{Entrance, lead};
+pub use namespaces::clone_flags;
 pub use process::Stdio;
 use report::Explain;
 pub use report::{Note, Reporter, receive};
@@ -66,8 +71,10 @@ fn try_init(plan: &Plan, inputs: InitInputs, reporter: &mut Reporter) -> Result<
     // Nothing of the host is held for longer than it is needed.
     join_cgroups(&inputs.cgroups)?;
     drop(inputs.cgroups);
-    join_namespaces(plan, &inputs.namespaces)?;
-    drop(inputs.namespaces);
+    namespaces::settle(plan, inputs.namespaces)?;
+    if plan.namespaces.mount != NamespaceSource::New {
+        return in_joined_mounts(plan, inputs.stdio, reporter);
+    }
     let root = Root::attach(inputs.rootfs, &inputs.base)?;
     let mut staged = inputs.stage.map(|stage| stage.fit(plan)).unwrap_or_default();
     let mounted = root.mount_all(plan, &inputs.base, &inputs.sources, &staged)?;
@@ -82,7 +89,30 @@ fn try_init(plan: &Plan, inputs: InitInputs, reporter: &mut Reporter) -> Result<
     sysctl::apply(plan, &mut proc)?;
     mask::apply(plan, &root, &inputs.base, &staged)?;
     root.enter(plan)?;
-    let placement = process::Placement { make_cwd: true, proc: &mut proc };
+    become_first(plan, stdio, proc, true, reporter)
+}
+
+/// The rest of a start in a mount namespace of others, which is left as it is.
+fn in_joined_mounts(plan: &Plan, stdio: Option<Stdio>, reporter: &mut Reporter) -> Result<Never, Failure> {
+    let stdio = match stdio {
+        Some(stdio) => stdio,
+        None => own_terminal(&plan.process, reporter)?,
+    };
+    let mut proc = sysctl::Proc::default();
+    set_names(plan)?;
+    sysctl::apply(plan, &mut proc)?;
+    become_first(plan, stdio, proc, false, reporter)
+}
+
+fn become_first(
+    plan: &Plan,
+    stdio: Stdio,
+    mut proc: sysctl::Proc,
+    make_cwd: bool,
+    reporter: &mut Reporter,
+) -> Result<Never, Failure> {
+    let endowed = plan.namespaces.user != NamespaceSource::Host;
+    let placement = process::Placement { make_cwd, proc: &mut proc, endowed };
     process::become_program(&plan.process, stdio, placement, reporter)
 }
 
@@ -135,7 +165,8 @@ impl Root {
         }
         if let Some(propagation) = plan.root_propagation.filter(|kind| *kind != Propagation::Private) {
             let change = Attributes { propagation: Some(mounts::propagation(propagation)), ..Attributes::default() };
-            mount::set_attributes(self.as_fd(), &change, true).explain("cannot set the root's propagation")?;
+            mount::set_attributes(self.as_fd(), &change, plan.root_propagation_recursive)
+                .explain("cannot set the root's propagation")?;
         }
         Ok(())
     }
@@ -158,25 +189,6 @@ pub fn join_cgroups(cgroups: &[OwnedFd]) -> Result<(), Failure> {
             opened => opened,
         };
         file.and_then(|file| rustix::io::write(&file, b"0")).explain("cannot join the container's cgroup")?;
-    }
-    Ok(())
-}
-
-fn join_namespaces(plan: &Plan, joined: &[(NamespaceKind, OwnedFd)]) -> Result<(), Failure> {
-    for (kind, fd) in joined {
-        let flag = match kind {
-            // Chosen by the clone; setns would only affect children.
-            NamespaceKind::Pid => continue,
-            NamespaceKind::Network => flags::NETWORK,
-            NamespaceKind::Ipc => flags::IPC,
-            NamespaceKind::Uts => flags::UTS,
-            NamespaceKind::Cgroup => flags::CGROUP,
-        };
-        namespace::join(fd.as_fd(), flag).explain_with(|| format!("cannot join the {} namespace", kind.file_name()))?;
-    }
-    if plan.namespaces.cgroup == NamespaceSource::New {
-        // Only now that the process is in its cgroup: the namespace's root is where it stands.
-        namespace::unshare(flags::CGROUP).explain("cannot make a cgroup namespace")?;
     }
     Ok(())
 }
@@ -204,13 +216,46 @@ fn open_terminal(plan: &Plan, root: &Root, reporter: &mut Reporter) -> Result<St
     Ok(Stdio::Terminal(terminal.secondary))
 }
 
-/// Joins a running container with the calling process: its cgroups, all its namespaces, and its PID namespace for
-/// the children to come. The caller itself stays outside the PID namespace, where nothing in the container can trace
-/// it: it gives up every descriptor of the host before it clones the process that goes in (CVE-2016-9962).
-pub fn enter_container(container: BorrowedFd<'_>, cgroups: &[OwnedFd]) -> Result<(), Failure> {
+/// The terminal of a process that finds its devpts in place.
+fn own_terminal(plan: &ProcessPlan, reporter: &mut Reporter) -> Result<Stdio, Failure> {
+    let root = path::find(rustix::fs::CWD, "/").explain("cannot open the container's root")?;
+    let terminal = process::open_terminal(root.as_fd(), plan)?;
+    reporter.console(terminal.primary)?;
+    Ok(Stdio::Terminal(terminal.secondary))
+}
+
+/// Joins a running container with the calling process, for an exec of `plan`: its cgroups, all its namespaces, and its
+/// PID namespace for the children to come. The caller itself stays outside the PID namespace, where nothing in the
+/// container can trace it: it gives up every descriptor of the host before it clones the process that goes in
+/// (CVE-2016-9962).
+pub fn enter_container(
+    plan: &ProcessPlan,
+    container: BorrowedFd<'_>,
+    cgroups: &[OwnedFd],
+    reporter: &mut Reporter,
+) -> Result<(), Failure> {
+    let affinity = plan.affinity.clone().unwrap_or_default();
+    keep_on(&affinity.initial)?;
     join_cgroups(cgroups)?;
-    namespace::join_process(container, namespace::EXEC | flags::PID)
-        .map_err(|error| Failure::new(FailureKind::Conflict, format!("cannot enter the container: {error}")))
+    keep_on(&affinity.last)?;
+    if plan.enters.user {
+        endow::ahead_of_clone(plan, &mut sysctl::Proc::default(), reporter)?;
+    }
+    let user = if plan.enters.user { flags::USER } else { 0 };
+    let time = if plan.enters.time { flags::TIME } else { 0 };
+    namespace::join_process(container, namespace::EXEC | flags::PID | user | time)
+        .map_err(|error| Failure::new(FailureKind::Conflict, format!("cannot enter the container: {error}")))?;
+    if plan.enters.user {
+        namespaces::become_root().explain("cannot become root of the user namespace")?;
+    }
+    Ok(())
+}
+
+fn keep_on(processors: &[u32]) -> Result<(), Failure> {
+    if processors.is_empty() {
+        return Ok(());
+    }
+    scheduling::set_affinity(processors).explain("cannot set the CPU affinity")
 }
 
 /// Becomes another process of the container that the caller was cloned into. Returns only if that failed.
@@ -225,14 +270,9 @@ pub fn exec(plan: &ProcessPlan, stdio: Option<Stdio>, reporter: &mut Reporter) -
 fn try_exec(plan: &ProcessPlan, stdio: Option<Stdio>, reporter: &mut Reporter) -> Result<Never, Failure> {
     let stdio = match stdio {
         Some(stdio) => stdio,
-        None => {
-            let root = path::find(rustix::fs::CWD, "/").explain("cannot open the container's root")?;
-            let terminal = process::open_terminal(root.as_fd(), plan)?;
-            reporter.console(terminal.primary)?;
-            Stdio::Terminal(terminal.secondary)
-        }
+        None => own_terminal(plan, reporter)?,
     };
     let mut proc = sysctl::Proc::default();
-    let placement = process::Placement { make_cwd: false, proc: &mut proc };
+    let placement = process::Placement { make_cwd: false, proc: &mut proc, endowed: plan.enters.user };
     process::become_program(plan, stdio, placement, reporter)
 }

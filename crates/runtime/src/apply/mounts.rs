@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use corten_sys::mount::{self, Attributes, FileSystem};
+use corten_sys::mount::{self, Attributes, FileSystem, attr};
 use corten_sys::path;
 
 use super::base::Base;
@@ -45,7 +45,14 @@ impl Context<'_> {
             MountKind::FileSystem { fstype, source, options } => self.file_system(plan, fstype, source, options),
             MountKind::CgroupV1 => cgroupfs::mount_v1(self, plan),
             MountKind::CgroupV2 => self.file_system(plan, "cgroup2", "cgroup", &[]),
+            MountKind::Remount => self.remount(plan),
         }
+    }
+
+    /// Changes what an earlier mount put there.
+    fn remount(&self, plan: &MountPlan) -> Result<(), Failure> {
+        let place = path::find(self.root, &plan.destination).explain("cannot find what is to be remounted")?;
+        change(place.as_fd(), plan, false)
     }
 
     /// The tree was cloned by the daemon; what is left is to change it and to put it in place.
@@ -72,13 +79,15 @@ impl Context<'_> {
         options: &[(String, Option<String>)],
     ) -> Result<(), Failure> {
         let configured = configure(fstype, source, options)?;
-        let mount = configured.mount(plan.set).explain("cannot make the file system")?;
-        change(mount.as_fd(), &MountPlan { set: 0, clear: 0, ..plan.clone() }, false)?;
+        // What is to be filled becomes read-only when it is full.
+        let late = if plan.copy_up { plan.set & attr::RDONLY } else { 0 };
+        let mount = configured.mount(plan.set & !late).explain("cannot make the file system")?;
         let place = self.place(plan, fstype)?;
         procfs::check(self.root, plan, fstype, place.as_fd())?;
         if plan.copy_up {
             copy_up::copy(place.as_fd(), mount.as_fd())?;
         }
+        change(mount.as_fd(), &MountPlan { set: late, clear: 0, ..plan.clone() }, false)?;
         attach(mount.as_fd(), &place)?;
         if fstype == "proc" {
             self.proc = Proc::from(mount);
@@ -126,9 +135,18 @@ pub(super) fn configure(
             None => system.set_flag(key),
             Some(value) => system.set_string(key, value.as_str()),
         }
-        .explain_with(|| format!("option {key:?}"))?;
+        .map_err(|error| option_failure(key, &error))?;
     }
     Ok(system)
+}
+
+/// Only SELinux knows labels of mounts.
+fn option_failure(key: &str, error: &std::io::Error) -> Failure {
+    let failure = Failure::host(format!("option {key:?}"), error);
+    if key != "context" {
+        return failure;
+    }
+    Failure::new(FailureKind::Invalid, format!("{}: SELinux is not enabled on this host", failure.message))
 }
 
 /// Sets attributes and propagation while the tree is still detached: it is never seen without them.

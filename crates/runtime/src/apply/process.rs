@@ -9,7 +9,6 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use corten_sys::credentials::{self, Capabilities};
-use corten_sys::limits::{self, Limit, Resource};
 use corten_sys::pty::{self, Terminal};
 use corten_sys::{path, process, signal};
 use rustix::fs::{Mode, OFlags};
@@ -18,9 +17,9 @@ use rustix::process::Uid;
 use super::program::{self, Program};
 use super::report::{Explain, Reporter};
 use super::sysctl::Proc;
-use super::{Never, user};
+use super::{Never, endow, user};
 use crate::failure::describe;
-use crate::plan::{CapabilityPlan, ProcessPlan, RlimitPlan, SeccompProgram};
+use crate::plan::{CapabilityPlan, ProcessPlan, SeccompProgram};
 use crate::{Failure, FailureKind};
 
 /// `f_type` of devpts.
@@ -48,6 +47,8 @@ pub(super) struct Placement<'a> {
     pub(super) make_cwd: bool,
     /// A trusted procfs.
     pub(super) proc: &'a mut Proc,
+    /// Whoever led into the user namespace gave it what only the host's root may give.
+    pub(super) endowed: bool,
 }
 
 /// Allocates a terminal from the devpts below `root`, sized as the plan says.
@@ -74,10 +75,10 @@ pub(super) fn become_program(
     set_stdio(plan, stdio)?;
     // Keys of whoever started the daemon are not the container's; kernels without keyrings have none to hide.
     let _ = process::new_session_keyring(None);
-    set_oom_score(plan, &mut placement, reporter)?;
-    for limit in &plan.rlimits {
-        set_rlimit(limit, reporter)?;
+    if !placement.endowed {
+        endow::privileged(plan, placement.proc, reporter)?;
     }
+    endow::own(plan, reporter)?;
     set_security_labels(plan, &mut placement)?;
     let environment = environment(plan);
     if placement.make_cwd {
@@ -161,50 +162,27 @@ fn own(fd: BorrowedFd<'_>, uid: u32) -> io::Result<()> {
     }
 }
 
-fn set_oom_score(plan: &ProcessPlan, placement: &mut Placement<'_>, reporter: &mut Reporter) -> Result<(), Failure> {
-    let Some(score) = plan.oom_score_adj else { return Ok(()) };
-    let written = placement.proc.write_own("oom_score_adj", &score.to_string());
-    match written {
-        // Lowering it takes CAP_SYS_RESOURCE, which a host may withhold: the container runs with what is there.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            reporter.warn(format!("the host does not allow oom_score_adj {score}; it is left as it is"));
-            Ok(())
-        }
-        result => result.explain("cannot set oom_score_adj"),
-    }
-}
-
 fn set_security_labels(plan: &ProcessPlan, placement: &mut Placement<'_>) -> Result<(), Failure> {
     if let Some(profile) = &plan.apparmor_profile {
         let value = format!("exec {profile}");
         let written = placement.proc.write_own("attr/apparmor/exec", &value);
         let written = written.or_else(|_| placement.proc.write_own("attr/exec", &value));
-        written.explain_with(|| format!("cannot apply apparmor profile {profile}"))?;
+        written.map_err(|error| label_failure(&format!("apparmor profile {profile}"), "AppArmor", &error))?;
     }
-    match &plan.selinux_label {
-        Some(label) => {
-            placement.proc.write_own("attr/exec", label).explain_with(|| format!("cannot apply label {label}"))
-        }
-        None => Ok(()),
+    if let Some(label) = &plan.selinux_label {
+        let written = placement.proc.write_own("attr/exec", label);
+        written.map_err(|error| label_failure(&format!("selinux label {label}"), "SELinux", &error))?;
     }
+    Ok(())
 }
 
-/// Sets a limit; where the host refuses to raise the hard value, both are clamped to what it has.
-fn set_rlimit(limit: &RlimitPlan, reporter: &mut Reporter) -> Result<(), Failure> {
-    let resource = Resource(limit.resource);
-    let wanted = Limit { soft: limit.soft, hard: limit.hard };
-    match limits::set(resource, wanted) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            let has = limits::get(resource).explain("cannot read a limit")?;
-            let clamped = Limit { soft: wanted.soft.min(has.hard), hard: wanted.hard.min(has.hard) };
-            limits::set(resource, clamped).explain("cannot set a limit")?;
-            reporter.warn(format!(
-                "the host does not allow limit {} to be raised to {}; it is {}",
-                limit.resource, wanted.hard, clamped.hard
-            ));
-            Ok(())
+/// A kernel without the module has no such file or, with another module, does not understand what is written to it.
+fn label_failure(what: &str, module: &str, error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::InvalidInput => {
+            Failure::new(FailureKind::Invalid, format!("cannot apply {what}: {module} is not enabled on this host"))
         }
-        result => result.explain_with(|| format!("cannot set limit {}", limit.resource)),
+        _ => Failure::host(format!("cannot apply {what}"), error),
     }
 }
 

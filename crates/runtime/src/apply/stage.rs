@@ -54,7 +54,7 @@ impl Stage {
 
     /// The calling process's mount namespace.
     pub fn mount_namespace(&mut self) -> std::io::Result<std::os::fd::OwnedFd> {
-        self.proc.mount_namespace()
+        self.proc.namespace("mnt")
     }
 
     /// The trees that fit a plan.

@@ -53,13 +53,13 @@ impl Proc {
         self.write(&own(name), value)
     }
 
-    /// A descriptor of the calling process's mount namespace. The name is one of the kernel's own links.
-    pub(super) fn mount_namespace(&mut self) -> io::Result<OwnedFd> {
+    /// A descriptor of one of the calling process's namespaces. The name is one of the kernel's own links.
+    pub(super) fn namespace(&mut self, name: &str) -> io::Result<OwnedFd> {
         let directory = self.open(&own("ns"), OFlags::PATH | OFlags::DIRECTORY)?;
-        Ok(rustix::fs::openat(&directory, "mnt", OFlags::RDONLY | OFlags::CLOEXEC, rustix::fs::Mode::empty())?)
+        Ok(rustix::fs::openat(&directory, name, OFlags::RDONLY | OFlags::CLOEXEC, rustix::fs::Mode::empty())?)
     }
 
-    fn write(&mut self, path: &str, value: &str) -> io::Result<()> {
+    pub(super) fn write(&mut self, path: &str, value: &str) -> io::Result<()> {
         File::from(self.open(path, OFlags::WRONLY)?).write_all(value.as_bytes())
     }
 

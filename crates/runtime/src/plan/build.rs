@@ -1,28 +1,19 @@
 //! An OCI runtime spec becomes a plan.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use corten_sys::limits::Resource;
-use oci_spec::runtime::{
-    Hooks, Linux, LinuxDevice, LinuxDeviceType, LinuxNamespace, LinuxNamespaceType, Mount, Process, Spec,
-};
+use oci_spec::runtime::{Hooks, Linux, LinuxNamespaceType, Process, Spec};
 
 use super::{
-    DevicePlan, Error, Facts, MountKind, MountPlan, NamespaceSource, Namespaces, Plan, ProcessPlan, Propagation,
-    RlimitPlan, SeccompProgram, capability, options,
+    EnteredNamespaces, Error, Facts, IdRange, NamespaceSource, Plan, ProcessPlan, RlimitPlan, SeccompProgram,
+    capability, mounts, namespaces, scheduling,
 };
 
 /// The longest filter that seccomp(2) takes.
 const MAX_FILTER: usize = 4096;
 /// SECCOMP_FILTER_FLAG_NEW_LISTENER.
 const NEW_LISTENER: u64 = 1 << 3;
-/// S_IFCHR.
-const CHARACTER: u32 = 0o020_000;
-/// S_IFBLK.
-const BLOCK: u32 = 0o060_000;
-/// S_IFIFO.
-const FIFO: u32 = 0o010_000;
 
 /// Decides everything that a start of `spec` does. Pure.
 pub fn plan(spec: &Spec, facts: &Facts) -> Result<Plan, Error> {
@@ -33,44 +24,106 @@ pub fn plan(spec: &Spec, facts: &Facts) -> Result<Plan, Error> {
         // A profile that is forgotten on the way must not become no profile.
         return Err(Error::Missing("compiled seccomp filter"));
     }
-    let namespaces = namespaces(linux.namespaces().as_deref().unwrap_or_default())?;
+    let namespaces = namespaces::namespaces(linux.namespaces().as_deref().unwrap_or_default())?;
+    let id_map = namespaces::id_map(&namespaces.user, linux.uid_mappings(), linux.gid_mappings())?;
     let sysctls = linux.sysctl().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
-    check_sysctls(&sysctls, &namespaces)?;
-    let mounts = mounts(spec.mounts().as_deref().unwrap_or_default(), facts)?;
-    let setup_dev = needs_dev(&mounts);
-    Ok(Plan {
-        namespaces,
+    namespaces::check_sysctls(&sysctls, &namespaces)?;
+    let surroundings = mounts::Surroundings {
+        unified_cgroup: facts.unified_cgroup,
+        namespaces: &namespaces,
+        id_map: &id_map,
+        label: linux.mount_label().as_deref().filter(|label| !label.is_empty()),
+    };
+    let mut mounts = surroundings.mounts(spec.mounts().as_deref().unwrap_or_default())?;
+    let setup_dev = mounts::needs_dev(&mounts) && namespaces.mount == NamespaceSource::New;
+    let mut devices = mounts::devices(linux.devices().as_deref().unwrap_or_default(), setup_dev)?;
+    if namespaces.user != NamespaceSource::Host {
+        mounts::bind_devices(&mut mounts, &mut devices);
+    }
+    let (root_propagation, root_propagation_recursive) =
+        mounts::root_propagation(linux.rootfs_propagation().as_deref())?;
+    let plan = Plan {
         hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
         domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
         readonly_root: spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false),
-        root_propagation: root_propagation(linux.rootfs_propagation().as_deref())?,
-        devices: devices(linux.devices().as_deref().unwrap_or_default(), setup_dev)?,
+        root_propagation,
+        root_propagation_recursive,
+        devices,
         setup_dev,
         mounts,
         sysctls,
         masked_paths: absolute(linux.masked_paths().as_deref(), "masked path")?,
         readonly_paths: absolute(linux.readonly_paths().as_deref(), "read-only path")?,
-        process: process_plan(process, facts.seccomp.clone())?,
+        process: process_in(spec, process, facts.seccomp.clone())?,
+        time_offsets: namespaces::time_offsets(&namespaces.time, linux.time_offsets())?,
+        id_map,
+        namespaces,
+    };
+    check_joined_mounts(&plan)?;
+    check_ids(&plan)?;
+    Ok(plan)
+}
+
+/// A mount namespace that is joined is somebody else's: it is used as it is.
+fn check_joined_mounts(plan: &Plan) -> Result<(), Error> {
+    let changes = !plan.mounts.is_empty()
+        || !plan.masked_paths.is_empty()
+        || !plan.readonly_paths.is_empty()
+        || plan.readonly_root
+        || plan.root_propagation.is_some();
+    if plan.namespaces.mount != NamespaceSource::New && changes {
+        return Err(Error::Unsupported("changing the mounts of a mount namespace that is joined".into()));
+    }
+    Ok(())
+}
+
+/// The process's ids have to be known inside the user namespace.
+fn check_ids(plan: &Plan) -> Result<(), Error> {
+    if plan.namespaces.user != NamespaceSource::New {
+        return Ok(());
+    }
+    let known = |ranges: &[IdRange], id: u32| {
+        ranges.iter().any(|range| id >= range.inside && u64::from(id) < u64::from(range.inside) + u64::from(range.size))
+    };
+    let unknown = |what, id: u32| Err(Error::Invalid { what, value: id.to_string() });
+    if !known(&plan.id_map.uids, plan.process.uid) {
+        return unknown("user id (not mapped)", plan.process.uid);
+    }
+    let mut groups = plan.process.groups.iter().chain([&plan.process.gid]);
+    match groups.find(|group| !known(&plan.id_map.gids, **group)) {
+        Some(group) => unknown("group id (not mapped)", *group),
+        None => Ok(()),
+    }
+}
+
+/// Decides everything about an exec's process in a container of this spec. Pure.
+pub fn exec_plan(spec: &Spec, process: &Process, seccomp: Option<SeccompProgram>) -> Result<ProcessPlan, Error> {
+    let plan = process_in(spec, process, seccomp)?;
+    let own = |kind| {
+        let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
+        namespaces.iter().any(|namespace| namespace.typ() == kind)
+    };
+    let enters = EnteredNamespaces { user: own(LinuxNamespaceType::User), time: own(LinuxNamespaceType::Time) };
+    Ok(ProcessPlan { enters, ..plan })
+}
+
+/// A process with what the container's spec says of all of its processes.
+fn process_in(spec: &Spec, process: &Process, seccomp: Option<SeccompProgram>) -> Result<ProcessPlan, Error> {
+    let plan = process_plan(process, seccomp)?;
+    let Some(linux) = spec.linux() else { return Ok(plan) };
+    Ok(ProcessPlan {
+        personality: linux.personality().as_ref().map(scheduling::personality).transpose()?,
+        memory_policy: linux.memory_policy().as_ref().map(scheduling::memory_policy).transpose()?,
+        ..plan
     })
 }
 
-/// What this runtime does not do yet is refused instead of being left out silently.
+/// What this runtime does not do is refused instead of being left out silently.
 fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<(), Error> {
     let refuse = |what: &str, there: bool| if there { Err(Error::Unsupported(what.into())) } else { Ok(()) };
-    let mapped = |mappings: &Option<Vec<_>>| mappings.as_ref().is_some_and(|list| !list.is_empty());
-    refuse("a user namespace mapping", mapped(linux.uid_mappings()) || mapped(linux.gid_mappings()))?;
     refuse("an OCI hook", spec.hooks().as_ref().is_some_and(has_hooks))?;
-    refuse("a personality", linux.personality().is_some())?;
-    refuse("a time offset", linux.time_offsets().as_ref().is_some_and(|offsets| !offsets.is_empty()))?;
     refuse("an Intel RDT setting", linux.intel_rdt().is_some())?;
-    refuse("a memory policy", linux.memory_policy().is_some())?;
-    refuse("a network device", linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()))?;
-    if let Some(process) = spec.process() {
-        refuse("a scheduler setting", process.scheduler().is_some())?;
-        refuse("an I/O priority", process.io_priority().is_some())?;
-        refuse("a CPU affinity for execs", process.exec_cpu_affinity().is_some())?;
-    }
-    refuse("a mount label", linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()))
+    refuse("a network device", linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()))
 }
 
 fn has_hooks(hooks: &Hooks) -> bool {
@@ -83,166 +136,6 @@ fn has_hooks(hooks: &Hooks) -> bool {
         hooks.poststop(),
     ];
     lists.into_iter().flatten().any(|list| !list.is_empty())
-}
-
-/// A container may only set what is its own: everything else would change the host.
-fn check_sysctls(sysctls: &BTreeMap<String, String>, namespaces: &Namespaces) -> Result<(), Error> {
-    const IPC: [&str; 8] = [
-        "kernel.msgmax",
-        "kernel.msgmnb",
-        "kernel.msgmni",
-        "kernel.sem",
-        "kernel.shmall",
-        "kernel.shmmax",
-        "kernel.shmmni",
-        "kernel.shm_rmid_forced",
-    ];
-    for key in sysctls.keys() {
-        let dotted = key.replace('/', ".");
-        let slashes = key.find(['.', '/']).is_some_and(|at| key.as_bytes()[at] == b'/');
-        let name = if slashes { &dotted } else { key };
-        let own = |source: &NamespaceSource| *source != NamespaceSource::Host;
-        let allowed = if IPC.contains(&name.as_str()) || name.starts_with("fs.mqueue.") {
-            own(&namespaces.ipc)
-        } else if name.starts_with("net.") {
-            own(&namespaces.network)
-        } else {
-            name == "kernel.domainname" && own(&namespaces.uts)
-        };
-        if !allowed || name.contains("..") {
-            return Err(Error::Sysctl(key.clone()));
-        }
-    }
-    Ok(())
-}
-
-fn namespaces(list: &[LinuxNamespace]) -> Result<Namespaces, Error> {
-    let find = |kind| {
-        let found = list.iter().find(|namespace| namespace.typ() == kind);
-        match found.map(|namespace| namespace.path().as_deref().filter(|path| !path.as_os_str().is_empty())) {
-            None => Ok(NamespaceSource::Host),
-            Some(None) => Ok(NamespaceSource::New),
-            Some(Some(path)) => text(path, "namespace path").map(NamespaceSource::Join),
-        }
-    };
-    if find(LinuxNamespaceType::User)? != NamespaceSource::Host {
-        return Err(Error::Unsupported("a user namespace".into()));
-    }
-    if find(LinuxNamespaceType::Mount)? != NamespaceSource::New {
-        return Err(Error::Unsupported("a container without a mount namespace of its own".into()));
-    }
-    Ok(Namespaces {
-        pid: find(LinuxNamespaceType::Pid)?,
-        network: find(LinuxNamespaceType::Network)?,
-        ipc: find(LinuxNamespaceType::Ipc)?,
-        uts: find(LinuxNamespaceType::Uts)?,
-        cgroup: find(LinuxNamespaceType::Cgroup)?,
-    })
-}
-
-fn root_propagation(word: Option<&str>) -> Result<Option<Propagation>, Error> {
-    match word {
-        None | Some("") => Ok(None),
-        Some("private" | "rprivate") => Ok(Some(Propagation::Private)),
-        Some("shared" | "rshared") => Ok(Some(Propagation::Shared)),
-        Some("slave" | "rslave") => Ok(Some(Propagation::Slave)),
-        Some("unbindable" | "runbindable") => Ok(Some(Propagation::Unbindable)),
-        Some(other) => Err(Error::Invalid { what: "rootfsPropagation", value: other.into() }),
-    }
-}
-
-fn mounts(list: &[Mount], facts: &Facts) -> Result<Vec<MountPlan>, Error> {
-    let mut next_source = 0;
-    list.iter().map(|mount| mount_plan(mount, facts, &mut next_source)).collect()
-}
-
-fn mount_plan(mount: &Mount, facts: &Facts, next_source: &mut usize) -> Result<MountPlan, Error> {
-    let destination = text(mount.destination(), "mount destination")?;
-    if !destination.starts_with('/') || destination.contains('\0') {
-        return Err(Error::Invalid { what: "mount destination", value: destination });
-    }
-    if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
-        return Err(Error::Unsupported("an id-mapped mount".into()));
-    }
-    let sorted = options::parse(mount.options().as_deref().unwrap_or_default());
-    let fstype = mount.typ().clone().unwrap_or_default();
-    let source = mount.source().as_deref().map(|path| text(path, "mount source")).transpose()?.unwrap_or_default();
-    let kind = if sorted.bind || fstype == "bind" {
-        *next_source += 1;
-        MountKind::Bind { source: *next_source - 1, path: source, recursive: sorted.recursive }
-    } else {
-        match (fstype.as_str(), facts.unified_cgroup) {
-            ("", _) => return Err(Error::Invalid { what: "mount type", value: fstype }),
-            ("cgroup", false) => MountKind::CgroupV1,
-            ("cgroup" | "cgroup2", _) => MountKind::CgroupV2,
-            _ => MountKind::FileSystem { fstype, source, options: sorted.file_system },
-        }
-    };
-    Ok(MountPlan {
-        destination,
-        kind,
-        set: sorted.set,
-        clear: sorted.clear,
-        set_recursive: sorted.set_recursive,
-        clear_recursive: sorted.clear_recursive,
-        propagation: sorted.propagation,
-        copy_up: sorted.copy_up,
-    })
-}
-
-/// A `/dev` that is a bind of somebody else's directory is left as it is.
-fn needs_dev(mounts: &[MountPlan]) -> bool {
-    let own = |mount: &MountPlan| !matches!(mount.kind, MountKind::Bind { .. });
-    mounts.iter().rev().find(|mount| mount.destination.trim_end_matches('/') == "/dev").is_none_or(own)
-}
-
-fn devices(list: &[LinuxDevice], setup_dev: bool) -> Result<Vec<DevicePlan>, Error> {
-    let mut devices = Vec::new();
-    if setup_dev {
-        devices.extend(
-            default_devices()
-                .into_iter()
-                .filter(|default| !list.iter().any(|device| device.path().as_path() == Path::new(&default.path))),
-        );
-        for device in list {
-            devices.push(device_plan(device)?);
-        }
-    }
-    Ok(devices)
-}
-
-/// The nodes that the runtime spec names as default devices; console and ptmx come with the terminal.
-fn default_devices() -> Vec<DevicePlan> {
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)]
-        .into_iter()
-        .map(|(name, major, minor)| DevicePlan {
-            path: format!("/dev/{name}"),
-            mode: CHARACTER | 0o666,
-            major,
-            minor,
-            uid: 0,
-            gid: 0,
-        })
-        .collect()
-}
-
-fn device_plan(device: &LinuxDevice) -> Result<DevicePlan, Error> {
-    let path = text(device.path(), "device path")?;
-    let invalid = |value: i64| Error::Invalid { what: "device number", value: value.to_string() };
-    let kind = match device.typ() {
-        LinuxDeviceType::C | LinuxDeviceType::U => CHARACTER,
-        LinuxDeviceType::B => BLOCK,
-        LinuxDeviceType::P => FIFO,
-        LinuxDeviceType::A => return Err(Error::Invalid { what: "device type", value: path }),
-    };
-    Ok(DevicePlan {
-        mode: kind | device.file_mode().unwrap_or(0o666) & 0o7777,
-        major: u32::try_from(device.major()).map_err(|_| invalid(device.major()))?,
-        minor: u32::try_from(device.minor()).map_err(|_| invalid(device.minor()))?,
-        uid: device.uid().unwrap_or(0),
-        gid: device.gid().unwrap_or(0),
-        path,
-    })
 }
 
 fn absolute(list: Option<&[String]>, what: &'static str) -> Result<Vec<String>, Error> {
@@ -291,6 +184,10 @@ pub fn process_plan(process: &Process, seccomp: Option<SeccompProgram>) -> Resul
         apparmor_profile: process.apparmor_profile().clone().filter(|name| !name.is_empty()),
         selinux_label: process.selinux_label().clone().filter(|label| !label.is_empty()),
         seccomp,
+        scheduler: process.scheduler().as_ref().map(scheduling::scheduler).transpose()?,
+        io_priority: process.io_priority().as_ref().map(scheduling::io_priority).transpose()?,
+        affinity: process.exec_cpu_affinity().as_ref().map(scheduling::affinity).transpose()?,
+        ..ProcessPlan::default()
     })
 }
 
@@ -313,7 +210,7 @@ fn rlimits(process: &Process) -> Result<Vec<RlimitPlan>, Error> {
         .collect()
 }
 
-fn text(path: &Path, what: &'static str) -> Result<String, Error> {
+pub(super) fn text(path: &Path, what: &'static str) -> Result<String, Error> {
     let invalid = || Error::Invalid { what, value: path.display().to_string() };
     path.to_str().map(str::to_owned).ok_or_else(invalid)
 }

@@ -6,15 +6,22 @@
 
 mod build;
 mod capability;
+mod mounts;
+mod namespaces;
 mod options;
+mod parse;
+mod scheduling;
 
 use std::collections::BTreeMap;
 
 use corten_base::ErrorKind;
 use serde::{Deserialize, Serialize};
 
-pub use build::{plan, process_plan};
+pub use build::{exec_plan, plan, process_plan};
 pub use capability::capability_number;
+pub use namespaces::{IdMap, IdRange, Join, NamespaceKind, NamespaceSource, Namespaces, PidNamespace, TimeOffset};
+pub use parse::parse_spec;
+pub use scheduling::{AffinityPlan, IoPriorityPlan, MemoryPolicyPlan, SchedulerPlan};
 
 /// Why a spec cannot become a plan.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +105,9 @@ pub struct Plan {
     /// Propagation of the root mount, private unless the spec says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root_propagation: Option<Propagation>,
+    /// It covers the mounts below, too.
+    #[serde(default)]
+    pub root_propagation_recursive: bool,
     /// Mounts in their order.
     pub mounts: Vec<MountPlan>,
     /// `/dev` is the container's own: its default links, `ptmx` and console are set up.
@@ -112,71 +122,12 @@ pub struct Plan {
     pub readonly_paths: Vec<String>,
     /// The process itself.
     pub process: ProcessPlan,
-}
-
-/// Kinds of namespaces that can be joined.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NamespaceKind {
-    /// Process ids.
-    Pid,
-    /// Network devices, addresses, ports.
-    Network,
-    /// System V IPC and POSIX message queues.
-    Ipc,
-    /// Host name.
-    Uts,
-    /// View of the cgroup tree.
-    Cgroup,
-}
-
-/// Where a namespace comes from.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NamespaceSource {
-    /// A new one: the shim's own, made when it warmed up.
-    #[default]
-    New,
-    /// The host's.
-    Host,
-    /// The one behind this path, as the daemon sees it.
-    Join(String),
-}
-
-/// Where each namespace comes from; the mount namespace is always new.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Namespaces {
-    /// Process ids.
-    pub pid: NamespaceSource,
-    /// Network.
-    pub network: NamespaceSource,
-    /// IPC.
-    pub ipc: NamespaceSource,
-    /// Host name.
-    pub uts: NamespaceSource,
-    /// Cgroup view.
-    pub cgroup: NamespaceSource,
-}
-
-/// How the init's PID namespace is chosen, for the process that clones it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PidNamespace {
-    /// A new one.
-    New,
-    /// The host's.
-    Host,
-    /// The one handed over as a descriptor.
-    Join,
-}
-
-/// A namespace to be opened by whoever hands the plan over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Join {
-    /// Its kind.
-    pub kind: NamespaceKind,
-    /// Path in the daemon's view, such as `/proc/4711/ns/net`.
-    pub path: String,
+    /// The maps of a new user namespace.
+    #[serde(default, skip_serializing_if = "IdMap::is_empty")]
+    pub id_map: IdMap,
+    /// The offsets of a new time namespace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub time_offsets: Vec<TimeOffset>,
 }
 
 /// A bind source to be opened by whoever hands the plan over.
@@ -186,27 +137,8 @@ pub struct Source {
     pub path: String,
     /// With the mounts below it.
     pub recursive: bool,
-}
-
-impl Namespaces {
-    /// The choice for the PID namespace.
-    pub fn pid_mode(&self) -> PidNamespace {
-        match self.pid {
-            NamespaceSource::New => PidNamespace::New,
-            NamespaceSource::Host => PidNamespace::Host,
-            NamespaceSource::Join(_) => PidNamespace::Join,
-        }
-    }
-
-    fn each(&self) -> [(NamespaceKind, &NamespaceSource); 5] {
-        [
-            (NamespaceKind::Pid, &self.pid),
-            (NamespaceKind::Network, &self.network),
-            (NamespaceKind::Ipc, &self.ipc),
-            (NamespaceKind::Uts, &self.uts),
-            (NamespaceKind::Cgroup, &self.cgroup),
-        ]
-    }
+    /// With other owners.
+    pub id_map: Option<MountMap>,
 }
 
 impl Plan {
@@ -216,8 +148,8 @@ impl Plan {
             .mounts
             .iter()
             .filter_map(|mount| match &mount.kind {
-                MountKind::Bind { source, path, recursive } => {
-                    Some((*source, Source { path: path.clone(), recursive: *recursive }))
+                MountKind::Bind { source, path, recursive, id_map } => {
+                    Some((*source, Source { path: path.clone(), recursive: *recursive, id_map: id_map.clone() }))
                 }
                 _ => None,
             })
@@ -231,8 +163,12 @@ impl Plan {
     pub fn joins(&self) -> Vec<Join> {
         let path = |kind: NamespaceKind, source: &NamespaceSource| match source {
             NamespaceSource::New => None,
-            // The shim's children start in the host's PID and cgroup namespaces anyway.
-            NamespaceSource::Host if matches!(kind, NamespaceKind::Pid | NamespaceKind::Cgroup) => None,
+            // Only these does a warm shim leave; its children start in the host's others anyway.
+            NamespaceSource::Host
+                if !matches!(kind, NamespaceKind::Network | NamespaceKind::Ipc | NamespaceKind::Uts) =>
+            {
+                None
+            }
             NamespaceSource::Host => Some(format!("/proc/self/ns/{}", kind.file_name())),
             NamespaceSource::Join(path) => Some(path.clone()),
         };
@@ -241,19 +177,6 @@ impl Plan {
             .into_iter()
             .filter_map(|(kind, source)| path(kind, source).map(|path| Join { kind, path }))
             .collect()
-    }
-}
-
-impl NamespaceKind {
-    /// Name below `/proc/<pid>/ns`.
-    pub fn file_name(self) -> &'static str {
-        match self {
-            NamespaceKind::Pid => "pid",
-            NamespaceKind::Network => "net",
-            NamespaceKind::Ipc => "ipc",
-            NamespaceKind::Uts => "uts",
-            NamespaceKind::Cgroup => "cgroup",
-        }
     }
 }
 
@@ -310,6 +233,9 @@ pub enum MountKind {
         path: String,
         /// With the mounts below it.
         recursive: bool,
+        /// With other owners, for the daemon.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id_map: Option<MountMap>,
     },
     /// A new instance of a file system.
     FileSystem {
@@ -324,6 +250,17 @@ pub enum MountKind {
     CgroupV1,
     /// The unified cgroup hierarchy.
     CgroupV2,
+    /// What is mounted there already, with other attributes.
+    Remount,
+}
+
+/// The owners that an id-mapped mount shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountMap {
+    /// From the file system's ids to the mount's.
+    pub map: IdMap,
+    /// The mounts below, too.
+    pub recursive: bool,
 }
 
 /// One device node.
@@ -385,6 +322,33 @@ pub struct ProcessPlan {
     /// Seccomp filter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seccomp: Option<SeccompProgram>,
+    /// Scheduling policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<SchedulerPlan>,
+    /// I/O class and level.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_priority: Option<IoPriorityPlan>,
+    /// Processors of an exec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<AffinityPlan>,
+    /// Execution domain (PER_*).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub personality: Option<u32>,
+    /// Nodes that memory comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_policy: Option<MemoryPolicyPlan>,
+    /// What an exec joins besides the namespaces that every container has.
+    #[serde(default)]
+    pub enters: EnteredNamespaces,
+}
+
+/// Namespaces that only some containers have of their own, for their execs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnteredNamespaces {
+    /// The user namespace.
+    pub user: bool,
+    /// The time namespace.
+    pub time: bool,
 }
 
 /// Capability sets as bit masks.

@@ -15,6 +15,10 @@ pub(super) struct Options {
     pub clear_recursive: u64,
     pub propagation: Option<(Propagation, bool)>,
     pub copy_up: bool,
+    /// An existing mount is to be changed.
+    pub remount: bool,
+    /// Id-mapped, and whether with the mounts below.
+    pub id_map: Option<bool>,
     pub file_system: Vec<(String, Option<String>)>,
 }
 
@@ -34,10 +38,14 @@ impl Options {
             return;
         }
         match word {
-            "" | "defaults" | "remount" | "nofail" => {}
+            // The last ones are flags of mount(2) that no file system of today makes anything of.
+            "" | "defaults" | "nofail" | "loud" | "silent" | "iversion" | "noiversion" => {}
+            "remount" => self.remount = true,
             "bind" => self.bind = true,
             "rbind" => (self.bind, self.recursive) = (true, true),
             "tmpcopyup" => self.copy_up = true,
+            "idmap" => self.id_map = Some(false),
+            "ridmap" => self.id_map = Some(true),
             _ => self.add_attribute(word),
         }
     }
@@ -54,7 +62,7 @@ impl Options {
     }
 }
 
-fn propagation(word: &str) -> Option<(Propagation, bool)> {
+pub(super) fn propagation(word: &str) -> Option<(Propagation, bool)> {
     let kind = |word: &str| match word {
         "private" => Some(Propagation::Private),
         "shared" => Some(Propagation::Shared),

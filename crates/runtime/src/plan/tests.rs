@@ -43,7 +43,10 @@ fn bind_sources_are_numbered_in_their_order() {
     .unwrap();
     assert_eq!(
         plan.sources(),
-        [Source { path: "/x".into(), recursive: false }, Source { path: "/y".into(), recursive: true },]
+        [
+            Source { path: "/x".into(), recursive: false, id_map: None },
+            Source { path: "/y".into(), recursive: true, id_map: None },
+        ]
     );
 }
 
@@ -76,6 +79,13 @@ fn what_cannot_be_done_is_refused() {
         ("/linux/maskedPaths", serde_json::json!(["relative"])),
         ("/mounts", serde_json::json!([{"destination": "relative", "type": "tmpfs"}])),
         ("/linux/uidMappings", serde_json::json!([{"hostID": 1, "containerID": 0, "size": 1}])),
+        ("/linux/timeOffsets", serde_json::json!({"boottime": {"secs": 1}})),
+        ("/linux/personality", serde_json::json!({"domain": "LINUX", "flags": ["x"]})),
+        ("/linux/rootfsPropagation", serde_json::json!("sideways")),
+        ("/linux/namespaces", serde_json::json!([{"type": "mount"}, {"type": "user"}])),
+        ("/linux/namespaces", serde_json::json!([{"type": "mount"}, {"type": "pid"}, {"type": "pid"}])),
+        ("/linux/namespaces", serde_json::json!([{"type": "pid"}])),
+        ("/mounts", serde_json::json!([{"destination": "/a", "source": "/b", "options": ["bind", "idmap"]}])),
     ] {
         let (parent, key) = path.rsplit_once('/').unwrap();
         let result = planned(|spec| spec.pointer_mut(parent).unwrap()[key] = value);
@@ -116,4 +126,85 @@ fn only_the_containers_own_settings_are_taken() {
 fn a_seccomp_profile_is_never_forgotten() {
     let result = planned(|value| value["linux"]["seccomp"] = serde_json::json!({"defaultAction": "SCMP_ACT_ALLOW"}));
     assert!(matches!(result, Err(Error::Missing(_))));
+}
+
+#[test]
+fn a_user_namespace_binds_devices_and_maps_mounts() {
+    let change = |value: &mut serde_json::Value| {
+        let map = serde_json::json!([{"containerID": 0, "hostID": 1000, "size": 10}]);
+        value["linux"]["namespaces"] = serde_json::json!([{"type": "mount"}, {"type": "user"}]);
+        (value["linux"]["uidMappings"], value["linux"]["gidMappings"]) = (map.clone(), map);
+        value["mounts"] = serde_json::json!([{"destination": "/a", "source": "/x", "options": ["bind", "ridmap"]}]);
+    };
+    let plan = planned(change).unwrap();
+    assert!(plan.devices.is_empty());
+    let sources = plan.sources();
+    assert_eq!((sources.len(), sources[1].path.as_str()), (7, "/dev/null"));
+    let map = sources[0].id_map.as_ref().unwrap();
+    assert!(map.recursive && map.map.uid_lines() == "0 1000 10\n");
+    let unmapped = planned(|value| {
+        change(value);
+        value["process"]["user"] = serde_json::json!({"uid": 10, "gid": 0});
+    });
+    assert!(unmapped.is_err());
+}
+
+#[test]
+fn the_hosts_unified_hierarchy_is_bound() {
+    let planned_on = |unified_cgroup, own: bool| {
+        let spec = spec(|value| {
+            value["mounts"] = serde_json::json!([{"destination": "/sys/fs/cgroup", "type": "cgroup"}]);
+            if own {
+                value["linux"]["namespaces"] = serde_json::json!([{"type": "mount"}, {"type": "cgroup"}]);
+            }
+        });
+        plan(&spec, &Facts { unified_cgroup, ..Facts::default() }).unwrap().mounts.remove(0).kind
+    };
+    assert!(matches!(planned_on(true, false), MountKind::Bind { path, .. } if path == "/sys/fs/cgroup"));
+    assert_eq!(planned_on(true, true), MountKind::CgroupV2);
+    assert_eq!((planned_on(false, true), planned_on(false, false)), (MountKind::CgroupV1, MountKind::CgroupV1));
+}
+
+#[test]
+fn labels_go_to_the_containers_own_file_systems() {
+    let plan = planned(|value| {
+        value["linux"]["mountLabel"] = "label".into();
+        value["mounts"] = serde_json::json!([
+            {"destination": "/proc", "type": "proc"}, {"destination": "/t", "type": "tmpfs"},
+            {"destination": "/own", "type": "tmpfs", "options": ["context=other"]},
+        ]);
+    })
+    .unwrap();
+    let labels = |mount: &MountPlan| match &mount.kind {
+        MountKind::FileSystem { options, .. } => options.clone(),
+        _ => Vec::new(),
+    };
+    let labels: Vec<_> = plan.mounts.iter().map(labels).collect();
+    let context = |label: &str| vec![("context".to_owned(), Some(label.to_owned()))];
+    assert_eq!(labels, [vec![], context("label"), context("other")]);
+}
+
+#[test]
+fn an_older_plan_lives_in_the_hosts_user_and_time_namespaces() {
+    let mut value = serde_json::to_value(planned(|_| {}).unwrap()).unwrap();
+    for name in ["user", "time", "mount"] {
+        value["namespaces"].as_object_mut().unwrap().remove(name);
+    }
+    value["process"].as_object_mut().unwrap().remove("enters");
+    value.as_object_mut().unwrap().remove("root_propagation_recursive");
+    let plan: Plan = serde_json::from_value(value).unwrap();
+    assert_eq!((plan.namespaces.user, plan.namespaces.time), (NamespaceSource::Host, NamespaceSource::Host));
+    assert_eq!(plan.namespaces.mount, NamespaceSource::New);
+}
+
+#[test]
+fn execs_enter_what_the_container_has() {
+    let spec = spec(|value| {
+        value["linux"]["namespaces"] = serde_json::json!([{"type": "mount"}, {"type": "time"}]);
+        value["linux"]["personality"] = serde_json::json!({"domain": "LINUX32"});
+        value["process"]["execCPUAffinity"] = serde_json::json!({"initial": "0", "final": "0"});
+    });
+    let plan = exec_plan(&spec, spec.process().as_ref().unwrap(), None).unwrap();
+    assert_eq!(plan.enters, EnteredNamespaces { user: false, time: true });
+    assert_eq!((plan.personality, plan.affinity.unwrap().last), (Some(8), vec![0]));
 }
