@@ -393,3 +393,26 @@ fn processes_that_outlive_the_first_are_killed() {
     }
     engine.finish();
 }
+
+#[test]
+fn joined_ipc_shares_memory_files() {
+    if !is_root("joined_ipc_shares_memory_files") {
+        return;
+    }
+    let engine = engine();
+    let donor = ["run", "-d", "--name", "donor", "--ipc", "shareable", "--network", "none", "busybox"];
+    let write = ["sh", "-c", "echo shared >/dev/shm/segment; exec sleep 1000"];
+    engine.docker(&[&donor[..], &write[..]].concat()).ok();
+    let join = |arguments: &[&str]| {
+        let fixed = ["run", "--rm", "--ipc", "container:donor", "--network", "none", "busybox"];
+        engine.docker(&[&fixed, arguments].concat())
+    };
+    // The donor writes before or after: the joiner waits for it.
+    let read = "until [ -s /dev/shm/segment ]; do sleep 0.01; done; cat /dev/shm/segment; echo back >/dev/shm/answer";
+    assert_eq!(join(&["sh", "-c", read]).ok(), "shared");
+    assert_eq!(engine.docker(&["exec", "donor", "cat", "/dev/shm/answer"]).ok(), "back");
+    let namespace = join(&["readlink", "/proc/self/ns/ipc"]);
+    assert_eq!(namespace.ok(), engine.docker(&["exec", "donor", "readlink", "/proc/self/ns/ipc"]).ok());
+    engine.docker(&["rm", "-f", "donor"]).ok();
+    engine.finish();
+}

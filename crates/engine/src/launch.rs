@@ -13,12 +13,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use corten_cgroup::{DeviceKind, DeviceRule, Group, Limits};
-use corten_runtime::plan::Facts;
+use corten_runtime::plan::{Facts, MountKind, MountPlan};
 use corten_runtime::sources;
 use corten_shim::client::{Connection, Error as ShimError, StartRequest};
 use corten_shim::protocol::{AttachMode, Event, LogConfig, Message, Started, Streams, TerminalSize};
 use corten_snapshot::MountOptions;
 use corten_spec::{Namespace, Namespaces};
+use corten_sys::mount;
 use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::error::{Error, chain};
@@ -139,7 +140,7 @@ fn start(
     connection: &mut Connection,
 ) -> Result<Running, Error> {
     let mut group = Grouped { group: pooled, spare: None };
-    let facts = start_facts(shared, record, rootfs.as_fd(), joined)?;
+    let facts = start_facts(shared, record, files, rootfs.as_fd(), joined)?;
     let home = facts.user.home.clone();
     let mut settings = translate::settings(record, files, facts, &shared.config)?;
     translate::add_home(&mut settings.env, &home);
@@ -148,7 +149,8 @@ fn start(
     let plan = plan(shared, &oci)?;
 
     let failed = |error: sources::Error| task_failure(&chain(&error), FAILED);
-    let trees = sources::open_sources(&plan).map_err(failed)?;
+    let mut trees = sources::open_sources(&plan).map_err(failed)?;
+    share_shm(&plan, files, joined, &mut trees)?;
     let namespaces = sources::open_namespaces(&plan).map_err(failed)?;
     // The directory comes before the control group: by it a later daemon finds both.
     let (run, directory) = open_directories(shared, record, files)?;
@@ -212,7 +214,29 @@ fn borrow(fds: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
     fds.iter().map(AsFd::as_fd).collect()
 }
 
-fn start_facts(shared: &Shared, record: &Record, root: BorrowedFd<'_>, joined: &Joined) -> Result<StartFacts, Error> {
+/// Who joins another container's IPC namespace sees its `/dev/shm` as well: POSIX shared memory and semaphores are files there. That mount
+/// is in the other container's mount namespace alone, so it is looked up there, and takes the place of the bind source that stood for it.
+fn share_shm(plan: &corten_runtime::Plan, files: &Files, joined: &Joined, trees: &mut [OwnedFd]) -> Result<(), Error> {
+    let failed = || Error::failed("cannot share the other container's /dev/shm");
+    let stands_for_it = |mount: &MountPlan| match &mount.kind {
+        MountKind::Bind { source, path, .. } if std::path::Path::new(path) == files.directory => Some(*source),
+        _ => None,
+    };
+    let place = plan.mounts.iter().filter(|mount| mount.destination == "/dev/shm").find_map(stands_for_it);
+    let (Some(pid), Some(tree)) = (joined.ipc, place.and_then(|index| trees.get_mut(index))) else { return Ok(()) };
+    let namespace = fs::File::open(format!("/proc/{pid}/ns/mnt")).map_err(failed())?;
+    let shm = || corten_sys::path::find(CWD, "dev/shm").and_then(|found| mount::clone_of(found.as_fd(), false));
+    *tree = corten_sys::namespace::in_mount_namespace(namespace.as_fd(), shm).map_err(failed())?;
+    Ok(())
+}
+
+fn start_facts(
+    shared: &Shared,
+    record: &Record,
+    files: &Files,
+    root: BorrowedFd<'_>,
+    joined: &Joined,
+) -> Result<StartFacts, Error> {
     let user = resolve_user(root, &record.spec.user, &record.spec.group_add)?;
     let cgroup_path = shared.cgroup_path(&record.id, &record.spec.cgroup_parent)?;
     let init = record.spec.init.unwrap_or(shared.config.init);
@@ -222,7 +246,7 @@ fn start_facts(shared: &Shared, record: &Record, root: BorrowedFd<'_>, joined: &
         network_pid: joined.network.as_ref().map(|other| other.pid),
         ipc_pid: joined.ipc,
         pid_pid: joined.pid,
-        shared_shm: None,
+        shared_shm: joined.ipc.map(|_| files.directory.clone()),
         cgroup_v2: shared.cgroups.is_v2(),
         cgroup_path: cgroup_path.as_str().into(),
         host_name: host_name(),

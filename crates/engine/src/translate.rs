@@ -25,7 +25,7 @@ pub(crate) struct StartFacts {
     pub network_pid: Option<i32>,
     pub ipc_pid: Option<i32>,
     pub pid_pid: Option<i32>,
-    /// The directory behind a `/dev/shm` that is shared.
+    /// The directory that stands for another container's `/dev/shm` until the start has that itself.
     pub shared_shm: Option<PathBuf>,
     /// The program that stands before the container's, where `--init` asks for one.
     pub init: Option<PathBuf>,

@@ -9,7 +9,7 @@ use crate::process::{check, flags, invalid};
 /// takes in future children.
 pub fn unshare(flags: u64) -> io::Result<()> {
     let flags = i32::try_from(flags).map_err(|_| invalid())?;
-    // SAFETY: namespaces only: no CLONE_FILES, so no descriptor table changes under an owner.
+    // SAFETY: namespaces and the working directory only: no CLONE_FILES, so no descriptor table changes under an owner.
     check(unsafe { libc::unshare(flags) }.into()).map(drop)
 }
 
@@ -23,6 +23,22 @@ pub fn join(namespace: BorrowedFd<'_>, kind: u64) -> io::Result<()> {
 /// Joins several namespaces (`flags`) of the process behind a pidfd at once (Linux 5.8).
 pub fn join_process(pidfd: BorrowedFd<'_>, flags: u64) -> io::Result<()> {
     join(pidfd, flags)
+}
+
+/// Does `work` on a thread of its own that stands at the root of another mount namespace (mount_namespaces(7)); the caller stays
+/// where it is. Needs CAP_SYS_ADMIN.
+pub fn in_mount_namespace<T: Send>(
+    namespace: BorrowedFd<'_>,
+    work: impl FnOnce() -> io::Result<T> + Send,
+) -> io::Result<T> {
+    let visit = || {
+        // Its root and working directory are no longer those of the other threads: setns(2) insists on that.
+        unshare(flags::FILE_SYSTEM)?;
+        join(namespace, flags::MOUNT)?;
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(visit).join())
+        .unwrap_or_else(|_| Err(io::Error::other("the visit panicked")))
 }
 
 /// All namespaces of a container that an exec joins, besides its PID namespace.

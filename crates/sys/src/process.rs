@@ -22,6 +22,8 @@ pub mod flags {
     pub const UTS: u64 = libc::CLONE_NEWUTS as u64;
     /// New cgroup namespace.
     pub const CGROUP: u64 = libc::CLONE_NEWCGROUP as u64;
+    /// A root and working directory of its own, for a thread.
+    pub const FILE_SYSTEM: u64 = libc::CLONE_FS as u64;
     /// New user namespace.
     pub const USER: u64 = libc::CLONE_NEWUSER as u64;
     /// New time namespace; a process moves into it only by joining it.
