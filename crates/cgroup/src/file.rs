@@ -76,3 +76,16 @@ pub(crate) fn children(at: BorrowedFd<'_>) -> io::Result<Vec<String>> {
     }
     Ok(names)
 }
+
+/// The one word that files have between a beginning and an end: `2MB` of `hugetlb.2MB.current`.
+pub(crate) fn parts_between(at: BorrowedFd<'_>, begin: &str, end: &str) -> io::Result<Vec<String>> {
+    let dir = fs::openat(at, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut parts = Vec::new();
+    for entry in fs::Dir::new(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy();
+        let part = name.strip_prefix(begin).and_then(|rest| rest.strip_suffix(end));
+        parts.extend(part.filter(|part| !part.contains('.')).map(str::to_owned));
+    }
+    Ok(parts)
+}

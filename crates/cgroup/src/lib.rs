@@ -35,7 +35,7 @@ pub use group::Group;
 pub use limits::{BlockIo, DeviceKind, DeviceRule, HugepageLimit, Limits};
 pub use oom::OomWatch;
 pub use path::CgroupPath;
-pub use stats::{BlockStats, CpuStats, MemoryStats, PidsStats, Stats};
+pub use stats::{BlockStats, CpuStats, HugepageStats, MemoryStats, PidsStats, Stats};
 pub use tree::{Support, Tree};
 pub use v2::weight_of_shares;
 

@@ -15,6 +15,8 @@ pub struct Stats {
     pub pids: PidsStats,
     /// Block devices.
     pub block: BlockStats,
+    /// Huge pages by size, such as `2MB`.
+    pub hugepages: BTreeMap<String, HugepageStats>,
 }
 
 /// Memory in bytes.
@@ -28,8 +30,23 @@ pub struct MemoryStats {
     pub limit: u64,
     /// How often the limit was hit.
     pub failures: u64,
+    /// Swap in use: alone on v2, with memory on v1, as the kernel counts; 0 where it doesn't.
+    pub swap_usage: u64,
+    /// Swap's limit, counted likewise; a huge number is no limit.
+    pub swap_limit: u64,
     /// The kernel's own detailed figures (`memory.stat`); names differ between the versions.
     pub details: BTreeMap<String, u64>,
+}
+
+/// Huge pages of one size, in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HugepageStats {
+    /// In use.
+    pub usage: u64,
+    /// The most so far; 0 where the kernel doesn't say (v2).
+    pub max_usage: u64,
+    /// How often the limit was hit.
+    pub failures: u64,
 }
 
 /// Processor time in nanoseconds.

@@ -1,9 +1,10 @@
 //! Statistics from v1's files.
 
+use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 
 use crate::detect::Controller;
-use crate::stats::{BlockStats, CpuStats, MemoryStats, PidsStats, Stats};
+use crate::stats::{BlockStats, CpuStats, HugepageStats, MemoryStats, PidsStats, Stats};
 use crate::{Group, Result, file};
 
 /// `cpuacct.stat` counts in ticks of the user's clock, 100 a second on every architecture we know.
@@ -16,6 +17,7 @@ pub(crate) fn read(group: &Group) -> Result<Stats> {
         cpu: cpu(dir(Controller::Cpuacct), dir(Controller::Cpu)),
         pids: dir(Controller::Pids).map(pids).unwrap_or_default(),
         block: dir(Controller::Io).map(block).unwrap_or_default(),
+        hugepages: dir(Controller::Hugetlb).map(hugepages).unwrap_or_default(),
     })
 }
 
@@ -27,6 +29,8 @@ fn memory(dir: BorrowedFd<'_>) -> MemoryStats {
         max_usage: number("memory.max_usage_in_bytes"),
         limit: number("memory.limit_in_bytes"),
         failures: number("memory.failcnt"),
+        swap_usage: number("memory.memsw.usage_in_bytes"),
+        swap_limit: number("memory.memsw.limit_in_bytes"),
         details: file::pairs(&details).map(|(name, value)| (name.to_owned(), value)).collect(),
     }
 }
@@ -53,6 +57,17 @@ fn pids(dir: BorrowedFd<'_>) -> PidsStats {
         current: file::read_number(dir, "pids.current").unwrap_or(0),
         limit: if limit == u64::MAX { 0 } else { limit },
     }
+}
+
+fn hugepages(dir: BorrowedFd<'_>) -> BTreeMap<String, HugepageStats> {
+    let number = |size: &str, name| file::read_number(dir, &format!("hugetlb.{size}.{name}")).unwrap_or(0);
+    let stats = |size: &str| HugepageStats {
+        usage: number(size, "usage_in_bytes"),
+        max_usage: number(size, "max_usage_in_bytes"),
+        failures: number(size, "failcnt"),
+    };
+    let sizes = file::parts_between(dir, "hugetlb.", ".usage_in_bytes").unwrap_or_default();
+    sizes.into_iter().map(|size| (size.clone(), stats(&size))).collect()
 }
 
 fn block(dir: BorrowedFd<'_>) -> BlockStats {

@@ -1,14 +1,15 @@
 //! Statistics from v2's files.
 
+use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 
 use crate::detect::Controller;
-use crate::stats::{BlockStats, CpuStats, MemoryStats, PidsStats, Stats};
+use crate::stats::{BlockStats, CpuStats, HugepageStats, MemoryStats, PidsStats, Stats};
 use crate::{Group, Result, file};
 
 pub(crate) fn read(group: &Group) -> Result<Stats> {
     let (_, dir) = group.place(Controller::Core)?;
-    Ok(Stats { memory: memory(dir), cpu: cpu(dir), pids: pids(dir), block: block(dir) })
+    Ok(Stats { memory: memory(dir), cpu: cpu(dir), pids: pids(dir), block: block(dir), hugepages: hugepages(dir) })
 }
 
 fn memory(dir: BorrowedFd<'_>) -> MemoryStats {
@@ -20,6 +21,8 @@ fn memory(dir: BorrowedFd<'_>) -> MemoryStats {
         max_usage: number("memory.peak"),
         limit: number("memory.max"),
         failures: file::value_of(&events, "max").unwrap_or(0),
+        swap_usage: number("memory.swap.current"),
+        swap_limit: number("memory.swap.max"),
         details: file::pairs(&details).map(|(name, value)| (name.to_owned(), value)).collect(),
     }
 }
@@ -44,6 +47,20 @@ fn pids(dir: BorrowedFd<'_>) -> PidsStats {
         current: file::read_number(dir, "pids.current").unwrap_or(0),
         limit: if limit == u64::MAX { 0 } else { limit },
     }
+}
+
+fn hugepages(dir: BorrowedFd<'_>) -> BTreeMap<String, HugepageStats> {
+    let stats = |size: &str| {
+        let events = file::read(dir, &format!("hugetlb.{size}.events")).unwrap_or_default();
+        HugepageStats {
+            usage: file::read_number(dir, &format!("hugetlb.{size}.current")).unwrap_or(0),
+            max_usage: 0,
+            failures: file::value_of(&events, "max").unwrap_or(0),
+        }
+    };
+    // `hugetlb.2MB.rsvd.current` counts reservations: not a size.
+    let sizes = file::parts_between(dir, "hugetlb.", ".current").unwrap_or_default();
+    sizes.into_iter().map(|size| (size.clone(), stats(&size))).collect()
 }
 
 fn block(dir: BorrowedFd<'_>) -> BlockStats {

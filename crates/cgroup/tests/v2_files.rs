@@ -98,3 +98,34 @@ fn a_link_is_not_followed() {
     let tree = tree(root.path());
     assert!(tree.open(&path("/corten")).is_err());
 }
+
+#[test]
+fn statistics_are_read() {
+    let root = tempfile::tempdir().unwrap();
+    let group = tree(root.path()).create(&path("/corten/one")).unwrap();
+    let files = [
+        ("memory.current", "100\n"),
+        ("memory.max", "max\n"),
+        ("memory.swap.current", "7\n"),
+        ("memory.swap.max", "9\n"),
+        ("memory.events", "low 0\nhigh 0\nmax 3\noom 1\noom_kill 1\n"),
+        ("memory.stat", "anon 60\nfile 40\n"),
+        ("cpu.stat", "usage_usec 5\nuser_usec 3\nsystem_usec 2\nnr_periods 4\nnr_throttled 1\nthrottled_usec 6\n"),
+        ("pids.current", "2\n"),
+        ("pids.max", "max\n"),
+        ("hugetlb.2MB.current", "2097152\n"),
+        ("hugetlb.2MB.rsvd.current", "0\n"),
+        ("hugetlb.2MB.events", "max 5\n"),
+    ];
+    for (name, text) in files {
+        fs::write(root.path().join("corten/one").join(name), text).unwrap();
+    }
+    let stats = group.stats().unwrap();
+    let memory = &stats.memory;
+    assert_eq!((memory.usage, memory.limit, memory.swap_usage, memory.swap_limit), (100, u64::MAX, 7, 9));
+    assert_eq!((memory.failures, memory.details["anon"]), (3, 60));
+    assert_eq!((stats.cpu.usage, stats.cpu.throttled, stats.cpu.periods), (5000, 6000, 4));
+    assert_eq!((stats.pids.current, stats.pids.limit), (2, 0));
+    let pages = corten_cgroup::HugepageStats { usage: 2 << 20, max_usage: 0, failures: 5 };
+    assert_eq!(stats.hugepages, [("2MB".to_owned(), pages)].into());
+}

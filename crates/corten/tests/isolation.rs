@@ -213,7 +213,9 @@ fn control_groups_are_shown_and_not_writable() {
         return;
     }
     let engine = engine();
-    let script = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null; \
+    // On v2 the host's namespace shows the whole tree, so the group is looked up in it.
+    let script = "own=$(sed -n s/^0:://p /proc/self/cgroup); \
+        cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup$own/memory.max 2>/dev/null; \
         for file in /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/memory/cgroup.procs /sys/fs/cgroup/devices/devices.allow /sys/fs/cgroup/new; \
         do (echo a > $file) 2>/dev/null && echo wrote $file; done; mkdir /sys/fs/cgroup/x /sys/fs/cgroup/memory/x 2>/dev/null && echo made; \
         find /sys/fs/cgroup -name release_agent";
