@@ -5,6 +5,7 @@ mod layers;
 mod licences;
 mod lints;
 mod metadata;
+mod oci;
 mod parity;
 mod steps;
 mod vm;
@@ -19,8 +20,9 @@ fn main() -> Result<()> {
         "test" => steps::test(&rest),
         "check" => steps::check_repository(),
         "bench" => bench::run(&rest),
+        "oci" => oci::run(&rest),
         "parity" => parity::run(&rest),
         "vm-test" => vm::run(&rest),
-        other => bail!("unknown job {other:?}; jobs are: test, check, bench, parity, vm-test"),
+        other => bail!("unknown job {other:?}; jobs are: test, check, bench, oci, parity, vm-test"),
     }
 }
