@@ -80,6 +80,10 @@ fn inspect_shows_dockers_defaults() {
             ("/NetworkSettings/Ports", json!({})),
         ],
     );
+    // Whether the killer can be disabled is the memory controller's matter: only version 1 can.
+    let version = ask(&engine, "GET", "/info", "").json();
+    let disable = if version["OomKillDisable"] == true { json!(false) } else { Value::Null };
+    assert_eq!(plain.pointer("/HostConfig/OomKillDisable"), Some(&disable));
     let mode = plain.pointer(&format!("{host}CgroupnsMode")).and_then(Value::as_str);
     assert!(matches!(mode, Some("host" | "private")), "{mode:?}");
     let rich = check(
@@ -350,6 +354,13 @@ fn networks_show_what_was_asked_for() {
     assert_eq!(options("given", json!({"Options": {}})), json!({}));
     for name in ["plain", "given"] {
         engine.docker(&["network", "rm", name]).ok();
+    }
+    // What is named twice is there only once.
+    for client in [TestEngine::docker, TestEngine::corten] {
+        client(&engine, &["volume", "create", "v1"]).ok();
+        let removed = client(&engine, &["volume", "rm", "v1", "v1"]);
+        removed.fails(1, "get v1: no such volume");
+        assert_eq!(removed.stdout, "v1\n");
     }
     engine.finish();
 }

@@ -106,11 +106,12 @@ impl Volumes {
     /// # Errors
     /// [`Error::NotFound`], [`Error::InUse`], [`Error::Io`].
     pub fn remove(&self, name: &str, force: bool, users: &[String]) -> Result<()> {
+        // Held from the first look on: of two who remove the same volume one finds it gone.
+        let mut mounted_by = self.users();
         let volume = match self.get(name) {
             Err(Error::NotFound(_)) if force => return Ok(()),
             found => found?,
         };
-        let mut mounted_by = self.users();
         let mut all: Vec<String> = mounted_by.get(&volume.name).into_iter().flatten().cloned().collect();
         all.extend(users.iter().filter(|id| !all.contains(id)).cloned().collect::<Vec<_>>());
         if !all.is_empty() {
