@@ -1,6 +1,7 @@
 //! The repository's own jobs: `./x` calls them through `cargo xtask JOB`.
 
 mod bench;
+mod defences;
 mod layers;
 mod licences;
 mod lints;
@@ -22,7 +23,8 @@ fn main() -> Result<()> {
         "bench" => bench::run(&rest),
         "oci" => oci::run(&rest),
         "parity" => parity::run(&rest),
+        "defences" => defences::run(&rest),
         "vm-test" => vm::run(&rest),
-        other => bail!("unknown job {other:?}; jobs are: test, check, bench, oci, parity, vm-test"),
+        other => bail!("unknown job {other:?}; jobs are: test, check, bench, oci, parity, defences, vm-test"),
     }
 }

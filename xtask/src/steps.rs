@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{layers, licences, lints, metadata, oci, parity};
+use crate::{defences, layers, licences, lints, metadata, oci, parity};
 
 /// Runs all steps, or with arguments only the tests, the arguments handed to `cargo test`.
 pub fn test(arguments: &[String]) -> Result<()> {
@@ -20,12 +20,13 @@ pub fn test(arguments: &[String]) -> Result<()> {
     step("parity table", || parity::run(&["--check".to_owned()]))
 }
 
-/// The checks of the repository itself: layers against ARCHITECTURE.md, licences, lints, the table of OCI fields.
+/// The checks of the repository itself: layers against ARCHITECTURE.md, licences, lints, the list of defences, the table of OCI fields.
 pub fn check_repository() -> Result<()> {
     let packages = metadata::packages()?;
     layers::check(&packages)?;
     licences::check(&packages)?;
     lints::check(&packages)?;
+    defences::check()?;
     oci::run(&["--check".to_owned()])
 }
 

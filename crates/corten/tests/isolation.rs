@@ -6,47 +6,11 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{engine, import};
-use corten_testkit::{TestEngine, debian, engine::docker_client, is_root};
-
-/// `docker run` of a shell script in busybox, without a network; the standard output.
-fn sh(engine: &TestEngine, options: &[&str], script: &str) -> String {
-    let run = ["run", "--rm", "--network", "none"];
-    engine.docker(&[&run, options, &["busybox", "sh", "-c", script]].concat()).ok().to_owned()
-}
-
-/// A busybox image that `spoil` has changed.
-fn image(engine: &TestEngine, name: &str, change: &str, spoil: impl FnOnce(&Path)) {
-    let root = engine.path().join(format!("image-{name}"));
-    std::fs::create_dir(&root).unwrap();
-    let tar = root.with_extension("tar");
-    let status = Command::new("tar").arg("-xf").arg(debian::busybox_tar()).arg("-C").arg(&root).status();
-    assert!(status.unwrap().success(), "unpacking busybox");
-    spoil(&root);
-    let status = Command::new("tar").arg("-cf").arg(&tar).arg("-C").arg(&root).arg(".").status();
-    assert!(status.unwrap().success(), "packing {name}");
-    import(engine, name, tar.to_str().unwrap(), change);
-    std::fs::remove_dir_all(&root).unwrap();
-}
-
-fn replace_by_link(target: &str, link: PathBuf) {
-    let _ = std::fs::remove_dir_all(&link).or_else(|_| std::fs::remove_file(&link));
-    std::os::unix::fs::symlink(target, link).unwrap();
-}
-
-/// A container in the background; its first process as the machine sees it.
-fn sleeper(engine: &TestEngine, options: &[&str]) -> u32 {
-    engine.docker(&[&["run", "-d", "--network", "none"], options, &["busybox", "sleep", "1000"]].concat()).ok();
-    pid(engine, options[1])
-}
-
-fn pid(engine: &TestEngine, name: &str) -> u32 {
-    engine.docker(&["inspect", "-f", "{{.State.Pid}}", name]).ok().parse().unwrap()
-}
+use common::{engine, image, replace_by_link, sh, sleeper};
+use corten_testkit::{engine::docker_client, is_root};
 
 fn parent(pid: u32) -> u32 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

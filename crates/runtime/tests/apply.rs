@@ -8,7 +8,7 @@ mod fields;
 use std::error::Error as _;
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -18,8 +18,9 @@ use corten_runtime::apply::base::Base;
 use corten_runtime::apply::{self, Entrance, InitInputs, Note, Reporter, Stage, Stdio};
 use corten_runtime::plan::Facts;
 use corten_runtime::spawn::{Spawned, spawn};
-use corten_runtime::{Failure, Plan, sources};
-use corten_sys::process::{self, flags};
+use corten_runtime::{Failure, Plan, ProcessPlan, sources};
+use corten_sys::process::{self, Cloned, flags};
+use corten_sys::socket::Seqpacket;
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::{Value, json};
 
@@ -34,6 +35,7 @@ const CASES: &[Case] = &[
     ("devices_with_modes_and_owners", devices_with_modes_and_owners),
     ("procfs_is_not_covered", procfs_is_not_covered),
     ("a_working_directory_that_only_root_can_enter", a_working_directory_that_only_root_can_enter),
+    ("a_leaked_directory_is_no_way_out", a_leaked_directory_is_no_way_out),
     ("long_commands_are_refused_by_name", long_commands_are_refused_by_name),
 ];
 
@@ -283,5 +285,45 @@ fn long_commands_are_refused_by_name(rootfs: &Path) {
             "{}",
             failure.message.len()
         );
+    }
+}
+
+/// A descriptor of the host that got through all the closing, named as an exec's working directory (CVE-2024-21626).
+fn a_leaked_directory_is_no_way_out(rootfs: &Path) {
+    let host = File::open("/usr").unwrap();
+    let leaked = rustix::io::fcntl_dupfd_cloexec(&host, 250).unwrap();
+    let plan = ProcessPlan {
+        args: vec!["ls".into(), "../..".into()],
+        env: vec!["PATH=/bin".into()],
+        cwd: format!("/proc/self/fd/{}", leaked.as_raw_fd()),
+        ..ProcessPlan::default()
+    };
+    let (ours, theirs) = Seqpacket::pair().unwrap();
+    match process::clone_process(flags::PID | flags::MOUNT, None).unwrap() {
+        Cloned::Child => {
+            let enter = || -> std::io::Result<Stdio> {
+                let null = || rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty());
+                let stdio = Stdio::Pipes { stdin: null()?, stdout: null()?, stderr: null()? };
+                rustix::process::chroot(rootfs)?;
+                rustix::process::chdir("/")?;
+                let proc = corten_sys::mount::FileSystem::open("proc")?.mount(0)?;
+                corten_sys::mount::attach(proc.as_fd(), corten_sys::path::find(rustix::fs::CWD, "/proc")?.as_fd())?;
+                Ok(stdio)
+            };
+            let mut reporter = Reporter::new(theirs);
+            let failure = match enter() {
+                Ok(stdio) => apply::exec(&plan, Some(stdio), &mut reporter),
+                Err(error) => Failure::host("cannot prepare", &error),
+            };
+            reporter.failed(failure);
+            process::exit_now(1)
+        }
+        Cloned::Parent { pid, .. } => {
+            drop(theirs);
+            let note = apply::receive(&ours).unwrap();
+            process::reap(pid).unwrap();
+            let Some((Note::Failed(failure), _)) = note else { panic!("the program was executed: {note:?}") };
+            assert!(failure.message.contains("outside of container"), "{failure:?}");
+        }
     }
 }

@@ -57,8 +57,11 @@ fn files_are_made_with_their_directories() {
 
 #[test]
 fn proc_files_need_a_real_proc_root() {
-    let (_directory, root) = root();
-    assert!(open_proc_file(root.as_fd(), "self/comm", OFlags::RDONLY).is_err());
+    let (directory, root) = root();
+    std::fs::write(directory.path().join("uptime"), "0 0").unwrap();
+    assert!(open_proc_file(root.as_fd(), "uptime", OFlags::RDONLY).is_err(), "another file system");
+    let own = openat(rustix::fs::CWD, "/proc/self", OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+    assert!(open_proc_file(own.as_fd(), "comm", OFlags::RDONLY).is_err(), "not its root");
     let proc = openat(rustix::fs::CWD, "/proc", OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
     assert!(open_proc_file(proc.as_fd(), "sys/kernel/ostype", OFlags::RDONLY).is_ok());
     assert!(open_proc_file(proc.as_fd(), "self/comm", OFlags::RDONLY).is_err(), "self is a link");

@@ -1,6 +1,9 @@
 //! What the end-to-end suites share: an engine with the test images in it.
 #![allow(dead_code, reason = "each suite is an executable of its own and uses a part of this")]
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
 use corten_testkit::{TestEngine, debian};
 
 /// The product under test.
@@ -22,4 +25,41 @@ pub fn engine_with(arguments: &[&str]) -> TestEngine {
 pub fn import(engine: &TestEngine, name: &str, tar: &str, change: &str) {
     let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     engine.corten(&["import", "-c", change, "-c", &format!("ENV {path}"), tar, name]).ok();
+}
+
+/// `docker run` of a shell script in busybox, without a network; the standard output.
+pub fn sh(engine: &TestEngine, options: &[&str], script: &str) -> String {
+    let run = ["run", "--rm", "--network", "none"];
+    engine.docker(&[&run, options, &["busybox", "sh", "-c", script]].concat()).ok().to_owned()
+}
+
+/// A busybox image that `spoil` has changed.
+pub fn image(engine: &TestEngine, name: &str, change: &str, spoil: impl FnOnce(&Path)) {
+    let root = engine.path().join(format!("image-{name}"));
+    std::fs::create_dir(&root).expect("making the image's root");
+    let tar = root.with_extension("tar");
+    let status = Command::new("tar").arg("-xf").arg(debian::busybox_tar()).arg("-C").arg(&root).status();
+    assert!(status.expect("running tar").success(), "unpacking busybox");
+    spoil(&root);
+    let status = Command::new("tar").arg("-cf").arg(&tar).arg("-C").arg(&root).arg(".").status();
+    assert!(status.expect("running tar").success(), "packing {name}");
+    import(engine, name, tar.to_str().expect("a UTF-8 path"), change);
+    std::fs::remove_dir_all(&root).expect("removing the image's root");
+}
+
+/// Puts a symbolic link where something else may be.
+pub fn replace_by_link(target: &str, link: PathBuf) {
+    let _ = std::fs::remove_dir_all(&link).or_else(|_| std::fs::remove_file(&link));
+    std::os::unix::fs::symlink(target, link).expect("making a link");
+}
+
+/// A container in the background; its first process as the machine sees it.
+pub fn sleeper(engine: &TestEngine, options: &[&str]) -> u32 {
+    engine.docker(&[&["run", "-d", "--network", "none"], options, &["busybox", "sleep", "1000"]].concat()).ok();
+    pid(engine, options[1])
+}
+
+/// A container's first process as the machine sees it.
+pub fn pid(engine: &TestEngine, name: &str) -> u32 {
+    engine.docker(&["inspect", "-f", "{{.State.Pid}}", name]).ok().parse().expect("a process id")
 }

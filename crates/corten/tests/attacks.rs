@@ -1,0 +1,182 @@
+//! Attacks that need somebody on the inside: a container that watches, waits and swaps while the engine works on it or on its
+//! neighbour. docs/security.md says which attack each known vulnerability is, and which test tries it.
+
+#![expect(clippy::unwrap_used, reason = "a test program: what fails here is the test")]
+
+mod common;
+
+use std::path::Path;
+use std::process::Command;
+
+use common::{engine, image, replace_by_link, sh, sleeper};
+use corten_testkit::is_root;
+
+/// Fingerprint of a file of the host that nobody may change.
+fn checksum(file: &Path) -> String {
+    let output = Command::new("sha256sum").arg(file).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Whoever comes in with `exec` is looked at from inside: its executable (CVE-2019-5736), its open files and its working
+/// directory (CVE-2016-9962, CVE-2024-21626) must be the container's own at any moment.
+#[test]
+fn whoever_comes_in_brings_nothing_of_the_host() {
+    if !is_root("whoever_comes_in_brings_nothing_of_the_host") {
+        return;
+    }
+    let engine = engine();
+    let before = checksum(Path::new(common::CORTEN));
+    let watch = "while [ ! -e /tmp/stop ]; do echo 'turn -> /tmp/turn'; cd /proc; ls -l [0-9]*/exe [0-9]*/cwd [0-9]*/root [0-9]*/fd; \
+        for p in [0-9]*; do (: >> $p/exe) && echo ' -> OVERWRITTEN'; done; done 2>/dev/null | \
+        sed -n 's/.* -> //p' | sort | uniq -c | sed 's/^ *//' > /tmp/seen; touch /tmp/done; sleep 1000";
+    for options in [&[][..], &["--cap-add", "SYS_PTRACE"]] {
+        let all = [&["run", "-d", "--name", "spy", "--network", "none"], options, &["busybox", "sh", "-c", watch]];
+        engine.docker(&all.concat()).ok();
+        for command in [&["true"][..], &["/proc/self/exe"], &["/nowhere"], &["sh", "-c", "cd /; true"]].repeat(12) {
+            engine.docker(&[&["exec", "spy"], command].concat());
+        }
+        let collect = "touch /tmp/stop; while [ ! -e /tmp/done ]; do :; done; cat /tmp/seen";
+        let seen = engine.docker(&["exec", "spy", "sh", "-c", collect]).ok().to_owned();
+        let known = |target: &str| {
+            let own = ["/bin/busybox", "/proc", "pipe:[", "/dev/null", "/tmp/", "/dev/pts/"];
+            target == "/" || own.iter().any(|start| target.starts_with(start))
+        };
+        // With CAP_SYS_PTRACE the kernel shows everybody's links, so that what they lead to counts; the executable is the
+        // read-only image of the shims, the control socket closes at exec.
+        let traced =
+            |target: &str| !options.is_empty() && (target.starts_with("socket:[") || target.contains("corten"));
+        let seen: Vec<(u64, &str)> =
+            seen.lines().map(|line| line.split_once(' ').unwrap()).map(|(n, to)| (n.parse().unwrap(), to)).collect();
+        let strange: Vec<_> = seen.iter().filter(|(_, target)| !known(target) && !traced(target)).collect();
+        assert!(strange.is_empty(), "{options:?}: {strange:?}");
+        let turns = seen.iter().find(|(_, target)| *target == "/tmp/turn").unwrap().0;
+        assert!(turns > 1, "the watcher has seen nothing: {turns} turns");
+        engine.docker(&["rm", "-f", "spy"]).ok();
+    }
+    assert_eq!(checksum(Path::new(common::CORTEN)), before);
+    engine.finish();
+}
+
+/// An image whose shell is a script for `/proc/self/exe` makes the engine's process execute itself inside (CVE-2019-5736).
+#[test]
+fn an_image_that_executes_its_executor_gets_nothing() {
+    if !is_root("an_image_that_executes_its_executor_gets_nothing") {
+        return;
+    }
+    let engine = engine();
+    let before = checksum(Path::new(common::CORTEN));
+    image(&engine, "sly", "CMD [\"/run-me\"]", |root| {
+        std::fs::write(root.join("run-me"), "#!/proc/self/exe\n").unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(root.join("run-me"), mode).unwrap();
+        replace_by_link("/proc/self/exe", root.join("self"));
+    });
+    // As with runc the engine's own program runs then, as the container's user, with the container's rights and view: it finds no
+    // engine there, and nobody can write to it, neither while it runs nor through a handle kept until it has ended.
+    let overwrite = "for victim in /self /run-me; do $victim ps & p=$!; exec 5< /proc/$p/exe; wait $p; \
+        for file in /proc/$p/exe /proc/self/fd/5; do (cat /bin/busybox > $file) && echo overwritten $file; done; done; echo end";
+    let answer = engine.docker(&["run", "--rm", "--network", "none", "sly", "sh", "-c", overwrite]);
+    assert_eq!(answer.ok(), "end");
+    for command in [&["/self", "ps"], &["/self", "daemon"], &["/proc/self/exe", "ps"]] {
+        let answer = engine.docker(&[&["run", "--rm", "--network", "none", "sly"][..], command].concat());
+        assert_ne!(answer.code, 0, "{answer:?}");
+    }
+    assert_eq!(checksum(Path::new(common::CORTEN)), before);
+    engine.finish();
+}
+
+/// One container swaps a directory of a shared volume for links that lead out while others mount below it
+/// (CVE-2021-30465, CVE-2019-19921): each start works on the container's own tree, or is refused.
+#[test]
+fn a_neighbour_that_swaps_links_moves_no_mount() {
+    if !is_root("a_neighbour_that_swaps_links_moves_no_mount") {
+        return;
+    }
+    let engine = engine();
+    let outside = engine.path().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    let swap = format!(
+        "cd /shared; ln -s /../../../../../../../..{0} out; ln -s /proc proc; mkdir real; \
+        while :; do for to in real out real proc; do rm -rf x; if [ $to = real ]; then mkdir x; else ln -s $(readlink $to) x; fi; done; done",
+        outside.display()
+    );
+    sleeper(&engine, &["--name", "probe", "-v", "shared:/shared"]);
+    engine
+        .docker(&[
+            "run",
+            "-d",
+            "--name",
+            "evil",
+            "--network",
+            "none",
+            "-v",
+            "shared:/shared",
+            "busybox",
+            "sh",
+            "-c",
+            &swap,
+        ])
+        .ok();
+    let mut worked = 0;
+    for _ in 0..25 {
+        let victim = ["run", "--rm", "--network", "none", "-v", "shared:/data", "--tmpfs", "/data/x/inner"];
+        let script =
+            "echo x > /data/x/inner/file; grep -c ' /sys/kernel ' /proc/mounts; ls /proc/1 >/dev/null && echo proc";
+        let answer = engine.docker(&[&victim[..], &["busybox", "sh", "-c", script]].concat());
+        worked += usize::from(answer.code == 0);
+        if answer.code == 0 {
+            assert!(answer.stdout.ends_with("proc\n"), "{answer:?}");
+        }
+        assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0, "{answer:?}");
+    }
+    println!("{worked} of 25 victims started");
+    engine.docker(&["rm", "-f", "probe", "evil"]).ok();
+    engine.docker(&["volume", "rm", "shared"]).ok();
+    engine.finish();
+}
+
+/// A control group's `release_agent` is a program that the host's kernel would run (CVE-2022-0492): no container may mount a
+/// hierarchy that shows one, nor see groups that aren't its own.
+#[test]
+fn control_groups_are_no_way_out() {
+    if !is_root("control_groups_are_no_way_out") {
+        return;
+    }
+    let engine = engine();
+    let script = "mkdir -p /tmp/c; for type in cgroup cgroup2; do for option in memory rdma none,name=x ''; do \
+        mount -t $type ${option:+-o $option} c /tmp/c && echo mounted $type $option; \
+        unshare -UrmC sh -c \"mount -t $type ${option:+-o $option} c /tmp/c && echo mounted in namespace\"; done; done 2>/dev/null; \
+        find /sys/fs/cgroup /tmp/c -name release_agent; for d in /sys/fs/cgroup/*/..; do ls $d | grep -c corten; done | sort -u; \
+        for f in /sys/fs/cgroup/*/notify_on_release; do (echo 1 > $f) 2>/dev/null && echo wrote $f; done; echo end";
+    for options in [&[][..], &["--cgroupns", "private"], &["--cap-add", "DAC_OVERRIDE"]] {
+        assert_eq!(sh(&engine, options, script), "0\nend", "{options:?}");
+    }
+    let remount = "for g in /sys/fs/cgroup/*; do mount -o remount,rw,bind $g; umount $g; done 2>/dev/null; \
+        for g in /sys/fs/cgroup/*; do mkdir $g/made && echo made; done 2>/dev/null; echo end";
+    assert_eq!(sh(&engine, &[], remount), "end");
+    engine.finish();
+}
+
+/// The names under which the kernel's views are mounted are links to elsewhere (CVE-2023-27561, CVE-2019-19921, `/dev`
+/// CVE-2026-41579).
+#[test]
+fn links_in_place_of_the_kernels_views_lead_nowhere() {
+    if !is_root("links_in_place_of_the_kernels_views_lead_nowhere") {
+        return;
+    }
+    let engine = engine();
+    let outside = engine.path().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    for (number, name) in ["dev", "proc", "sys"].into_iter().enumerate() {
+        for (way, target) in [format!("../../../../../../..{}", outside.display()), "/tmp".into()].iter().enumerate() {
+            let tag = format!("sly{number}{way}");
+            image(&engine, &tag, "CMD [\"true\"]", |root| replace_by_link(target, root.join(name)));
+            let answer = engine.docker(&["run", "--rm", "--network", "none", &tag, "head", "-c", "1", "/proc/kcore"]);
+            // Refused, or made right in the place of the link.
+            assert!(answer.stdout.is_empty(), "{name}: {answer:?}");
+            assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0, "{name} to {target}");
+        }
+    }
+    engine.finish();
+}

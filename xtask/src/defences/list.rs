@@ -1,0 +1,157 @@
+//! The defences: what each is, where it stands, and which test notices when it is gone.
+
+/// One defence.
+pub struct Defence {
+    /// The attack, by its number or name.
+    pub attack: &'static str,
+    /// What keeps it off.
+    pub what: &'static str,
+    /// Where it stands.
+    pub file: &'static str,
+    /// Its code, which occurs there once.
+    pub code: &'static str,
+    /// What would stand there without it.
+    pub instead: &'static str,
+    /// Package of the test.
+    pub package: &'static str,
+    /// Which of the package's test programs, as `cargo test` takes it.
+    pub suite: [&'static str; 2],
+    /// Name of the test.
+    pub test: &'static str,
+}
+
+const ATTACKS: (&str, [&str; 2]) = ("corten", ["--test", "attacks"]);
+const ISOLATION: (&str, [&str; 2]) = ("corten", ["--test", "isolation"]);
+const SUPERVISE: (&str, [&str; 2]) = ("corten-shim", ["--test", "supervise"]);
+const APPLY: (&str, [&str; 2]) = ("corten-runtime", ["--test", "apply"]);
+const PATHS: (&str, [&str; 2]) = ("corten-sys", ["--lib", "--locked"]);
+
+const fn defence(
+    attack: &'static str,
+    what: &'static str,
+    (file, code, instead): (&'static str, &'static str, &'static str),
+    (package, suite): (&'static str, [&'static str; 2]),
+    test: &'static str,
+) -> Defence {
+    Defence { attack, what, file, code, instead, package, suite, test }
+}
+
+/// All of them.
+pub const DEFENCES: &[Defence] = &[
+    defence(
+        "CVE-2019-5736",
+        "shims execute a read-only view of the executable",
+        ("crates/shim/src/client.rs", "set: mount::attr::RDONLY,", "set: 0,"),
+        SUPERVISE,
+        "own_binary_is_read_only",
+    ),
+    defence(
+        "CVE-2016-9962",
+        "who goes into a container holds no descriptor of the host",
+        (
+            "crates/shim/src/stub.rs",
+            "            close_others(&[reporter.socket().as_fd()], &[], stdio.as_ref());\n            if go_in",
+            "            if go_in",
+        ),
+        ATTACKS,
+        "whoever_comes_in_brings_nothing_of_the_host",
+    ),
+    defence(
+        "CVE-2024-21626",
+        "the working directory must lie below the root",
+        (
+            "crates/runtime/src/apply/process.rs",
+            "Ok(path) if path.as_bytes().starts_with(b\"/\") => Ok(()),\n        _ => Err(",
+            "Ok(_) => Ok(()),\n        _ => Err(",
+        ),
+        APPLY,
+        "a_leaked_directory_is_no_way_out",
+    ),
+    defence(
+        "CVE-2025-31133",
+        "a device node of the image is verified before it stands for the device",
+        ("crates/runtime/src/apply/devices.rs", "    if same {\n", "    if same || !same {\n"),
+        SUPERVISE,
+        "masks_do_not_use_the_images_null",
+    ),
+    defence(
+        "CVE-2025-52565",
+        "the console is not bound over a link",
+        (
+            "crates/runtime/src/apply/devices.rs",
+            "let place = path::find_no_follow(&dev, \"console\").explain(what)?;",
+            "let place = path::find(root, \"/dev/console\").explain(what)?;",
+        ),
+        SUPERVISE,
+        "console_link_is_refused",
+    ),
+    defence(
+        "CVE-2025-52881",
+        "what is written to procfs goes to procfs's own root",
+        ("crates/sys/src/path.rs", "    if !is_proc_root(proc_root)? {\n", "    if false {\n"),
+        PATHS,
+        "proc_files_need_a_real_proc_root",
+    ),
+    defence(
+        "CVE-2025-52881",
+        "and crosses no link on its way",
+        (
+            "crates/sys/src/path.rs",
+            "ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV",
+            "ResolveFlags::BENEATH",
+        ),
+        PATHS,
+        "proc_files_need_a_real_proc_root",
+    ),
+    defence(
+        "CVE-2019-16884",
+        "nothing is mounted over the kernel's own files",
+        (
+            "crates/runtime/src/apply/procfs.rs",
+            "if path::is_in_proc(place).explain(WHAT)? && !is_emulated(root, place)? {",
+            "if false && !is_emulated(root, place)? {",
+        ),
+        ISOLATION,
+        "nothing_is_mounted_over_procfs",
+    ),
+    defence(
+        "CVE-2019-19921, CVE-2023-27561, CVE-2026-41579",
+        "/proc, /sys and /dev are no links",
+        (
+            "crates/runtime/src/apply/mounts.rs",
+            "if own && is_link(self.root, &plan.destination)? {",
+            "if own && is_link(self.root, &plan.destination)? && false {",
+        ),
+        SUPERVISE,
+        "kernel_views_behind_links_are_refused",
+    ),
+    defence(
+        "CVE-2021-30465",
+        "one resolver, from a descriptor, that does not leave the root",
+        ("crates/sys/src/path.rs", "ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS", "ResolveFlags::empty()"),
+        PATHS,
+        "links_stay_inside",
+    ),
+    defence(
+        "CVE-2022-0492",
+        "the filter keeps user namespaces and mounts from whoever lacks CAP_SYS_ADMIN",
+        (
+            "crates/engine/src/launch.rs",
+            "let seccomp = profile.map(|profile| shared.seccomp.compile(profile)).transpose()?;",
+            "let seccomp = profile.filter(|_| false).map(|profile| shared.seccomp.compile(profile)).transpose()?;",
+        ),
+        ATTACKS,
+        "control_groups_are_no_way_out",
+    ),
+    defence(
+        "cgroup namespace escape",
+        "a container's hierarchies begin at its own group",
+        (
+            "crates/runtime/src/apply/mod.rs",
+            "        namespace::unshare(flags::CGROUP).explain(\"cannot make a cgroup namespace\")?;\n",
+            "",
+        ),
+        ISOLATION,
+        "control_groups_are_shown_and_not_writable",
+    ),
+];
