@@ -58,7 +58,7 @@ fn files_are_made_with_their_directories() {
 #[test]
 fn proc_files_need_a_real_proc_root() {
     let (directory, root) = root();
-    std::fs::write(directory.path().join("uptime"), "0 0").unwrap();
+    fs::write(directory.path().join("uptime"), "0 0").unwrap();
     assert!(open_proc_file(root.as_fd(), "uptime", OFlags::RDONLY).is_err(), "another file system");
     let own = openat(rustix::fs::CWD, "/proc/self", OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
     assert!(open_proc_file(own.as_fd(), "comm", OFlags::RDONLY).is_err(), "not its root");

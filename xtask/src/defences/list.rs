@@ -147,7 +147,7 @@ pub const DEFENCES: &[Defence] = &[
         "cgroup namespace escape",
         "a container's hierarchies begin at its own group",
         (
-            "crates/runtime/src/apply/mod.rs",
+            "crates/runtime/src/apply/namespaces.rs",
             "        namespace::unshare(flags::CGROUP).explain(\"cannot make a cgroup namespace\")?;\n",
             "",
         ),
