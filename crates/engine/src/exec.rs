@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use corten_base::{ContainerId, ExecId, Namespace};
 use corten_runtime::ProcessPlan;
+use corten_runtime::agent::Agent;
 use corten_shim::client::Error as ShimError;
 use corten_shim::protocol::{AttachMode, Event, ExecExited, TerminalSize};
 use corten_spec::exec::ExecSettings;
+use oci_spec::runtime::ContainerState;
 use tokio::sync::watch;
 
 use crate::attach::{Attached, DetachKeys};
@@ -211,7 +213,7 @@ impl ExecService {
     fn start_attached(
         &self,
         entry: Arc<Entry>,
-        process: Box<ProcessPlan>,
+        process: Box<Prepared>,
         size: Option<(u16, u16)>,
     ) -> Result<Attached, Error> {
         let spec = entry.spec.clone();
@@ -297,12 +299,19 @@ fn tell(shared: &Shared, view: &crate::view::ContainerView, entry: &Entry, actio
     shared.events.publish(&view.namespace, corten_events::Kind::Container, action, actor);
 }
 
+/// What the shim is given for an execution.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    process: ProcessPlan,
+    agent: Option<Agent>,
+}
+
 /// What an execution runs, worked out on its container's task.
 pub(crate) async fn prepare(
     task: &Task,
     spec: Arc<ExecSpec>,
     size: Option<(u16, u16)>,
-) -> Result<Box<ProcessPlan>, Error> {
+) -> Result<Box<Prepared>, Error> {
     if task.state.phase != Phase::Running {
         return Err(Refusal::NotRunning(task.record.id.to_string()).into());
     }
@@ -314,7 +323,7 @@ pub(crate) async fn prepare(
 pub(crate) async fn run(
     task: &mut Task,
     entry: Arc<Entry>,
-    process: &ProcessPlan,
+    prepared: &Prepared,
     size: Option<(u16, u16)>,
     attach: Option<(AttachMode, OwnedFd)>,
 ) -> Result<(), Error> {
@@ -327,7 +336,10 @@ pub(crate) async fn run(
     let id = entry.id.to_string();
     let started = run
         .link
-        .call(|shim| shim.exec(&id, process, size, attach.as_ref().map(|(mode, socket)| (*mode, socket.as_fd()))))
+        .call(|shim| {
+            let attach = attach.as_ref().map(|(mode, socket)| (*mode, socket.as_fd()));
+            shim.exec(&id, &prepared.process, size, attach, prepared.agent.as_ref())
+        })
         .await;
     match started {
         Ok((Event::ExecStarted(started), _)) => {
@@ -359,7 +371,7 @@ fn process_plan(
     spec: &ExecSpec,
     size: Option<(u16, u16)>,
     pid: i32,
-) -> Result<ProcessPlan, Error> {
+) -> Result<Prepared, Error> {
     let path = format!("/proc/{pid}/root");
     let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
     let root = rustix::fs::openat(rustix::fs::CWD, path, flags, rustix::fs::Mode::empty())
@@ -396,7 +408,13 @@ fn process_plan(
     process.set_env(Some(env));
     let profile = oci.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()).filter(|_| !spec.privileged);
     let seccomp = profile.map(|profile| shared.seccomp.compile(profile)).transpose()?;
-    corten_runtime::process_plan(&process, seccomp).map_err(|error| failed(&chain(&error), 126))
+    let process = corten_runtime::process_plan(&process, seccomp).map_err(|error| failed(&chain(&error), 126))?;
+    let agent = match spec.privileged {
+        true => None,
+        false => launch::connect_agent(&oci, record, files, ContainerState::Running)
+            .map_err(|error| failed(&chain(&error), 126))?,
+    };
+    Ok(Prepared { process, agent })
 }
 
 /// An execution's process has ended.

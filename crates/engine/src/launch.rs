@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use corten_cgroup::{DeviceKind, DeviceRule, Group, Limits};
+use corten_runtime::agent::{Agent, Container};
 use corten_runtime::plan::{Facts, MountKind, MountPlan};
 use corten_runtime::sources;
 use corten_shim::client::{Connection, Error as ShimError, StartRequest};
@@ -20,6 +21,7 @@ use corten_shim::protocol::{AttachMode, Event, LogConfig, Message, Started, Stre
 use corten_snapshot::MountOptions;
 use corten_spec::{Namespace, Namespaces};
 use corten_sys::mount;
+use oci_spec::runtime::ContainerState;
 use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::error::{Error, chain};
@@ -152,6 +154,8 @@ fn start(
     let mut trees = sources::open_sources(&plan).map_err(failed)?;
     share_shm(&plan, files, joined, &mut trees)?;
     let namespaces = sources::open_namespaces(&plan).map_err(failed)?;
+    let agent = connect_agent(&oci, record, files, ContainerState::Creating)
+        .map_err(|error| task_failure(&chain(&error), FAILED))?;
     // The directory comes before the control group: by it a later daemon finds both.
     let (run, directory) = open_directories(shared, record, files)?;
     let joins_itself = group.place(shared, record, &oci)?;
@@ -170,6 +174,7 @@ fn start(
         join_cgroups: joins_itself,
         streams: streams(record),
         attach: &attach,
+        agent: agent.as_ref(),
     };
     let wanted = connection.start(&request).map_err(sent())?;
     let mut events = VecDeque::new();
@@ -310,6 +315,16 @@ pub(crate) fn usual(shared: &Shared) -> Result<Usual, Error> {
     };
     let oci = oci_document(shared, &settings)?;
     Ok(Usual { plan: plan(shared, &oci)?, limits: limits(&oci) })
+}
+
+/// A connection to whoever answers what the container's seccomp filter notifies, if its profile names somebody.
+pub(crate) fn connect_agent(
+    oci: &oci_spec::runtime::Spec,
+    record: &Record,
+    files: &Files,
+    status: ContainerState,
+) -> Result<Option<Agent>, corten_runtime::agent::Error> {
+    Agent::connect(oci, Container { id: record.id.to_string(), bundle: files.directory.clone(), status })
 }
 
 /// Makes the directories that `-v` binds and that aren't there, as Docker does.

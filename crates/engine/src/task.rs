@@ -11,7 +11,6 @@ use std::time::SystemTime;
 
 use corten_base::ExecId;
 use corten_events::{Actor, Kind};
-use corten_runtime::ProcessPlan;
 use corten_shim::protocol::{AttachMode, Event as ShimEvent};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -83,11 +82,11 @@ pub(crate) enum Request {
     PrepareExec {
         spec: Arc<ExecSpec>,
         size: Option<(u16, u16)>,
-        reply: Reply<Box<ProcessPlan>>,
+        reply: Reply<Box<crate::exec::Prepared>>,
     },
     Exec {
         entry: Arc<Entry>,
-        process: Box<ProcessPlan>,
+        process: Box<crate::exec::Prepared>,
         size: Option<(u16, u16)>,
         attach: Option<(AttachMode, OwnedFd)>,
         reply: Reply<()>,

@@ -4,6 +4,7 @@
 //! applies it. [`apply`] is the interpreter inside the container's init; it names files only by descriptors that were
 //! resolved below the container's root.
 
+pub mod agent;
 pub mod apply;
 mod failure;
 pub mod plan;

@@ -5,10 +5,9 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use corten_sys::process::{self, Cloned};
-use corten_sys::socket::Seqpacket;
 
 use crate::apply::base::{Base, enter_minimal_root};
-use crate::apply::{self, Entrance, Note, Reporter};
+use crate::apply::{self, Channel, Entrance, Note, Reporter, Reports};
 use crate::plan::{NamespaceSource, PidNamespace, Plan};
 use crate::{Failure, FailureKind};
 
@@ -19,8 +18,8 @@ pub struct Spawned {
     pub pid: i32,
     /// A pidfd of it.
     pub pidfd: OwnedFd,
-    /// Its notes ([`apply::receive`]); the other end closes when it executes its program.
-    pub control: Seqpacket,
+    /// What it tells; after [`Note::Failed`], or the end, nothing more.
+    pub reports: Reports,
     /// What was done otherwise than asked so far.
     pub warnings: Vec<String>,
 }
@@ -35,13 +34,13 @@ pub fn spawn(
     body: impl FnOnce(Base, Entrance, &mut Reporter) -> Failure,
 ) -> Result<Spawned, Failure> {
     let failed = |error: io::Error| Failure::host("cannot clone the container's init", &error);
-    let (control, theirs) = Seqpacket::pair().map_err(failed)?;
+    let channel = Channel::new().map_err(failed)?;
     let leading = plan.namespaces.user != NamespaceSource::Host || plan.namespaces.pid_mode() == PidNamespace::Join;
     let flags = if leading { process::flags::MOUNT } else { apply::clone_flags(&plan.namespaces) };
     let into_first = if leading { None } else { into };
     match process::clone_process(flags, into_first).map_err(failed)? {
         Cloned::Child => {
-            let mut reporter = Reporter::new(theirs);
+            let mut reporter = channel.reporter();
             // A panic must not unwind into the caller's frames.
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 let led = enter_minimal_root()
@@ -63,8 +62,7 @@ pub fn spawn(
             process::exit_now(i32::from(outcome.is_err()))
         }
         Cloned::Parent { pid, pidfd } => {
-            drop(theirs);
-            let spawned = Spawned { pid, pidfd, control, warnings: Vec::new() };
+            let spawned = Spawned { pid, pidfd, reports: channel.reports(), warnings: Vec::new() };
             if leading { follow(spawned) } else { Ok(spawned) }
         }
     }
@@ -78,7 +76,7 @@ fn open_base() -> Result<Base, Failure> {
 fn follow(mut spawned: Spawned) -> Result<Spawned, Failure> {
     let leader = spawned.pid;
     let outcome = loop {
-        let note = apply::receive(&spawned.control);
+        let note = spawned.reports.receive();
         match note.map_err(|error| Failure::host("cannot hear from the container's init", &error)) {
             Ok(Some((Note::Moved { pid }, fds))) => {
                 break fds

@@ -15,12 +15,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use corten_runtime::apply::base::Base;
-use corten_runtime::apply::{self, Entrance, InitInputs, Note, Reporter, Stage, Stdio};
+use corten_runtime::apply::{self, Channel, Entrance, InitInputs, Note, Reporter, Stage, Stdio};
 use corten_runtime::plan::Facts;
 use corten_runtime::spawn::{Spawned, spawn};
 use corten_runtime::{Failure, Plan, ProcessPlan, sources};
 use corten_sys::process::{self, Cloned, flags};
-use corten_sys::socket::Seqpacket;
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::{Value, json};
 
@@ -122,20 +121,20 @@ fn start(rootfs: &Path, plan: &Plan, staged: bool) -> Result<(String, Vec<String
     let namespaces = kinds.zip(sources::open_namespaces(plan).unwrap()).collect();
     let entrance = Entrance { namespaces, cgroups: vec![] };
     let stdout_for_child = stdout.as_fd().try_clone_to_owned().unwrap();
-    let Spawned { pid, control, mut warnings, .. } = spawn(plan, entrance, None, |base, entrance, reporter| {
+    let Spawned { pid, reports, mut warnings, .. } = spawn(plan, entrance, None, |base, entrance, reporter| {
         rustix::process::umask(rustix::fs::Mode::empty());
         let _ = corten_sys::signal::block_all();
         become_program(plan, base, entrance, root, trees, stdout_for_child, staged, reporter)
     })?;
     drop(stdout);
-    let mut failure = None;
-    while let Some((note, _)) = apply::receive(&control).unwrap() {
-        match note {
-            Note::Failed(why) => failure = Some(why),
-            Note::Warning(text) => warnings.push(text),
-            _ => {}
+    let failure = loop {
+        match reports.receive().unwrap() {
+            Some((Note::Failed(why), _)) => break Some(why),
+            Some((Note::Warning(text), _)) => warnings.push(text),
+            Some(_) => {}
+            None => break None,
         }
-    }
+    };
     let mut text = String::new();
     File::from(output).read_to_string(&mut text).unwrap();
     process::reap(pid).unwrap();
@@ -298,7 +297,7 @@ fn a_leaked_directory_is_no_way_out(rootfs: &Path) {
         cwd: format!("/proc/self/fd/{}", leaked.as_raw_fd()),
         ..ProcessPlan::default()
     };
-    let (ours, theirs) = Seqpacket::pair().unwrap();
+    let channel = Channel::new().unwrap();
     match process::clone_process(flags::PID | flags::MOUNT, None).unwrap() {
         Cloned::Child => {
             let enter = || -> std::io::Result<Stdio> {
@@ -310,7 +309,7 @@ fn a_leaked_directory_is_no_way_out(rootfs: &Path) {
                 corten_sys::mount::attach(proc.as_fd(), corten_sys::path::find(rustix::fs::CWD, "/proc")?.as_fd())?;
                 Ok(stdio)
             };
-            let mut reporter = Reporter::new(theirs);
+            let mut reporter = channel.reporter();
             let failure = match enter() {
                 Ok(stdio) => apply::exec(&plan, Some(stdio), &mut reporter),
                 Err(error) => Failure::host("cannot prepare", &error),
@@ -319,8 +318,7 @@ fn a_leaked_directory_is_no_way_out(rootfs: &Path) {
             process::exit_now(1)
         }
         Cloned::Parent { pid, .. } => {
-            drop(theirs);
-            let note = apply::receive(&ours).unwrap();
+            let note = channel.reports().receive().unwrap();
             process::reap(pid).unwrap();
             let Some((Note::Failed(failure), _)) = note else { panic!("the program was executed: {note:?}") };
             assert!(failure.message.contains("outside of container"), "{failure:?}");

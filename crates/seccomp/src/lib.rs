@@ -66,8 +66,8 @@ pub enum Error {
     /// Likewise for the call that hands it over.
     #[error("SCMP_ACT_NOTIFY cannot be used for the write syscall")]
     NotifyWrite,
-    /// A notify rule without anybody to notify, or the reverse.
-    #[error("seccomp listenerMetadata needs a listenerPath")]
+    /// A notify rule, or something to tell its listener, without a listener.
+    #[error("SCMP_ACT_NOTIFY and listenerMetadata need a listenerPath")]
     Listener,
     /// The kernel takes 4096 instructions.
     #[error("seccomp filter has {0} instructions, the kernel takes {MAX_INSTRUCTIONS}")]
@@ -107,8 +107,10 @@ fn check_listener(profile: &LinuxSeccomp) -> Result<(), Error> {
     if notifies_write {
         return Err(Error::NotifyWrite);
     }
+    let notifies = profile.syscalls().iter().flatten().any(|rule| rule.action() == LinuxSeccompAction::ScmpActNotify);
     let metadata = profile.listener_metadata().as_deref().is_some_and(|text| !text.is_empty());
-    if metadata && profile.listener_path().is_none() { Err(Error::Listener) } else { Ok(()) }
+    let path = profile.listener_path().as_deref().is_some_and(|path| !path.as_os_str().is_empty());
+    if (notifies || metadata) && !path { Err(Error::Listener) } else { Ok(()) }
 }
 
 const TSYNC: u64 = 1;

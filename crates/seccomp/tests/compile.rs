@@ -137,6 +137,8 @@ fn flags_and_notification() {
             .unwrap()
     };
     profile.set_syscalls(Some(vec![notify("mkdir")]));
+    assert_eq!(compile(&profile, Machine::X86_64), Err(Error::Listener));
+    profile.set_listener_path(Some("/run/agent.sock".into()));
     let program = compile(&profile, Machine::X86_64).unwrap();
     assert!(program.notify && program.flags == 8);
     profile.set_syscalls(Some(vec![notify("write")]));
@@ -197,6 +199,7 @@ fn every_action_has_its_value() {
         rule.set_errno_ret(Some(7));
         let mut profile = profile(ScmpActAllow, &[]);
         profile.set_syscalls(Some(vec![rule]));
+        profile.set_listener_path(Some("/run/agent.sock".into()));
         assert_eq!(ask(&profile, X86_64, 83, [0; 6]), value, "{action:?}");
     }
 }

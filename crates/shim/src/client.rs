@@ -12,6 +12,7 @@ use std::process::{Child, Command as Process, Stdio};
 use std::time::Duration;
 
 use corten_base::ErrorKind;
+use corten_runtime::agent::Agent;
 use corten_runtime::{Failure, NamespaceKind, Plan, ProcessPlan};
 use corten_sys::socket::Seqpacket;
 use corten_sys::{memfd, mount};
@@ -171,6 +172,15 @@ pub struct StartRequest<'a> {
     pub streams: Streams,
     /// Clients attached before the process runs.
     pub attach: &'a [(AttachMode, BorrowedFd<'a>)],
+    /// Who answers what the seccomp filter notifies.
+    pub agent: Option<&'a Agent>,
+}
+
+/// An agent's state as it crosses the socket.
+fn agent_state(agent: Option<&Agent>) -> Result<Option<OwnedFd>, Error> {
+    let Some(agent) = agent else { return Ok(None) };
+    let state = serde_json::to_vec(agent.state()).map_err(Error::Malformed)?;
+    memfd::sealed("agent", &state).map(Some).map_err(Error::Io)
 }
 
 impl Connection {
@@ -265,6 +275,9 @@ impl Connection {
         fds.extend(request.namespaces);
         fds.extend(request.cgroups);
         fds.extend(request.attach.iter().map(|(_, socket)| *socket));
+        let state = agent_state(request.agent)?;
+        fds.extend(request.agent.map(AsFd::as_fd));
+        fds.extend(state.as_ref().map(AsFd::as_fd));
         let namespaces: Vec<NamespaceKind> = request.plan.joins().iter().map(|join| join.kind).collect();
         let start = Start {
             sources: request.sources.len(),
@@ -274,6 +287,7 @@ impl Connection {
             join_cgroups: request.join_cgroups,
             streams: request.streams.clone(),
             attach: request.attach.iter().map(|(mode, _)| *mode).collect(),
+            agent: request.agent.is_some(),
         };
         let (ahead, last) = fds.split_at(fds.len().saturating_sub(MAX_FDS));
         for some in ahead.chunks(MAX_FDS) {
@@ -294,12 +308,22 @@ impl Connection {
         process: &ProcessPlan,
         size: Option<TerminalSize>,
         attach: Option<(AttachMode, BorrowedFd<'_>)>,
+        agent: Option<&Agent>,
     ) -> Result<u64, Error> {
         let plan = serde_json::to_vec(process).map_err(Error::Malformed)?;
         let plan = memfd::sealed("process", &plan).map_err(Error::Io)?;
         let mut fds = vec![plan.as_fd()];
         fds.extend(attach.map(|(_, socket)| socket));
-        let exec = Exec { exec_id: exec_id.into(), tty: process.terminal, size, attach: attach.map(|(mode, _)| mode) };
+        let state = agent_state(agent)?;
+        fds.extend(agent.map(AsFd::as_fd));
+        fds.extend(state.as_ref().map(AsFd::as_fd));
+        let exec = Exec {
+            exec_id: exec_id.into(),
+            tty: process.terminal,
+            size,
+            attach: attach.map(|(mode, _)| mode),
+            agent: agent.is_some(),
+        };
         self.send(Command::Exec(exec), &fds)
     }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use corten_runtime::agent::Agent;
 use corten_runtime::apply::Stdio;
 use corten_runtime::{Failure, FailureKind, NamespaceKind, PidNamespace};
 use corten_sys::process::{self, flags};
@@ -16,7 +17,7 @@ use crate::protocol::{
     Assign, Attach, Command, Event, Exec as ExecRequest, ExecStarted, Phase, Prepare, Resize, SOCKET_NAME, Signal,
     Start, State, Target, VERSION,
 };
-use crate::stub::{Fds, Order, Stub, read_process};
+use crate::stub::{Fds, Order, Stub, read_agent, read_process};
 use crate::supervisor::{Exec, Origin, Supervisor};
 
 impl Supervisor {
@@ -131,7 +132,7 @@ impl Supervisor {
             passed.extend([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]);
         }
         stub.order(&order, &passed).map_err(|error| Failure::host("cannot hand the plan over", &error))?;
-        self.init = Some(Process::new(stub, io, request.streams.size, origin));
+        self.init = Some(Process::new(stub, io, request.streams.size, origin, handed.agent));
         self.phase = Phase::Starting;
         Ok(())
     }
@@ -192,6 +193,8 @@ impl Supervisor {
         self.expect_phase(Phase::Running)?;
         let plan = read_process(one(&mut fds)?)?;
         let socket = request.attach.map(|mode| Ok::<_, Failure>((mode, one(&mut fds)?))).transpose()?;
+        let agent = request.agent.then(|| read_agent(&mut fds)).transpose();
+        let agent = agent.map_err(|error| Failure::host("malformed exec", &error))?;
         let init = self.init.as_ref().ok_or_else(not_running)?;
         let failed = |error: io::Error| Failure::host("cannot run another process in the container", &error);
         let (mut io, stdio) = if request.tty {
@@ -207,7 +210,7 @@ impl Supervisor {
         }
         let into = self.unified_cgroup(true);
         let stub = Stub::exec(&plan, init.stub.pidfd.as_fd(), &self.cgroups, into, stdio).map_err(failed)?;
-        let process = Process::new(stub, io, request.size, origin);
+        let process = Process::new(stub, io, request.size, origin, agent);
         self.execs.push(Exec { id: request.exec_id, process, reported: false });
         Ok(())
     }
@@ -286,6 +289,7 @@ struct Handed {
     namespaces: Vec<OwnedFd>,
     cgroups: Vec<OwnedFd>,
     attach: Vec<OwnedFd>,
+    agent: Option<Agent>,
 }
 
 impl Handed {
@@ -297,6 +301,7 @@ impl Handed {
             namespaces: fds.take(request.namespaces.len())?,
             cgroups: fds.take(request.cgroups)?,
             attach: fds.take(request.attach.len())?,
+            agent: request.agent.then(|| read_agent(fds)).transpose()?,
         })
     }
 }

@@ -1,8 +1,9 @@
 //! One process that the shim makes: from its request to its end.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
+use corten_runtime::agent::Agent;
 use corten_runtime::apply::Note;
 use corten_runtime::{Failure, FailureKind};
 use corten_sys::process;
@@ -11,6 +12,8 @@ use crate::io::Io;
 use crate::protocol::TerminalSize;
 use crate::stub::Stub;
 use crate::supervisor::Origin;
+
+const SIGKILL: i32 = 9;
 
 /// A process that was made here: the container's first, or an exec's.
 #[derive(Debug)]
@@ -21,6 +24,8 @@ pub(crate) struct Process {
     pub(crate) size: Option<TerminalSize>,
     /// The request to be answered when exec has happened; none once it has been.
     pub(crate) starting: Option<Origin>,
+    /// Answers what its seccomp filter notifies.
+    pub(crate) agent: Option<Agent>,
     pub(crate) warnings: Vec<String>,
     /// Keeps its mounts alive until its end has been reported.
     pub(crate) mounts: Vec<OwnedFd>,
@@ -31,9 +36,9 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn new(stub: Stub, io: Io, size: Option<TerminalSize>, origin: Origin) -> Process {
-        let starting = Some(origin);
-        Process { stub, io, size, starting, warnings: Vec::new(), mounts: Vec::new(), ended: None, failed: false }
+    pub(crate) fn new(stub: Stub, io: Io, size: Option<TerminalSize>, origin: Origin, agent: Option<Agent>) -> Process {
+        let (warnings, mounts) = (Vec::new(), Vec::new());
+        Process { stub, io, size, starting: Some(origin), agent, warnings, mounts, ended: None, failed: false }
     }
 
     /// True if its present process is the one with this id. Once that has been reaped the id may be another's.
@@ -52,6 +57,8 @@ impl Process {
     /// There will be no program.
     pub(crate) fn fail(&mut self, buffer: &mut Vec<u8>) {
         self.failed = true;
+        // It ends by itself, unless its own filter keeps it from that, or the failure is on this side.
+        let _ = process::signal_pidfd(self.stub.pidfd.as_fd(), SIGKILL);
         self.mounts.clear();
         self.io.finish(buffer);
     }
@@ -65,14 +72,13 @@ impl Process {
                         break Err(failure);
                     }
                 }
-                Ok(None) if self.stub.leading => {
-                    break Err(Failure::new(FailureKind::Internal, "the process that joins the namespaces has died"));
-                }
                 Ok(None) => break Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
                 Err(error) => break Err(Failure::host("cannot hear from the container's init", &error)),
             }
         };
+        self.stub.decided();
+        self.agent = None;
         self.starting.take().map(|origin| (origin, outcome))
     }
 
@@ -90,6 +96,7 @@ impl Process {
                     self.ended = Some(strays.swap_remove(at).code);
                 }
             }
+            (Note::Listener { fd }, _) => self.tell_agent(fd)?,
             (Note::Warning(text), _) => self.warnings.push(text),
             (Note::Failed(failure), _) => return Err(failure),
             (Note::Console | Note::Moved { .. }, None) => {
@@ -97,5 +104,16 @@ impl Process {
             }
         }
         Ok(())
+    }
+
+    fn tell_agent(&mut self, listener: i32) -> Result<(), Failure> {
+        let what = "cannot hand the seccomp listener to its agent";
+        let Some(agent) = self.agent.take() else {
+            return Err(Failure::new(FailureKind::Invalid, format!("{what}: there is none")));
+        };
+        agent
+            .tell(self.stub.pidfd.as_fd(), self.stub.pid, listener)
+            .and_then(|()| self.stub.reports()?.go_on())
+            .map_err(|error| Failure::host(what, &error))
     }
 }

@@ -104,7 +104,8 @@ pub struct Assign {
 /// Payload of [`Command::Start`].
 ///
 /// Fds: plan memfd, detached root file system mount, `sources` mount trees in the plan's order, one per entry of
-/// `namespaces`, `cgroups` cgroup directories (v1: one per hierarchy; v2: one), one stream socket per entry of `attach`.
+/// `namespaces`, `cgroups` cgroup directories (v1: one per hierarchy; v2: one), one stream socket per entry of `attach`; with
+/// `agent` a connected stream socket and a memfd with a runtime-spec ContainerProcessState without the process id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
     /// Number of bind source trees.
@@ -121,6 +122,9 @@ pub struct Start {
     pub streams: Streams,
     /// Streams to be attached before the process runs, so that no byte is missed.
     pub attach: Vec<AttachMode>,
+    /// The seccomp filter's listener goes to an agent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub agent: bool,
 }
 
 /// How the container's standard streams are made and where its output is recorded.
@@ -191,7 +195,8 @@ pub struct Attach {
     pub mode: AttachMode,
 }
 
-/// Payload of [`Command::Exec`]. Fds: memfd with a [`corten_runtime::ProcessPlan`], then one stream socket if `attach` is there.
+/// Payload of [`Command::Exec`]. Fds: memfd with a [`corten_runtime::ProcessPlan`], then one stream socket if `attach` is there,
+/// then with `agent` two as for [`Start`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exec {
     /// The exec's id, repeated in its events.
@@ -204,6 +209,9 @@ pub struct Exec {
     /// The client's stream; none when detached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attach: Option<AttachMode>,
+    /// The seccomp filter's listener goes to an agent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub agent: bool,
 }
 
 /// Payload of [`Command::Resize`].

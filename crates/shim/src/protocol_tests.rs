@@ -39,6 +39,7 @@ fn requests_of_version_1() {
                 },
             },
             attach: vec![AttachMode { stdin: true, stdout: true, stderr: false }],
+            agent: false,
         })),
         concat!(
             r#"{"seq":7,"type":"Start","sources":2,"namespaces":["network"],"pid":"new","cgroups":9,"join_cgroups":false,"#,
@@ -59,8 +60,13 @@ fn requests_of_version_1() {
             tty: true,
             size: Some(TerminalSize { width: 80, height: 24 }),
             attach: None,
+            agent: false,
         })),
         r#"{"seq":7,"type":"Exec","exec_id":"e","tty":true,"size":{"width":80,"height":24}}"#,
+    );
+    golden(
+        &request(Command::Exec(Exec { exec_id: "e".into(), tty: false, size: None, attach: None, agent: true })),
+        r#"{"seq":7,"type":"Exec","exec_id":"e","tty":false,"agent":true}"#,
     );
     golden(
         &request(Command::Resize(Resize { exec_id: None, size: TerminalSize { width: 80, height: 24 } })),

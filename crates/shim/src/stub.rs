@@ -7,12 +7,12 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use corten_runtime::agent::Agent;
 use corten_runtime::apply::base::Base;
-use corten_runtime::apply::{self, InitInputs, Note, Reporter, Stage, Stdio};
+use corten_runtime::apply::{self, Channel, InitInputs, Note, Reporter, Reports, Stage, Stdio};
 use corten_runtime::{Failure, FailureKind, NamespaceKind, Plan, ProcessPlan};
 use corten_sys::memfd;
 use corten_sys::process::{self, Cloned, flags};
-use corten_sys::socket::Seqpacket;
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::MAX_FDS;
@@ -27,7 +27,8 @@ pub(crate) struct Stub {
     pub(crate) pidfd: OwnedFd,
     /// It leads the way for another process, which a note will name.
     pub(crate) leading: bool,
-    control: Seqpacket,
+    /// Until it is known whether there will be a program.
+    reports: Option<Reports>,
 }
 
 /// What a stub is told.
@@ -46,14 +47,13 @@ impl Stub {
     /// Clones a stub: in a new PID namespace if `namespaces` says so, always in a new mount namespace; on v2 inside
     /// the given cgroup.
     pub(crate) fn new(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Stub> {
-        Stub::spawn(namespaces | flags::MOUNT, cgroup, |control| wait_and_become(Reporter::new(control)))
+        Stub::spawn(namespaces | flags::MOUNT, cgroup, wait_and_become)
     }
 
     /// Clones a stub inside the PID namespace of others.
     pub(crate) fn in_pid_namespace(namespace: BorrowedFd<'_>, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Stub> {
-        let stub = Stub::spawn(flags::MOUNT, cgroup, |control| {
-            process::close_all_but(&[control.as_fd(), namespace]);
-            let mut reporter = Reporter::new(control);
+        let stub = Stub::spawn(flags::MOUNT, cgroup, |mut reporter| {
+            process::close_all_but(&[reporter.socket().as_fd(), namespace]);
             let joined = corten_sys::namespace::join(namespace, flags::PID)
                 .map_err(|error| Failure::host("cannot join the PID namespace", &error));
             process::close_all_but(&[reporter.socket().as_fd()]);
@@ -72,10 +72,9 @@ impl Stub {
         into_cgroup: Option<BorrowedFd<'_>>,
         stdio: Option<Stdio>,
     ) -> io::Result<Stub> {
-        let stub = Stub::spawn(0, into_cgroup, |control| {
-            close_others(&[control.as_fd(), container], cgroups, stdio.as_ref());
+        let stub = Stub::spawn(0, into_cgroup, |mut reporter| {
+            close_others(&[reporter.socket().as_fd(), container], cgroups, stdio.as_ref());
             let _ = process::set_slice(std::time::Duration::ZERO);
-            let mut reporter = Reporter::new(control);
             let cgroups = if into_cgroup.is_some() { &[] } else { cgroups };
             let entered = apply::enter_container(plan, container, cgroups, &mut reporter);
             close_others(&[reporter.socket().as_fd()], &[], stdio.as_ref());
@@ -87,15 +86,18 @@ impl Stub {
         Ok(Stub { leading: true, ..stub })
     }
 
-    /// Clones a process that runs `body` with its reporter's socket and never returns to the shim's code.
-    fn spawn(flags: u64, cgroup: Option<BorrowedFd<'_>>, body: impl FnOnce(Seqpacket)) -> io::Result<Stub> {
-        let (control, theirs) = Seqpacket::pair()?;
-        control.set_nonblocking(true)?;
+    /// Clones a process that runs `body` with its reporter and never returns to the shim's code.
+    fn spawn(flags: u64, cgroup: Option<BorrowedFd<'_>>, body: impl FnOnce(Reporter)) -> io::Result<Stub> {
+        let channel = Channel::new()?;
         match process::clone_process(flags, cgroup)? {
-            Cloned::Parent { pid, pidfd } => Ok(Stub { pid, pidfd, leading: false, control }),
+            Cloned::Parent { pid, pidfd } => {
+                let reports = channel.reports();
+                reports.socket().set_nonblocking(true)?;
+                Ok(Stub { pid, pidfd, leading: false, reports: Some(reports) })
+            }
             Cloned::Child => {
                 // A panic must not unwind into the shim's own frames.
-                let _ = catch_unwind(AssertUnwindSafe(|| body(theirs)));
+                let _ = catch_unwind(AssertUnwindSafe(|| body(channel.reporter())));
                 process::exit_now(1)
             }
         }
@@ -109,21 +111,26 @@ impl Stub {
     /// Hands a plan over.
     pub(crate) fn order(&self, order: &Order, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let (ahead, last) = fds.split_at(fds.len().saturating_sub(MAX_FDS));
+        let socket = self.reports()?.socket();
         for some in ahead.chunks(MAX_FDS) {
-            self.control.send(&serde_json::to_vec(&Order::Descriptors)?, some)?;
+            socket.send(&serde_json::to_vec(&Order::Descriptors)?, some)?;
         }
-        self.control.send(&serde_json::to_vec(order)?, last)
+        socket.send(&serde_json::to_vec(order)?, last)
     }
 
-    /// Takes the next note; none once the program runs or the process is gone. Does not wait.
+    /// Where notes come from, until [`Stub::decided`].
+    pub(crate) fn reports(&self) -> io::Result<&Reports> {
+        self.reports.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// Takes the next note; none once the program runs. Does not wait.
     pub(crate) fn note(&self) -> io::Result<Option<(Note, Vec<OwnedFd>)>> {
-        apply::receive(&self.control)
+        self.reports()?.receive()
     }
-}
 
-impl AsFd for Stub {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.control.as_fd()
+    /// There is nothing more to hear, nor to tell it: what only that took is given back.
+    pub(crate) fn decided(&mut self) {
+        self.reports = None;
     }
 }
 
@@ -141,7 +148,7 @@ fn go_in(joined: Result<(), Failure>, reporter: &mut Reporter) -> bool {
     process::exit_now(0)
 }
 
-/// Reports the failure. Should a seccomp filter keep the report back, the exit code still tells.
+/// Reports the failure.
 fn give_up(failure: Failure, reporter: &mut Reporter) -> ! {
     let code = failure.exit_code();
     reporter.failed(failure);
@@ -252,6 +259,12 @@ impl Fds {
     pub(crate) fn take(&mut self, count: usize) -> io::Result<Vec<OwnedFd>> {
         (0..count).map(|_| self.one()).collect()
     }
+}
+
+/// Reads who answers a filter's notifications.
+pub(crate) fn read_agent(fds: &mut Fds) -> io::Result<Agent> {
+    let socket = fds.one()?;
+    Ok(Agent::from_parts(socket, serde_json::from_slice(&memfd::read(fds.one()?, MAX_PLAN)?)?))
 }
 
 /// Reads an exec's plan.

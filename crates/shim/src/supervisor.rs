@@ -166,14 +166,14 @@ impl Supervisor {
             }
         }
         if let Some(init) = &self.init {
-            if init.starting.is_some() {
-                add(Token::InitControl, PollFd::from_borrowed_fd(init.stub.as_fd(), PollFlags::IN));
+            if let Ok(reports) = init.stub.reports() {
+                add(Token::InitControl, PollFd::from_borrowed_fd(reports.as_fd(), PollFlags::IN));
             }
             init.io.interests(|ready, fd| add(Token::Init(ready), fd));
         }
         for (index, exec) in self.execs.iter().enumerate() {
-            if exec.process.starting.is_some() {
-                add(Token::ExecControl(index), PollFd::from_borrowed_fd(exec.process.stub.as_fd(), PollFlags::IN));
+            if let Ok(reports) = exec.process.stub.reports() {
+                add(Token::ExecControl(index), PollFd::from_borrowed_fd(reports.as_fd(), PollFlags::IN));
             }
             exec.process.io.interests(|ready, fd| add(Token::Exec(index, ready), fd));
         }

@@ -17,5 +17,6 @@ pub mod process;
 pub mod pty;
 pub mod scheduling;
 pub mod signal;
+pub mod slate;
 pub mod socket;
 pub mod user_namespace;

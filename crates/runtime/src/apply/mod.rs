@@ -2,7 +2,7 @@
 //!
 //! The process is a single-threaded copy of the shim in a minimal mount namespace ([`base`]). It mounts below the
 //! root file system's descriptor, leaves the old world by pivot_root, takes on the program's identity and executes it.
-//! What goes wrong is reported over the control socket, which closes by itself when exec has happened.
+//! What goes wrong is reported to whoever made the process, whose socket closes by itself when exec has happened.
 
 pub mod base;
 mod cgroupfs;
@@ -34,7 +34,7 @@ pub use lead::{Entrance, lead};
 pub use namespaces::clone_flags;
 pub use process::Stdio;
 use report::Explain;
-pub use report::{Note, Reporter, receive};
+pub use report::{Channel, Note, Reporter, Reports};
 pub use stage::Stage;
 use stage::Staged;
 

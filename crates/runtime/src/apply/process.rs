@@ -96,14 +96,15 @@ pub(super) fn become_program(
     if plan.no_new_privileges {
         process::set_no_new_privs().explain("cannot set no_new_privs")?;
     } else if let Some(seccomp) = &plan.seccomp {
-        load_seccomp(seccomp)?;
+        load_seccomp(seccomp, reporter)?;
     }
     set_identity(plan)?;
     enter_cwd(&plan.cwd, entered)?;
     let program = Program::new(&program::find(plan)?, plan, environment)?;
     if let Some(seccomp) = plan.seccomp.as_ref().filter(|_| plan.no_new_privileges) {
-        load_seccomp(seccomp)?;
+        load_seccomp(seccomp, reporter)?;
     }
+    reporter.executing();
     Err(program.execute())
 }
 
@@ -196,8 +197,10 @@ fn environment(plan: &ProcessPlan) -> Vec<String> {
     environment
 }
 
-fn load_seccomp(program: &SeccompProgram) -> Result<(), Failure> {
-    process::load_seccomp(&program.filter, program.flags).map(drop).explain("cannot load the seccomp filter")
+/// A listener goes to its agent before anything else is done: whatever follows may be what the filter notifies.
+fn load_seccomp(program: &SeccompProgram, reporter: &mut Reporter) -> Result<(), Failure> {
+    let listener = process::load_seccomp(&program.filter, program.flags).explain("cannot load the seccomp filter")?;
+    listener.map_or(Ok(()), |listener| reporter.listener(listener.as_fd()))
 }
 
 fn set_identity(plan: &ProcessPlan) -> Result<(), Failure> {

@@ -1,8 +1,13 @@
-//! What the process under construction tells its shim, over a close-on-exec socket: silence and its end mean success.
+//! What the process under construction tells whoever made it.
+//!
+//! Notes go over a close-on-exec socket, whose end means that the program runs or the process is gone. Which of the two is on
+//! a [`Slate`]: the process marks that it is about to execute, and writes there why it could not, with no system call that a
+//! seccomp filter could refuse or kill it for. A process that ends without either mark did not get that far.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use corten_sys::slate::Slate;
 use corten_sys::socket::Seqpacket;
 use serde::{Deserialize, Serialize};
 
@@ -28,24 +33,96 @@ pub enum Note {
         /// Its id, as the host sees it.
         pid: i32,
     },
+    /// The seccomp filter is loaded and notifies: to be handed to its agent (see [`crate::agent`]). The process waits for
+    /// [`Reports::go_on`].
+    Listener {
+        /// The listener's descriptor number in the process.
+        fd: i32,
+    },
     /// Something was done otherwise than asked.
     Warning(String),
-    /// The end.
+    /// There will be no program; the last note.
     Failed(Failure),
+}
+
+/// On the slate: the process is about to execute.
+const EXECUTING: u32 = 1;
+/// On the slate: the text is a [`Failure`].
+const FAILED: u32 = 2;
+
+/// A channel to a copy of the calling process that is yet to be made: each side takes its end of it.
+#[derive(Debug)]
+pub struct Channel {
+    ours: Seqpacket,
+    theirs: Seqpacket,
+    slate: Slate,
+}
+
+impl Channel {
+    /// A new one.
+    pub fn new() -> io::Result<Channel> {
+        let (ours, theirs) = Seqpacket::pair()?;
+        Ok(Channel { ours, theirs, slate: Slate::new()? })
+    }
+
+    /// The end of the process that made the copy.
+    pub fn reports(self) -> Reports {
+        Reports { socket: self.ours, slate: self.slate }
+    }
+
+    /// The copy's end.
+    pub fn reporter(self) -> Reporter {
+        Reporter { socket: self.theirs, slate: self.slate }
+    }
+}
+
+/// The receiving side.
+#[derive(Debug)]
+pub struct Reports {
+    socket: Seqpacket,
+    slate: Slate,
+}
+
+impl AsFd for Reports {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Reports {
+    /// The socket, for what goes the other way.
+    pub fn socket(&self) -> &Seqpacket {
+        &self.socket
+    }
+
+    /// Takes one note; none once the program runs. After [`Note::Failed`] there is nothing more to come.
+    pub fn receive(&self) -> io::Result<Option<(Note, Vec<OwnedFd>)>> {
+        let (packet, fds) = self.socket.recv_sized(MAX_NOTE)?;
+        if !packet.is_empty() {
+            return Ok(Some((serde_json::from_slice(&packet)?, fds)));
+        }
+        let failure = match self.slate.marked() {
+            EXECUTING => return Ok(None),
+            FAILED => serde_json::from_slice(&self.slate.read())?,
+            _ => Failure::new(FailureKind::Internal, "the process ended before it could execute its program"),
+        };
+        Ok(Some((Note::Failed(failure), Vec::new())))
+    }
+
+    /// Lets the process go on that waits after [`Note::Listener`].
+    pub fn go_on(&self) -> io::Result<()> {
+        self.socket.send(b"go", &[])
+    }
 }
 
 /// The sending side.
 #[derive(Debug)]
 pub struct Reporter {
     socket: Seqpacket,
+    slate: Slate,
 }
 
 impl Reporter {
-    /// Reports over `socket`.
-    pub fn new(socket: Seqpacket) -> Reporter {
-        Reporter { socket }
-    }
-
     /// The socket, for what comes the other way.
     pub fn socket(&self) -> &Seqpacket {
         &self.socket
@@ -71,12 +148,32 @@ impl Reporter {
         let _ = self.send(&Note::Warning(short(text)), &[]);
     }
 
-    /// Tells why there will be no program.
-    pub fn failed(&mut self, failure: Failure) {
-        let _ = self.send(&Note::Failed(Failure { message: short(failure.message), ..failure }), &[]);
+    /// Has the filter's listener taken out of this process. The filter is in force: the two system calls here are those that a
+    /// profile has to allow for runc, too (`write`), or may notify (`read`).
+    pub(super) fn listener(&mut self, listener: BorrowedFd<'_>) -> Result<(), Failure> {
+        let what = "cannot hand the seccomp listener over";
+        let note =
+            serde_json::to_vec(&Note::Listener { fd: listener.as_raw_fd() }).map_err(io::Error::from).explain(what)?;
+        rustix::io::retry_on_intr(|| rustix::io::write(&self.socket, &note)).explain(what)?;
+        match rustix::io::retry_on_intr(|| rustix::io::read(&self.socket, &mut [0; 8])).explain(what)? {
+            0 => Err(Failure::new(FailureKind::Internal, format!("{what}: nobody took it"))),
+            _ => Ok(()),
+        }
     }
 
-    fn send(&mut self, note: &Note, fds: &[std::os::fd::BorrowedFd<'_>]) -> io::Result<()> {
+    /// Tells that the program is executed next: from now on only a failure says otherwise.
+    pub(super) fn executing(&mut self) {
+        self.slate.mark(EXECUTING);
+    }
+
+    /// Tells why there will be no program.
+    pub fn failed(&mut self, failure: Failure) {
+        let failure = Failure { message: short(failure.message), ..failure };
+        self.slate.write(&serde_json::to_vec(&failure).unwrap_or_default());
+        self.slate.mark(FAILED);
+    }
+
+    fn send(&mut self, note: &Note, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         self.socket.send(&serde_json::to_vec(note)?, fds)
     }
 }
@@ -89,15 +186,6 @@ fn short(text: String) -> String {
     }
     let (head, tail) = (text.floor_char_boundary(MAX_TEXT / 2), text.ceil_char_boundary(text.len() - MAX_TEXT / 2));
     format!("{}...{}", &text[..head], &text[tail..])
-}
-
-/// Takes one note from the shim's side of the socket; none once exec has happened (or the process is gone).
-pub fn receive(socket: &Seqpacket) -> io::Result<Option<(Note, Vec<OwnedFd>)>> {
-    let (packet, fds) = socket.recv_sized(MAX_NOTE)?;
-    if packet.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some((serde_json::from_slice(&packet)?, fds)))
 }
 
 /// Names the operation that failed.

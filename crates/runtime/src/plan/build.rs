@@ -12,8 +12,6 @@ use super::{
 
 /// The longest filter that seccomp(2) takes.
 const MAX_FILTER: usize = 4096;
-/// SECCOMP_FILTER_FLAG_NEW_LISTENER.
-const NEW_LISTENER: u64 = 1 << 3;
 
 /// Decides everything that a start of `spec` does. Pure.
 pub fn plan(spec: &Spec, facts: &Facts) -> Result<Plan, Error> {
@@ -158,9 +156,6 @@ pub fn process_plan(process: &Process, seccomp: Option<SeccompProgram>) -> Resul
     }
     if let Some(program) = seccomp.as_ref().filter(|program| program.filter.len() > MAX_FILTER) {
         return Err(Error::FilterTooLong(program.filter.len()));
-    }
-    if seccomp.as_ref().is_some_and(|program| program.flags & NEW_LISTENER != 0) {
-        return Err(Error::Unsupported("a seccomp listener".into()));
     }
     let cwd = text(process.cwd(), "working directory")?;
     if !cwd.starts_with('/') || cwd.contains('\0') {

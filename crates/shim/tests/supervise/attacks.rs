@@ -191,7 +191,7 @@ fn packets_of_any_size(world: &World) {
     assert!(read_until(&ours, "4\n").contains("600\n"));
     let process = plan(spec(&["sleep", "100"])).process;
     for number in 0..400 {
-        let seq = shim.connection.exec(&format!("{number:064}"), &process, None, None).unwrap();
+        let seq = shim.connection.exec(&format!("{number:064}"), &process, None, None, None).unwrap();
         shim.answer(seq).unwrap();
     }
     let seq = shim.connection.state().unwrap();
@@ -215,7 +215,7 @@ fn an_exec_that_leaves_writers_behind(world: &World) {
     let script = "trap '' PIPE; for i in 1 2 3 4; do (while :; do echo yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy; done) 2>/dev/null & done";
     let (ours, theirs) = UnixStream::pair().unwrap();
     let process = plan(spec(&["sh", "-c", script])).process;
-    let seq = shim.connection.exec("e1", &process, None, Some((ALL, theirs.as_fd()))).unwrap();
+    let seq = shim.connection.exec("e1", &process, None, Some((ALL, theirs.as_fd())), None).unwrap();
     shim.answer(seq).unwrap();
     drop(theirs);
     assert_eq!(shim.exec_exited("e1").code, 0);
@@ -236,7 +236,7 @@ fn descriptors_inside(world: &World) {
     let first = read_until(&ours, "end");
     let (ours, exec) = UnixStream::pair().unwrap();
     let process = plan(spec(&["sh", "-c", script])).process;
-    let seq = shim.connection.exec("e1", &process, None, Some((ALL, exec.as_fd()))).unwrap();
+    let seq = shim.connection.exec("e1", &process, None, Some((ALL, exec.as_fd())), None).unwrap();
     shim.answer(seq).unwrap();
     let second = read_until(&ours, "end");
     for text in [first, second] {

@@ -93,7 +93,7 @@ fn joined_shown_and_out_of_memory(world: &World) {
 
         let process = plan(spec(&["cat", "/proc/self/cgroup"])).process;
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let seq = shim.connection.exec("e", &process, None, Some((ALL, theirs.as_fd()))).unwrap();
+        let seq = shim.connection.exec("e", &process, None, Some((ALL, theirs.as_fd())), None).unwrap();
         drop(theirs);
         assert!(matches!(shim.answer(seq).unwrap(), Event::ExecStarted(_)));
         let output = unframe(&read_all(&ours));

@@ -34,6 +34,7 @@ fn measure(world: &World, what: &str, make: impl Fn(&World) -> Shim) {
             join_cgroups: false,
             streams: no_log(),
             attach: &[],
+            agent: None,
         };
         // The stub stages after the answer; the pool gives it that time.
         std::thread::sleep(Duration::from_millis(3));

@@ -7,6 +7,7 @@
 
 mod attacks;
 mod cgroups;
+mod filters;
 mod latency;
 mod life;
 mod streams;
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
-    let cases = [life::CASES, streams::CASES, attacks::CASES, cgroups::CASES, latency::CASES].concat();
+    let cases = [life::CASES, streams::CASES, attacks::CASES, cgroups::CASES, filters::CASES, latency::CASES].concat();
     let mut failed = 0;
     for (name, case) in cases.into_iter().filter(|(name, _)| filter.is_none_or(|filter| name.contains(&**filter))) {
         let before = support::Traces::take();

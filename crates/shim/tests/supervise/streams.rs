@@ -129,7 +129,7 @@ fn exec_terminal(world: &World) {
     process.terminal = true;
     let (ours, theirs) = UnixStream::pair().unwrap();
     let size = Some(TerminalSize { width: 70, height: 30 });
-    let seq = shim.connection.exec("t", &process, size, Some((ALL, theirs.as_fd()))).unwrap();
+    let seq = shim.connection.exec("t", &process, size, Some((ALL, theirs.as_fd())), None).unwrap();
     drop(theirs);
     shim.answer(seq).unwrap();
     read_until(&ours, "/dev/pts/");

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use corten_runtime::agent::Agent;
 use corten_runtime::plan::Facts;
 use corten_runtime::{Plan, sources};
 use corten_shim::client::{Connection, Error, Executable, Spawned, StartRequest, WarmOptions, spawn_warm};
@@ -168,6 +169,18 @@ impl Shim {
         cgroups: &[OwnedFd],
         join_cgroups: bool,
     ) -> Result<i32, Error> {
+        self.start_with(rootfs, plan, streams, attach, (cgroups, join_cgroups), None)
+    }
+
+    pub fn start_with(
+        &mut self,
+        rootfs: &Path,
+        plan: &Plan,
+        streams: Streams,
+        attach: &[(AttachMode, &UnixStream)],
+        (cgroups, join_cgroups): (&[OwnedFd], bool),
+        agent: Option<&Agent>,
+    ) -> Result<i32, Error> {
         let root = sources::open_root(rootfs).unwrap();
         let trees = sources::open_sources(plan).unwrap();
         let namespaces = sources::open_namespaces(plan).unwrap();
@@ -184,6 +197,7 @@ impl Shim {
             join_cgroups,
             streams,
             attach: &attach,
+            agent,
         };
         let seq = self.connection.start(&request)?;
         match self.answer(seq)? {
