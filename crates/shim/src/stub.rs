@@ -198,8 +198,8 @@ struct Prepared {
 
 fn prepare(fds: &mut Fds, cgroups: usize, base: &Base, reporter: &mut Reporter) -> Prepared {
     let plan = read_plan(fds);
-    let in_cgroups = fds.take(cgroups).is_ok_and(|cgroups| apply::join_cgroups(&cgroups).is_ok());
-    let stage = plan.ok().and_then(|plan| Stage::build(&plan, base).ok()).map(|mut stage| {
+    let in_cgroups = cgroups > 0 && fds.take(cgroups).is_ok_and(|cgroups| apply::join_cgroups(&cgroups).is_ok());
+    let stage = plan.ok().and_then(|plan| Stage::build(&plan, base, in_cgroups).ok()).map(|mut stage| {
         if let Ok(namespace) = stage.mount_namespace() {
             reporter.mount_namespace(namespace);
         }
@@ -226,9 +226,10 @@ fn inputs(base: Base, prepared: Prepared, order: Order, mut fds: Fds) -> io::Res
         return Err(io::ErrorKind::Other.into());
     };
     let plan = read_plan(&mut fds)?;
+    let placed = same_cgroups && prepared.in_cgroups;
     let inputs = InitInputs {
         base,
-        stage: prepared.stage,
+        stage: prepared.stage.map(|stage| if placed { stage } else { stage.without_cgroups() }),
         rootfs: fds.one()?,
         sources: fds.take(sources)?,
         namespaces: {
@@ -237,7 +238,7 @@ fn inputs(base: Base, prepared: Prepared, order: Order, mut fds: Fds) -> io::Res
         },
         cgroups: {
             let directories = fds.take(cgroups)?;
-            if same_cgroups && prepared.in_cgroups { Vec::new() } else { directories }
+            if placed { Vec::new() } else { directories }
         },
         stdio: match pipes {
             true => Some(Stdio::Pipes { stdin: fds.one()?, stdout: fds.one()?, stderr: fds.one()? }),

@@ -43,6 +43,8 @@ impl Context<'_> {
                 self.staged.attach(plan, self, fstype)
             }
             MountKind::FileSystem { fstype, source, options } => self.file_system(plan, fstype, source, options),
+            // It came with the tree that it is in.
+            MountKind::CgroupV1 if self.staged.covers_mount(plan) => Ok(()),
             MountKind::CgroupV1 => cgroupfs::mount_v1(self, plan),
             MountKind::CgroupV2 => self.file_system(plan, "cgroup2", "cgroup", &[]),
             MountKind::Remount => self.remount(plan),

@@ -40,9 +40,10 @@ struct Tree {
 }
 
 impl Stage {
-    /// Mounts the stageable part of a plan like those to come.
-    pub fn build(like: &Plan, base: &Base) -> Result<Stage, Failure> {
-        let plan = stageable(like);
+    /// Mounts the stageable part of a plan like those to come. `in_cgroups`: the caller is in the cgroups of the container to
+    /// be, so that their view can be staged, too.
+    pub fn build(like: &Plan, base: &Base, in_cgroups: bool) -> Result<Stage, Failure> {
+        let plan = stageable(like, in_cgroups);
         let root = Root { fd: base.stage.try_clone().explain("cannot copy a descriptor")? };
         root.mount_all(&plan, base, &[], &Staged::default())?;
         devices::make(&plan, &root, &Staged::default())?;
@@ -57,6 +58,12 @@ impl Stage {
         self.proc.namespace("mnt")
     }
 
+    /// Leaves what shows the caller's cgroups behind: the start is in others.
+    pub fn without_cgroups(mut self) -> Stage {
+        self.trees.retain(|tree| !tree.shows_cgroups());
+        self
+    }
+
     /// The trees that fit a plan.
     pub(super) fn fit(self, plan: &Plan) -> Staged {
         let trees = self.trees.into_iter().filter(|tree| tree.fits(plan)).collect();
@@ -65,9 +72,15 @@ impl Stage {
 }
 
 /// The part of a plan that is the same for most containers and needs nothing but the stub's own namespaces.
-fn stageable(plan: &Plan) -> Plan {
+fn stageable(plan: &Plan, in_cgroups: bool) -> Plan {
     let mut plan = plan.clone();
-    let simple = |mount: &MountPlan| matches!(mount.kind, MountKind::FileSystem { .. }) && !mount.copy_up;
+    // A cgroup namespace would show other paths.
+    let cgroups = in_cgroups && plan.namespaces.cgroup == NamespaceSource::Host;
+    let simple = |mount: &MountPlan| match mount.kind {
+        MountKind::FileSystem { .. } => !mount.copy_up,
+        MountKind::CgroupV1 => cgroups,
+        _ => false,
+    };
     let roots: Vec<&str> = TREES
         .into_iter()
         .filter(|at| plan.mounts.iter().any(|mount| mount.destination == *at && simple(mount)))
@@ -95,6 +108,10 @@ impl Tree {
         tree.mounts.iter().any(|mount| mount.destination == at).then_some(tree)
     }
 
+    fn shows_cgroups(&self) -> bool {
+        self.mounts.iter().any(|mount| mount.kind == MountKind::CgroupV1)
+    }
+
     /// True if `plan` asks for this tree, apart from further mounts that neither cover nor alter anything of it.
     fn fits(&self, plan: &Plan) -> bool {
         let (ours, others): (Vec<&MountPlan>, Vec<&MountPlan>) =
@@ -106,6 +123,7 @@ impl Tree {
         };
         let same = |paths: &[String], own: &[String]| paths.iter().filter(|path| is_below(path, self.at)).eq(own);
         *namespace == NamespaceSource::New
+            && (!self.shows_cgroups() || plan.namespaces.cgroup == NamespaceSource::Host)
             && ours.into_iter().eq(&self.mounts)
             && others.into_iter().all(|other| self.tolerates(&other.destination))
             && plan.devices.iter().filter(|device| is_below(&device.path, self.at)).eq(&self.devices)

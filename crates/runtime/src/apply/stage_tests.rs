@@ -19,7 +19,7 @@ fn docker_like(change: impl FnOnce(&mut serde_json::Value)) -> Plan {
 
 /// The trees of the default that fit a plan that differs.
 fn fitting(change: impl FnOnce(&mut serde_json::Value)) -> Vec<&'static str> {
-    let staged = stageable(&docker_like(|_| {}));
+    let staged = stageable(&docker_like(|_| {}), true);
     let wanted = docker_like(change);
     TREES.iter().filter_map(|at| Tree::of(&staged, at)).filter(|tree| tree.fits(&wanted)).map(|tree| tree.at).collect()
 }
@@ -52,8 +52,23 @@ fn what_differs_is_made_anew() {
 }
 
 #[test]
+fn the_callers_cgroups_are_staged_for_who_stays_in_them() {
+    let in_namespace = |value: &mut serde_json::Value| {
+        let types = ["mount", "pid", "ipc", "network", "cgroup"];
+        value["linux"]["namespaces"] = types.map(|kind| serde_json::json!({"type": kind})).to_vec().into();
+    };
+    let staged = stageable(&docker_like(|_| {}), true);
+    assert!(Tree::of(&staged, "/sys").unwrap().shows_cgroups());
+    assert!(!Tree::of(&stageable(&docker_like(in_namespace), true), "/sys").unwrap().shows_cgroups());
+    assert_eq!(fitting(in_namespace), ["/proc", "/dev"]);
+    let trees = TREES.iter().filter_map(|at| Tree::of(&staged, at)).collect();
+    let left = Stage { trees, proc: Proc::default() }.without_cgroups();
+    assert_eq!(left.trees.iter().map(|tree| tree.at).collect::<Vec<_>>(), ["/proc", "/dev"]);
+}
+
+#[test]
 fn cgroups_and_binds_are_not_staged() {
-    let plan = stageable(&docker_like(|_| {}));
+    let plan = stageable(&docker_like(|_| {}), false);
     assert!(plan.mounts.iter().all(|mount| matches!(mount.kind, MountKind::FileSystem { .. })));
     assert_eq!(plan.namespaces.pid, NamespaceSource::New);
 }
