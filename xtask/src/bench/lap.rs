@@ -30,6 +30,25 @@ pub fn containers(arguments: &[&str]) -> Result<()> {
     laps(|| container(&client, network).map(drop))
 }
 
+/// `lap-exec HOST CONTAINER`: an exec of `true` from its creation until its end is known, on one kept connection.
+pub fn execs(arguments: &[&str]) -> Result<()> {
+    let [host, container] = arguments else { anyhow::bail!("lap-exec: HOST CONTAINER") };
+    let client = Client::new(Endpoint::parse(host)?);
+    laps(|| {
+        let created = client.post(&format!("/containers/{container}/exec")).json(&json!({"Cmd": ["true"]}));
+        let created: Value = created.send()?.json()?;
+        let id = created["Id"].as_str().context("no Id in the answer to exec")?;
+        client.post(&format!("/exec/{id}/start")).json(&json!({"Detach": true})).send()?.discard()?;
+        loop {
+            let state: Value = client.get(&format!("/exec/{id}/json")).send()?.json()?;
+            if state["Running"] == false {
+                ensure!(state["ExitCode"] == 0, "the exec failed: {state}");
+                return Ok(());
+            }
+        }
+    })
+}
+
 /// The steps of one container's life through the API.
 pub const STEPS: [&str; 4] = ["create", "start", "wait", "delete"];
 

@@ -2,22 +2,29 @@
 
 mod contender;
 mod crun;
+mod exec;
 mod lap;
+mod many;
 mod memory;
 mod phases;
 mod start;
 mod statistics;
+mod throughput;
 
 use anyhow::{Result, bail};
 
-/// Runs the bench named by the first argument. `lap` and `lap-api` are the coprocesses that benches time with.
+/// Runs the bench named by the first argument. `lap`, `lap-api` and `lap-exec` are the coprocesses that benches time with.
 pub fn run(arguments: &[String]) -> Result<()> {
     let rest: Vec<&str> = arguments.iter().skip(1).map(String::as_str).collect();
     match arguments.first().map(String::as_str) {
         Some("start") => start::run(&rest),
         Some("phases") => phases::run(&rest),
+        Some("exec") => exec::run(&rest),
+        Some("throughput") => throughput::run(&rest),
+        Some("many") => many::run(&rest),
         Some("lap") => lap::processes(&rest),
         Some("lap-api") => lap::containers(&rest),
-        other => bail!("unknown bench {other:?}; benches are: start, phases"),
+        Some("lap-exec") => lap::execs(&rest),
+        other => bail!("unknown bench {other:?}; benches are: start, phases, exec, throughput, many"),
     }
 }

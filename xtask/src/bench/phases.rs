@@ -4,17 +4,15 @@ use std::time::Instant;
 
 use anyhow::Result;
 use corten_client::{Client, Endpoint};
-use corten_testkit::{TestEngine, debian};
 
 use super::lap::{STEPS, container};
-use super::start::{executable, option};
+use super::start::{engine, executable, option};
 use super::statistics::Sample;
 
 /// Prints the median and the spread of each step, without a network and on the bridge.
 pub fn run(arguments: &[&str]) -> Result<()> {
     let rounds = option(arguments, "--rounds")?.unwrap_or(200);
-    let engine = TestEngine::start(&executable()?.to_string_lossy());
-    engine.corten(&["import", &debian::busybox_tar().to_string_lossy(), "busybox"]).ok();
+    let engine = engine(&executable()?)?;
     let client = Client::new(Endpoint::parse(&engine.host())?);
     println!(
         "{rounds} rounds; milliseconds\n| step | none: median | p90 | bridge: median | p90 |\n|---|---|---|---|---|"

@@ -1,7 +1,8 @@
-//! `bench start [--rounds N] [--pause MS]`: what one short container costs, beside the kernel's floor and crun.
+//! `bench start [--rounds N] [--pause MS] [--busy N]`: what one short container costs, beside the kernel's floor and crun, while N
+//! other processes keep the processors busy.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -14,6 +15,7 @@ use super::memory;
 struct Options {
     rounds: usize,
     pause: Duration,
+    busy: usize,
 }
 
 /// Prints the table of medians and spreads, then the memory of daemon, pool and one supervisor.
@@ -21,13 +23,13 @@ pub fn run(arguments: &[&str]) -> Result<()> {
     let options = Options {
         rounds: option(arguments, "--rounds")?.unwrap_or(100),
         pause: Duration::from_millis(option(arguments, "--pause")?.unwrap_or(0) as u64),
+        busy: option(arguments, "--busy")?.unwrap_or(0),
     };
     let place =
         tempfile::Builder::new().prefix("corten-bench-").tempdir_in("/var/tmp").context("making a directory")?;
     let rootfs = unpack_busybox(place.path())?;
     let executable = executable()?;
-    let engine = TestEngine::start(&executable.to_string_lossy());
-    engine.corten(&["import", &debian::busybox_tar().to_string_lossy(), "busybox"]).ok();
+    let engine = engine(&executable)?;
 
     let mut contenders = vec![
         floor(place.path(), &rootfs, "floor: net namespace, v1 cgroups", &["net", "cgroups"])?,
@@ -39,17 +41,46 @@ pub fn run(arguments: &[&str]) -> Result<()> {
     ];
     contenders.extend(crun::contender(place.path())?);
 
+    let busy = Busy::start(options.busy)?;
     for round in 0..options.rounds + 3 {
         for contender in &mut contenders {
             contender.lap(round >= 3)?;
             std::thread::sleep(options.pause);
         }
     }
+    drop(busy);
     print_table(&contenders, &options);
     drop(contenders);
     print_memory(&engine)?;
     engine.finish();
     Ok(())
+}
+
+/// An engine of `executable` that has the image `busybox`.
+pub fn engine(executable: &Path) -> Result<TestEngine> {
+    let engine = TestEngine::start(&executable.to_string_lossy());
+    engine.corten(&["import", &debian::busybox_tar().to_string_lossy(), "busybox"]).ok();
+    Ok(engine)
+}
+
+/// Processes that do nothing but compute, until this is dropped.
+struct Busy(Vec<Child>);
+
+impl Busy {
+    fn start(count: usize) -> Result<Busy> {
+        let spawn =
+            |_| Command::new("sh").args(["-c", "while :; do :; done"]).spawn().context("starting a busy process");
+        (0..count).map(spawn).collect::<Result<_>>().map(Busy)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }
 
 /// The number after the flag `name`, if it is there.
@@ -71,7 +102,8 @@ pub fn executable() -> Result<PathBuf> {
     Ok(path)
 }
 
-fn unpack_busybox(place: &Path) -> Result<PathBuf> {
+/// Unpacks busybox's image below `place`.
+pub fn unpack_busybox(place: &Path) -> Result<PathBuf> {
     let rootfs = place.join("rootfs");
     std::fs::create_dir(&rootfs)?;
     let status = Command::new("tar").arg("-C").arg(&rootfs).arg("-xf").arg(debian::busybox_tar()).status()?;
@@ -79,26 +111,33 @@ fn unpack_busybox(place: &Path) -> Result<PathBuf> {
     Ok(rootfs)
 }
 
-fn floor(place: &Path, rootfs: &Path, name: &str, words: &[&str]) -> Result<Contender> {
-    let program = place.join("floor");
+/// Compiles `xtask/floor/NAME.c` into `place`, unless it is there.
+pub fn floor_program(place: &Path, name: &str) -> Result<PathBuf> {
+    let program = place.join(name);
     if !program.exists() {
-        let source = corten_testkit::workspace().join("xtask/floor/floor.c");
+        let source = corten_testkit::workspace().join(format!("xtask/floor/{name}.c"));
         let status = Command::new("cc")
             .args(["-O2", "-static", "-o"])
             .arg(&program)
             .arg(source)
             .status()
             .context("running cc")?;
-        ensure!(status.success(), "compiling the floor: {status}");
+        ensure!(status.success(), "compiling {name}.c: {status}");
     }
-    let work = place.join(words.join("-"));
-    std::fs::create_dir(&work)?;
+    Ok(program)
+}
+
+/// The floor program with these words, working in a directory of its own.
+pub fn floor(place: &Path, rootfs: &Path, name: &str, words: &[&str]) -> Result<Contender> {
+    let program = floor_program(place, "floor")?;
+    let work = tempfile::Builder::new().prefix("work-").tempdir_in(place)?.keep();
     let mut floor = Command::new("unshare");
     floor.args(["--net", "--"]).arg(program).arg(rootfs).args(words).current_dir(work);
     Contender::start(name, floor)
 }
 
-fn lap(job: &str) -> Result<Command> {
+/// A coprocess of this program: one of the jobs of [`super::lap`].
+pub fn lap(job: &str) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["bench", job]);
     Ok(command)
@@ -121,7 +160,12 @@ fn command(engine: &TestEngine, executable: &Path, network: &str) -> Result<Cont
 
 fn print_table(contenders: &[Contender], options: &Options) {
     let floors: Vec<f64> = contenders.iter().take(2).map(|floor| floor.sample().median()).collect();
-    println!("{} rounds, taken in turn, {} ms between laps; milliseconds", options.rounds, options.pause.as_millis());
+    println!(
+        "{} rounds, taken in turn, {} ms between laps, {} busy processes; milliseconds",
+        options.rounds,
+        options.pause.as_millis(),
+        options.busy
+    );
     println!("| what | median | p10 | p90 | p99 | x floor |\n|---|---|---|---|---|---|");
     for contender in contenders {
         let sample = contender.sample();
@@ -152,18 +196,12 @@ fn print_memory(engine: &TestEngine) -> Result<()> {
     println!("together: {:.1} MB", mb(daemon + pool.iter().sum::<u64>()));
     let before = memory::descendants(engine.pid());
     engine.corten(&["run", "-d", "--name", "sleeper", "--network", "none", "busybox", "sleep", "1000"]).ok();
-    let sleeper: u32 = engine.corten(&["inspect", "-f", "{{.State.Pid}}", "sleeper"]).ok().parse()?;
-    let supervisor = parent(sleeper)?;
+    let sleeper: u64 = engine.corten(&["inspect", "-f", "{{.State.Pid}}", "sleeper"]).ok().parse()?;
+    let supervisor = super::many::parent(sleeper)?;
     println!("supervisor of a running container: {:.2} MB proportional", mb(memory::proportional(supervisor)?));
     engine.corten(&["rm", "-f", "sleeper"]).ok();
     ensure!(!before.is_empty(), "the daemon keeps no pool");
     Ok(())
-}
-
-fn parent(pid: u32) -> Result<u32> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("PPid:")).context("no PPid")?;
-    Ok(line.trim().parse()?)
 }
 
 fn mb(kilobytes: u64) -> f64 {
