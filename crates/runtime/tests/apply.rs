@@ -82,6 +82,10 @@ fn make_rootfs(path: &Path) -> bool {
 }
 
 fn spec(script: &str, change: impl FnOnce(&mut Value)) -> Plan {
+    corten_runtime::plan(&serde_json::from_value(value(script, change)).unwrap(), &Facts::default()).unwrap()
+}
+
+fn value(script: &str, change: impl FnOnce(&mut Value)) -> Value {
     let mut value = json!({
         "ociVersion": "1.2.0",
         "process": {"user": {"uid": 0, "gid": 0}, "args": ["sh", "-c", script], "cwd": "/", "env": ["PATH=/bin"]},
@@ -96,7 +100,7 @@ fn spec(script: &str, change: impl FnOnce(&mut Value)) -> Plan {
         },
     });
     change(&mut value);
-    corten_runtime::plan(&serde_json::from_value(value).unwrap(), &Facts::default()).unwrap()
+    value
 }
 
 /// What the program wrote, or why there was none; the same with and without staged mounts.
@@ -110,23 +114,26 @@ fn run_once(rootfs: &Path, plan: &Plan, staged: bool) -> Result<String, Failure>
     start(rootfs, plan, staged).map(|(text, _)| text)
 }
 
+/// A container on its way, and its output.
+struct Begun {
+    spawned: Spawned,
+    output: OwnedFd,
+}
+
+impl Begun {
+    fn wait_for_output(&self) {
+        assert_eq!(rustix::io::read(&self.output, &mut [0; 1]).unwrap(), 1, "the program has not come");
+    }
+
+    fn end(self) {
+        process::signal_pidfd(self.spawned.pidfd.as_fd(), 9).unwrap();
+        process::reap(self.spawned.pid).unwrap();
+    }
+}
+
 /// What the program wrote, and the warnings.
 fn start(rootfs: &Path, plan: &Plan, staged: bool) -> Result<(String, Vec<String>), Failure> {
-    let (output, stdout) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-    let root = sources::open_root(rootfs).unwrap();
-    let trees = sources::open_sources(plan).map_err(|error| {
-        Failure::new(corten_runtime::FailureKind::Invalid, format!("{error}: {:?}", error.source()))
-    })?;
-    let kinds = plan.joins().into_iter().map(|join| join.kind);
-    let namespaces = kinds.zip(sources::open_namespaces(plan).unwrap()).collect();
-    let entrance = Entrance { namespaces, cgroups: vec![] };
-    let stdout_for_child = stdout.as_fd().try_clone_to_owned().unwrap();
-    let Spawned { pid, reports, mut warnings, .. } = spawn(plan, entrance, None, |base, entrance, reporter| {
-        rustix::process::umask(rustix::fs::Mode::empty());
-        let _ = corten_sys::signal::block_all();
-        become_program(plan, base, entrance, root, trees, stdout_for_child, staged, reporter)
-    })?;
-    drop(stdout);
+    let Begun { spawned: Spawned { pid, reports, mut warnings, .. }, output } = begin(rootfs, plan, staged)?;
     let failure = loop {
         match reports.receive().unwrap() {
             Some((Note::Failed(why), _)) => break Some(why),
@@ -139,6 +146,25 @@ fn start(rootfs: &Path, plan: &Plan, staged: bool) -> Result<(String, Vec<String
     File::from(output).read_to_string(&mut text).unwrap();
     process::reap(pid).unwrap();
     failure.map_or(Ok((text, warnings)), Err)
+}
+
+fn begin(rootfs: &Path, plan: &Plan, staged: bool) -> Result<Begun, Failure> {
+    let (output, stdout) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let root = sources::open_root(rootfs).unwrap();
+    let trees = sources::open_sources(plan).map_err(|error| {
+        Failure::new(corten_runtime::FailureKind::Invalid, format!("{error}: {:?}", error.source()))
+    })?;
+    let kinds = plan.joins().into_iter().map(|join| join.kind);
+    let namespaces = kinds.zip(sources::open_namespaces(plan).unwrap()).collect();
+    let entrance = Entrance { namespaces, cgroups: vec![] };
+    let stdout_for_child = stdout.as_fd().try_clone_to_owned().unwrap();
+    let spawned = spawn(plan, entrance, None, |base, entrance, reporter| {
+        rustix::process::umask(rustix::fs::Mode::empty());
+        let _ = corten_sys::signal::block_all();
+        become_program(plan, base, entrance, root, trees, stdout_for_child, staged, reporter)
+    })?;
+    drop(stdout);
+    Ok(Begun { spawned, output })
 }
 
 #[expect(clippy::too_many_arguments, reason = "the parts of a start")]

@@ -28,6 +28,7 @@ pub(super) const CASES: &[Case] = &[
     ("limits_are_clamped_with_a_warning", limits_are_clamped_with_a_warning),
     ("labels_without_their_module", labels_without_their_module),
     ("names_and_umask", names_and_umask),
+    ("execs_enter_user_and_time_namespaces", execs_enter_user_and_time_namespaces),
 ];
 
 /// A container in a user namespace of its own: ids from 100000 on.
@@ -312,4 +313,67 @@ fn names_and_umask(rootfs: &Path) {
         value["process"]["user"] = json!({"uid": 0, "gid": 0, "umask": 0o027, "additionalGids": [10, 11]});
     });
     assert_eq!(run(rootfs, &plan).unwrap(), "some.domain\n0027\n0 10 11\n");
+}
+
+fn execs_enter_user_and_time_namespaces(rootfs: &Path) {
+    use corten_runtime::apply::{self, Channel, Note};
+    use corten_sys::process::{self, Cloned};
+    let change = |value: &mut Value| {
+        value["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "time"}));
+        value["linux"]["timeOffsets"] = json!({"boottime": {"secs": 77}});
+    };
+    let first = mapped("echo; exec busybox sleep 1000", change);
+    let container = super::begin(rootfs, &first, false).unwrap();
+    container.wait_for_output();
+    let value = super::value(
+        "cat /proc/self/uid_map /proc/self/timens_offsets; id -u; grep Cpus_allowed_list /proc/self/status",
+        |value| {
+            value["linux"]["namespaces"]
+                .as_array_mut()
+                .unwrap()
+                .extend([json!({"type": "user"}), json!({"type": "time"})]);
+            value["process"]["execCPUAffinity"] = json!({"final": "0"});
+        },
+    );
+    let spec: oci_spec::runtime::Spec = serde_json::from_value(value).unwrap();
+    let exec = corten_runtime::exec_plan(&spec, spec.process().as_ref().unwrap(), None).unwrap();
+    let (output, stdout) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    let channel = Channel::new().unwrap();
+    let Cloned::Parent { pid, .. } = process::clone_process(0, None).unwrap() else {
+        let mut reporter = channel.reporter();
+        let pidfd = std::os::fd::AsFd::as_fd(&container.spawned.pidfd);
+        let entered = apply::enter_container(&exec, pidfd, &[], &mut reporter);
+        if let Ok(()) = entered
+            && let Ok(Cloned::Parent { pid, pidfd }) = process::clone_sibling()
+        {
+            process::exit_now(i32::from(reporter.moved(pid, pidfd).is_err()));
+        }
+        let failure = entered.err().unwrap_or_else(|| {
+            let copy = || stdout.try_clone().unwrap();
+            let stdio = apply::Stdio::Pipes { stdin: copy(), stdout: copy(), stderr: copy() };
+            apply::exec(&exec, Some(stdio), &mut reporter)
+        });
+        reporter.failed(failure);
+        process::exit_now(1)
+    };
+    drop(stdout);
+    let reports = channel.reports();
+    let text = std::io::read_to_string(fs::File::from(output)).unwrap();
+    let mut notes = Vec::new();
+    while let Some((note, _)) = reports.receive().unwrap() {
+        // The end of the container's first process waits until everybody else in its PID namespace is reaped.
+        if let Note::Moved { pid } = note {
+            process::reap(pid).unwrap();
+        } else {
+            notes.push(note);
+        }
+    }
+    process::reap(pid).unwrap();
+    container.end();
+    assert_eq!(notes, []);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    assert_eq!(
+        words,
+        ["0", "100000", "65536", "monotonic", "0", "0", "boottime", "77", "0", "0", "Cpus_allowed_list:", "0"]
+    );
 }
