@@ -4,7 +4,7 @@
 //! globals. All other crates may depend on this one; it depends on none of them.
 
 pub mod digest;
-mod duration;
+pub mod duration;
 mod error;
 mod id;
 mod names;

@@ -1,4 +1,5 @@
-//! Chooses the role that the command line asks for: the daemon, a container's supervisor, or the client.
+//! Chooses the role that the command line asks for: the daemon, a container's supervisor, the OCI
+//! runtime (also under the name `corten-runtime`), or the client.
 //!
 //! The choice is made on the first word alone, before anything is set up: every role must start fast, and the shim must
 //! stay small.
@@ -6,6 +7,7 @@
 mod daemon;
 mod init;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -17,8 +19,12 @@ fn main() -> ExitCode {
     if init::is_wanted(&program) {
         init::main(&arguments);
     }
+    if Path::new(&program).file_name() == Some("corten-runtime".as_ref()) {
+        return corten_runtime::command::main(&arguments);
+    }
     match arguments.first().map(String::as_str) {
         Some("shim") => corten_shim::main(&arguments[1..]),
+        Some("runtime") => corten_runtime::command::main(&arguments[1..]),
         Some("daemon") if arguments.get(1).map(String::as_str) != Some("stop") => daemon::main(arguments[1..].to_vec()),
         Some("-d") => daemon::main(arguments[1..].to_vec()),
         _ => corten_cli::main(arguments),

@@ -12,7 +12,7 @@ use std::process::Child;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use corten_cgroup::{DeviceKind, DeviceRule, Group, Limits};
+use corten_cgroup::{Group, Limits};
 use corten_runtime::agent::{Agent, Container};
 use corten_runtime::plan::{Facts, MountKind, MountPlan};
 use corten_runtime::sources;
@@ -299,7 +299,7 @@ fn plan(shared: &Shared, oci: &oci_spec::runtime::Spec) -> Result<corten_runtime
 fn limits(oci: &oci_spec::runtime::Spec) -> Limits {
     let resources = oci.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let mut limits = resources.map(Limits::from).unwrap_or_default();
-    limits.device_rules.get_or_insert_default().extend(runtime_devices());
+    limits.device_rules.get_or_insert_default().extend(corten_runtime::devices::default_rules());
     limits
 }
 
@@ -426,17 +426,6 @@ fn log_config(record: &Record) -> LogConfig {
 /// The log's file name in the container's directory.
 pub(crate) fn log_name(record: &Record) -> String {
     format!("{}-json.log", record.id)
-}
-
-/// What every container may do with devices besides its own rules, as runc adds it: make any node, and use null, zero, full, random,
-/// urandom, tty and its pseudo-terminals.
-fn runtime_devices() -> Vec<DeviceRule> {
-    let rule = |kind, major, minor, access: &str| DeviceRule { allow: true, kind, major, minor, access: access.into() };
-    let known =
-        [(1, Some(3)), (1, Some(8)), (1, Some(7)), (5, Some(0)), (1, Some(5)), (1, Some(9)), (136, None), (5, Some(2))];
-    let mut rules = vec![rule(DeviceKind::Char, None, None, "m"), rule(DeviceKind::Block, None, None, "m")];
-    rules.extend(known.map(|(major, minor)| rule(DeviceKind::Char, Some(major), minor, "rwm")));
-    rules
 }
 
 /// The control group on its way from the pool to the container; removed when the way ends early.

@@ -2,11 +2,14 @@
 //!
 //! [`plan()`] is pure: it turns an OCI runtime spec into a [`Plan`], data that crosses a socket to the process that
 //! applies it. [`apply`] is the interpreter inside the container's init; it names files only by descriptors that were
-//! resolved below the container's root.
+//! resolved below the container's root. [`command`] is the same as an OCI runtime's command line.
 
 pub mod agent;
 pub mod apply;
+pub mod command;
+pub mod devices;
 mod failure;
+pub mod hooks;
 pub mod plan;
 pub mod sources;
 pub mod spawn;

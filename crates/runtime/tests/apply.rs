@@ -182,7 +182,21 @@ fn become_program(
     let null = rustix::fs::open("/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty()).unwrap();
     let stdio = Stdio::Pipes { stdin: null, stderr: stdout.as_fd().try_clone_to_owned().unwrap(), stdout };
     let Entrance { namespaces, cgroups } = entrance;
-    apply::init(plan, InitInputs { base, stage, rootfs, sources, namespaces, cgroups, stdio: Some(stdio) }, reporter)
+    apply::init(
+        plan,
+        InitInputs {
+            base,
+            stage,
+            rootfs,
+            sources,
+            namespaces,
+            cgroups,
+            stdio: Some(stdio),
+            gate: None,
+            manner: apply::Manner::default(),
+        },
+        reporter,
+    )
 }
 
 fn settings_of_its_own_namespaces(rootfs: &Path) {
@@ -337,7 +351,7 @@ fn a_leaked_directory_is_no_way_out(rootfs: &Path) {
             };
             let mut reporter = channel.reporter();
             let failure = match enter() {
-                Ok(stdio) => apply::exec(&plan, Some(stdio), &mut reporter),
+                Ok(stdio) => apply::exec(&plan, Some(stdio), apply::Manner::default(), &mut reporter),
                 Err(error) => Failure::host("cannot prepare", &error),
             };
             reporter.failed(failure);

@@ -99,6 +99,9 @@ impl Process {
             (Note::Listener { fd }, _) => self.tell_agent(fd)?,
             (Note::Warning(text), _) => self.warnings.push(text),
             (Note::Failed(failure), _) => return Err(failure),
+            (Note::Mounted | Note::Ready, _) => {
+                return Err(Failure::new(FailureKind::Internal, "the container's init waits for nobody"));
+            }
             (Note::Console | Note::Moved { .. }, None) => {
                 return Err(Failure::new(FailureKind::Internal, "a descriptor was lost on the way"));
             }

@@ -79,7 +79,7 @@ impl Stub {
             let entered = apply::enter_container(plan, container, cgroups, &mut reporter);
             close_others(&[reporter.socket().as_fd()], &[], stdio.as_ref());
             if go_in(entered, &mut reporter) {
-                let failure = apply::exec(plan, stdio, &mut reporter);
+                let failure = apply::exec(plan, stdio, apply::Manner::default(), &mut reporter);
                 give_up(failure, &mut reporter);
             }
         })?;
@@ -244,6 +244,8 @@ fn inputs(base: Base, prepared: Prepared, order: Order, mut fds: Fds) -> io::Res
             true => Some(Stdio::Pipes { stdin: fds.one()?, stdout: fds.one()?, stderr: fds.one()? }),
             false => None,
         },
+        gate: None,
+        manner: apply::Manner::default(),
     };
     Ok((plan, inputs))
 }

@@ -210,6 +210,16 @@ pub fn pivot_into(root: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::process::chdir(c"/")?)
 }
 
+/// Moves `root` (a mount attached in the calling mount namespace) on top of the root directory and makes it the
+/// caller's: for an initial ramdisk, which pivot_root(2) refuses. The old root stays mounted below, out of reach.
+pub fn move_into(root: BorrowedFd<'_>) -> io::Result<()> {
+    rustix::process::fchdir(root)?;
+    let top = rustix::fs::openat(CWD, "/", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty())?;
+    attach(root, top.as_fd())?;
+    rustix::process::chroot(c".")?;
+    Ok(rustix::process::chdir(c"/")?)
+}
+
 /// Unmounts what is at `path` relative to the working directory; lazily.
 pub fn detach(path: &CStr) -> io::Result<()> {
     Ok(rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?)

@@ -209,10 +209,17 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
 /// Closes every descriptor from 3 on but `keep`. For a process made by [`clone_process`] that never returns to the
 /// code that owns the copied descriptors.
 pub fn close_all_but(keep: &[BorrowedFd<'_>]) {
+    close_from_but(3, keep);
+}
+
+/// The same for every descriptor from `first` on.
+pub fn close_from_but(mut first: u32, keep: &[BorrowedFd<'_>]) {
     let mut keep: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).collect();
     keep.sort_unstable();
-    let mut first = 3_u32;
-    for fd in keep.into_iter().filter(|fd| *fd >= 3) {
+    for fd in keep {
+        if fd < first {
+            continue;
+        }
         close_between(first, fd.saturating_sub(1));
         first = fd + 1;
     }

@@ -14,11 +14,12 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use corten_sys::mount::{self, FileSystem, Propagation, attr};
 use corten_sys::path;
 use corten_sys::process::flags;
-use rustix::fs::{FileType, Mode, makedev, mkdirat, mknodat};
+use rustix::fs::{FileType, Mode, OFlags, makedev, mkdirat, mknodat};
 
 /// Handles into the minimal root.
 #[derive(Debug)]
@@ -38,14 +39,35 @@ pub struct Base {
 pub fn enter_minimal_root() -> io::Result<()> {
     corten_sys::namespace::unshare(flags::MOUNT)?;
     mount::set_root_propagation(Propagation::Private)?;
-    let tmpfs = FileSystem::open("tmpfs")?;
-    tmpfs.set_string("mode", "700")?;
-    tmpfs.set_string("size", "64k")?;
-    let root = tmpfs.mount(attr::NOSUID | attr::NOEXEC)?;
+    let root = small_tmpfs()?;
     // Any directory of the old root can carry the new one on its way to the top.
     mount::attach(root.as_fd(), path::find(rustix::fs::CWD, "/")?.as_fd())?;
     mount::pivot_into(root.as_fd())?;
     populate(&root)
+}
+
+/// Makes the minimal root on top of the directory `place` of a mount namespace that is the caller's own and still shows
+/// the host's tree, and makes it the working directory. Cheaper than leaving that tree twice, for a process that will
+/// leave it anyway, and hooks that run before find the host's files.
+pub fn make_beside_host(place: &Path) -> io::Result<()> {
+    mount::set_root_propagation(Propagation::Private)?;
+    let root = small_tmpfs()?;
+    mount::attach(root.as_fd(), host_directory(place)?.as_fd())?;
+    rustix::process::fchdir(&root)?;
+    populate(&root)
+}
+
+/// A directory of the host's tree, in the caller's own mount namespace. Nothing of a container has a say in its path.
+pub fn host_directory(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(rustix::fs::CWD, path, flags, Mode::empty())?)
+}
+
+fn small_tmpfs() -> io::Result<OwnedFd> {
+    let tmpfs = FileSystem::open("tmpfs")?;
+    tmpfs.set_string("mode", "700")?;
+    tmpfs.set_string("size", "64k")?;
+    tmpfs.mount(attr::NOSUID | attr::NOEXEC)
 }
 
 fn populate(root: &OwnedFd) -> io::Result<()> {
@@ -75,7 +97,7 @@ pub fn show_kernel_views() -> io::Result<()> {
 }
 
 impl Base {
-    /// Opens the handles. The caller has entered the minimal root, or is a copy of such a process.
+    /// Opens the handles. The minimal root is the caller's working directory.
     pub fn open() -> io::Result<Base> {
         let find = |name| path::find(rustix::fs::CWD, name);
         Ok(Base { root_place: find("root")?, stage: find("stage")?, null: find("null")?, empty: find("empty")? })

@@ -107,7 +107,7 @@ fn part_of(context: &Context<'_>, whole: OwnedFd, path: &str, attributes: u64) -
         Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
             mount::attach(whole.as_fd(), context.base.stage.as_fd())?;
             let part = mount::clone_of(group.as_fd(), false)?;
-            mount::detach(c"/stage")?;
+            mount::detach(c"stage")?;
             set(part, attributes)
         }
         part => set(part?, attributes),

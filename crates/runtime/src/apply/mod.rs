@@ -9,6 +9,7 @@ mod cgroupfs;
 mod copy_up;
 mod devices;
 mod endow;
+mod gate;
 mod lead;
 mod mask;
 mod mounts;
@@ -30,6 +31,7 @@ use corten_sys::{namespace, path, scheduling};
 use crate::plan::{NamespaceKind, NamespaceSource, Plan, ProcessPlan, Propagation};
 use crate::{Failure, FailureKind};
 use base::Base;
+pub use gate::Gate;
 pub use lead::{Entrance, lead};
 pub use namespaces::clone_flags;
 pub use process::Stdio;
@@ -55,6 +57,21 @@ pub struct InitInputs {
     pub cgroups: Vec<OwnedFd>,
     /// Standard streams; with a terminal plan they are made here.
     pub stdio: Option<Stdio>,
+    /// Where the process stops on its way; none goes straight through.
+    pub gate: Option<Gate>,
+    /// What the runtime's user asked for.
+    pub manner: Manner,
+}
+
+/// How a process is made besides its plan: the runtime command line's own options.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Manner {
+    /// How many descriptors from 3 on the program inherits.
+    pub preserve_fds: u32,
+    /// The session keyring of the caller stays.
+    pub keep_keyring: bool,
+    /// The root is moved over `/` instead of being pivoted into: for a host that runs from its initial ramdisk.
+    pub no_pivot: bool,
 }
 
 /// Becomes the container's first process. Returns only if that failed.
@@ -73,7 +90,7 @@ fn try_init(plan: &Plan, inputs: InitInputs, reporter: &mut Reporter) -> Result<
     drop(inputs.cgroups);
     namespaces::settle(plan, inputs.namespaces)?;
     if plan.namespaces.mount != NamespaceSource::New {
-        return in_joined_mounts(plan, inputs.stdio, reporter);
+        return in_joined_mounts(plan, inputs.stdio, inputs.gate, inputs.manner, reporter);
     }
     let root = Root::attach(inputs.rootfs, &inputs.base)?;
     let mut staged = inputs.stage.map(|stage| stage.fit(plan)).unwrap_or_default();
@@ -88,12 +105,24 @@ fn try_init(plan: &Plan, inputs: InitInputs, reporter: &mut Reporter) -> Result<
     set_names(plan)?;
     sysctl::apply(plan, &mut proc)?;
     mask::apply(plan, &root, &inputs.base, &staged)?;
-    root.enter(plan)?;
-    become_first(plan, stdio, proc, true, reporter)
+    if let Some(gate) = &inputs.gate {
+        gate.mounted(reporter)?;
+    }
+    root.enter(plan, inputs.manner)?;
+    become_first(plan, stdio, proc, (inputs.gate, inputs.manner), reporter)
 }
 
 /// The rest of a start in a mount namespace of others, which is left as it is.
-fn in_joined_mounts(plan: &Plan, stdio: Option<Stdio>, reporter: &mut Reporter) -> Result<Never, Failure> {
+fn in_joined_mounts(
+    plan: &Plan,
+    stdio: Option<Stdio>,
+    gate: Option<Gate>,
+    manner: Manner,
+    reporter: &mut Reporter,
+) -> Result<Never, Failure> {
+    if let Some(gate) = &gate {
+        gate.mounted(reporter)?;
+    }
     let stdio = match stdio {
         Some(stdio) => stdio,
         None => own_terminal(&plan.process, reporter)?,
@@ -101,18 +130,19 @@ fn in_joined_mounts(plan: &Plan, stdio: Option<Stdio>, reporter: &mut Reporter) 
     let mut proc = sysctl::Proc::default();
     set_names(plan)?;
     sysctl::apply(plan, &mut proc)?;
-    become_first(plan, stdio, proc, false, reporter)
+    become_first(plan, stdio, proc, (gate, manner), reporter)
 }
 
 fn become_first(
     plan: &Plan,
     stdio: Stdio,
     mut proc: sysctl::Proc,
-    make_cwd: bool,
+    (gate, manner): (Option<Gate>, Manner),
     reporter: &mut Reporter,
 ) -> Result<Never, Failure> {
+    let make_cwd = plan.namespaces.mount == NamespaceSource::New;
     let endowed = plan.namespaces.user != NamespaceSource::Host;
-    let placement = process::Placement { make_cwd, proc: &mut proc, endowed };
+    let placement = process::Placement { make_cwd, proc: &mut proc, endowed, gate, manner };
     process::become_program(&plan.process, stdio, placement, reporter)
 }
 
@@ -157,8 +187,9 @@ impl Root {
     }
 
     /// Makes it the root directory; the minimal root is gone afterwards.
-    fn enter(self, plan: &Plan) -> Result<(), Failure> {
-        mount::pivot_into(self.as_fd()).explain("cannot enter the root file system")?;
+    fn enter(self, plan: &Plan, manner: Manner) -> Result<(), Failure> {
+        let enter = if manner.no_pivot { mount::move_into } else { mount::pivot_into };
+        enter(self.as_fd()).explain("cannot enter the root file system")?;
         if plan.readonly_root {
             let readonly = Attributes { set: attr::RDONLY, ..Attributes::default() };
             mount::set_attributes(self.as_fd(), &readonly, false).explain("cannot make the root read-only")?;
@@ -260,19 +291,25 @@ fn keep_on(processors: &[u32]) -> Result<(), Failure> {
 
 /// Becomes another process of the container that the caller was cloned into. Returns only if that failed.
 /// Without `stdio` the plan's terminal is made here.
-pub fn exec(plan: &ProcessPlan, stdio: Option<Stdio>, reporter: &mut Reporter) -> Failure {
-    match try_exec(plan, stdio, reporter) {
+pub fn exec(plan: &ProcessPlan, stdio: Option<Stdio>, manner: Manner, reporter: &mut Reporter) -> Failure {
+    match try_exec(plan, stdio, manner, reporter) {
         Err(failure) => failure,
         Ok(never) => match never {},
     }
 }
 
-fn try_exec(plan: &ProcessPlan, stdio: Option<Stdio>, reporter: &mut Reporter) -> Result<Never, Failure> {
+fn try_exec(
+    plan: &ProcessPlan,
+    stdio: Option<Stdio>,
+    manner: Manner,
+    reporter: &mut Reporter,
+) -> Result<Never, Failure> {
     let stdio = match stdio {
         Some(stdio) => stdio,
         None => own_terminal(plan, reporter)?,
     };
     let mut proc = sysctl::Proc::default();
-    let placement = process::Placement { make_cwd: false, proc: &mut proc, endowed: plan.enters.user };
+    let placement =
+        process::Placement { make_cwd: false, proc: &mut proc, endowed: plan.enters.user, gate: None, manner };
     process::become_program(plan, stdio, placement, reporter)
 }

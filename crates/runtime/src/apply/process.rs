@@ -14,10 +14,11 @@ use corten_sys::{path, process, signal};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::Uid;
 
+use super::gate::Gate;
 use super::program::{self, Program};
 use super::report::{Explain, Reporter};
 use super::sysctl::Proc;
-use super::{Never, endow, user};
+use super::{Manner, Never, endow, user};
 use crate::failure::describe;
 use crate::plan::{CapabilityPlan, ProcessPlan, SeccompProgram};
 use crate::{Failure, FailureKind};
@@ -49,6 +50,10 @@ pub(super) struct Placement<'a> {
     pub(super) proc: &'a mut Proc,
     /// Whoever led into the user namespace gave it what only the host's root may give.
     pub(super) endowed: bool,
+    /// Waits for the start.
+    pub(super) gate: Option<Gate>,
+    /// What the runtime's user asked for.
+    pub(super) manner: Manner,
 }
 
 /// Allocates a terminal from the devpts below `root`, sized as the plan says.
@@ -74,7 +79,9 @@ pub(super) fn become_program(
 ) -> Result<Never, Failure> {
     set_stdio(plan, stdio)?;
     // Keys of whoever started the daemon are not the container's; kernels without keyrings have none to hide.
-    let _ = process::new_session_keyring(None);
+    if !placement.manner.keep_keyring {
+        let _ = process::new_session_keyring(None);
+    }
     if !placement.endowed {
         endow::privileged(plan, placement.proc, reporter)?;
     }
@@ -91,7 +98,7 @@ pub(super) fn become_program(
     // itself cannot (a network file system), the user may. Where it leads is checked below.
     let entered = rustix::process::chdir(&*plan.cwd).is_ok();
     rustix::process::umask(Mode::from_raw_mode(plan.umask.unwrap_or(0o022)));
-    process::close_on_exec_from(3).explain("cannot mark descriptors close-on-exec")?;
+    process::close_on_exec_from(3 + placement.manner.preserve_fds).explain("cannot mark descriptors close-on-exec")?;
     signal::unblock_all().explain("cannot reset signals")?;
     if plan.no_new_privileges {
         process::set_no_new_privs().explain("cannot set no_new_privs")?;
@@ -103,6 +110,10 @@ pub(super) fn become_program(
     let program = Program::new(&program::find(plan)?, plan, environment)?;
     if let Some(seccomp) = plan.seccomp.as_ref().filter(|_| plan.no_new_privileges) {
         load_seccomp(seccomp, reporter)?;
+    }
+    // With the filter in force: its listener is handed over while whoever connected to the agent is there.
+    if let Some(gate) = placement.gate {
+        gate.ready(reporter)?;
     }
     reporter.executing();
     Err(program.execute())

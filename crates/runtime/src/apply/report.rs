@@ -39,6 +39,10 @@ pub enum Note {
         /// The listener's descriptor number in the process.
         fd: i32,
     },
+    /// All mounts are made, the root is not entered yet; the process waits for a packet.
+    Mounted,
+    /// The program was found; the process waits to be started.
+    Ready,
     /// Something was done otherwise than asked.
     Warning(String),
     /// There will be no program; the last note.
@@ -109,7 +113,7 @@ impl Reports {
         Ok(Some((Note::Failed(failure), Vec::new())))
     }
 
-    /// Lets the process go on that waits after [`Note::Listener`].
+    /// Lets the process go on that waits after [`Note::Listener`] or [`Note::Mounted`].
     pub fn go_on(&self) -> io::Result<()> {
         self.socket.send(b"go", &[])
     }
@@ -141,6 +145,13 @@ impl Reporter {
     /// Tells that another process takes over.
     pub fn moved(&mut self, pid: i32, pidfd: OwnedFd) -> io::Result<()> {
         self.send(&Note::Moved { pid }, &[pidfd.as_fd()])
+    }
+
+    /// Tells how far the process has come, with a system call that every profile allows.
+    pub(super) fn reached(&mut self, note: &Note) -> Result<(), Failure> {
+        let what = "the runtime is gone";
+        let note = serde_json::to_vec(note).map_err(io::Error::from).explain(what)?;
+        rustix::io::retry_on_intr(|| rustix::io::write(&self.socket, &note)).map(drop).explain(what)
     }
 
     /// Tells of something that was done otherwise than asked; a lost warning is no reason to fail.

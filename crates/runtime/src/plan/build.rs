@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use corten_sys::limits::Resource;
-use oci_spec::runtime::{Hooks, Linux, LinuxNamespaceType, Process, Spec};
+use oci_spec::runtime::{Linux, LinuxNamespaceType, Process, Spec};
 
 use super::{
     EnteredNamespaces, Error, Facts, IdRange, NamespaceSource, Plan, ProcessPlan, RlimitPlan, SeccompProgram,
@@ -17,7 +17,7 @@ const MAX_FILTER: usize = 4096;
 pub fn plan(spec: &Spec, facts: &Facts) -> Result<Plan, Error> {
     let linux = spec.linux().as_ref().ok_or(Error::Missing("linux section"))?;
     let process = spec.process().as_ref().ok_or(Error::Missing("process"))?;
-    refuse_unsupported(spec, linux)?;
+    refuse_unsupported(linux)?;
     if linux.seccomp().is_some() && facts.seccomp.is_none() {
         // A profile that is forgotten on the way must not become no profile.
         return Err(Error::Missing("compiled seccomp filter"));
@@ -117,23 +117,10 @@ fn process_in(spec: &Spec, process: &Process, seccomp: Option<SeccompProgram>) -
 }
 
 /// What this runtime does not do is refused instead of being left out silently.
-fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<(), Error> {
+fn refuse_unsupported(linux: &Linux) -> Result<(), Error> {
     let refuse = |what: &str, there: bool| if there { Err(Error::Unsupported(what.into())) } else { Ok(()) };
-    refuse("an OCI hook", spec.hooks().as_ref().is_some_and(has_hooks))?;
     refuse("an Intel RDT setting", linux.intel_rdt().is_some())?;
     refuse("a network device", linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()))
-}
-
-fn has_hooks(hooks: &Hooks) -> bool {
-    let lists = [
-        hooks.prestart(),
-        hooks.create_runtime(),
-        hooks.create_container(),
-        hooks.start_container(),
-        hooks.poststart(),
-        hooks.poststop(),
-    ];
-    lists.into_iter().flatten().any(|list| !list.is_empty())
 }
 
 fn absolute(list: Option<&[String]>, what: &'static str) -> Result<Vec<String>, Error> {

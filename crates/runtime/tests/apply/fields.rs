@@ -351,7 +351,7 @@ fn execs_enter_user_and_time_namespaces(rootfs: &Path) {
         let failure = entered.err().unwrap_or_else(|| {
             let copy = || stdout.try_clone().unwrap();
             let stdio = apply::Stdio::Pipes { stdin: copy(), stdout: copy(), stderr: copy() };
-            apply::exec(&exec, Some(stdio), &mut reporter)
+            apply::exec(&exec, Some(stdio), apply::Manner::default(), &mut reporter)
         });
         reporter.failed(failure);
         process::exit_now(1)

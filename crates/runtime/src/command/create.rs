@@ -1,0 +1,279 @@
+//! `create` and `run`: from a bundle to a container that waits for its start, or to its program's exit code.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use corten_base::time::rfc3339_nano;
+use corten_cgroup::{Group, Tree};
+use corten_sys::process;
+use oci_spec::runtime::{ContainerState, Hook, Hooks, Spec};
+
+use super::bundle::Bundle;
+use super::error::{Error, Result};
+use super::flags::{Flag, Parsed};
+use super::launch::{Init, Launched, Stage, open_fifo};
+use super::store::{self, Container, Record};
+use super::terminal::{self, Console};
+use super::{Context, own_binary, wait};
+use crate::agent::{Agent, Container as Listening};
+use crate::apply::{Gate, Manner};
+use crate::plan::PidNamespace;
+
+macro_rules! flags_and {
+    ($($more:expr),*) => {
+        &[
+            Flag::value("bundle", "b"),
+            Flag::value("console-socket", ""),
+            Flag::value("pid-file", ""),
+            Flag::switch("no-pivot", ""),
+            Flag::switch("no-new-keyring", ""),
+            Flag::value("preserve-fds", ""),
+            $($more),*
+        ]
+    };
+}
+
+pub(super) const CREATE_FLAGS: &[Flag] = flags_and!();
+pub(super) const RUN_FLAGS: &[Flag] =
+    flags_and!(Flag::switch("detach", "d"), Flag::switch("keep", ""), Flag::switch("no-subreaper", ""));
+
+/// Makes a container that waits for its start.
+pub(super) fn create(context: &Context, parsed: &Parsed) -> Result<u8> {
+    let made = || {
+        let mut making = Making::begin(context, parsed, true)?;
+        making.finish(parsed, false).inspect_err(|_| making.undo())?;
+        Ok(0)
+    };
+    made().map_err(|error: Error| error.within("corten runtime create failed"))
+}
+
+/// Makes a container and starts it; unless detached, waits for its end and removes it.
+pub(super) fn run(context: &Context, parsed: &Parsed) -> Result<u8> {
+    let made = || {
+        let detached = parsed.is_set("detach");
+        let mut making = Making::begin(context, parsed, false)?;
+        let console = making.finish(parsed, true).inspect_err(|_| making.undo())?;
+        if detached {
+            return Ok(0);
+        }
+        let code = wait::foreground(&making.launched, console, making.signals.as_ref());
+        if !parsed.is_set("keep") {
+            making.remove(context)?;
+        }
+        code
+    };
+    made().map_err(|error: Error| error.within("corten runtime run failed"))
+}
+
+/// A container on its way.
+struct Making<'a> {
+    context: &'a Context,
+    bundle: Bundle,
+    container: Container,
+    launched: Launched,
+    group: Group,
+    terminal: bool,
+    /// The container has a PID namespace of its own: nothing outlives its init.
+    contained: bool,
+    signals: Option<OwnedFd>,
+}
+
+impl<'a> Making<'a> {
+    /// Takes the id, makes the group and clones the init. What fails leaves nothing.
+    fn begin(context: &'a Context, parsed: &Parsed, waits: bool) -> Result<Making<'a>> {
+        own_binary::protect()?;
+        let manner = manner(parsed)?;
+        let bundle = Bundle::read(Path::new(parsed.value("bundle").unwrap_or(".")))?;
+        let detached = waits || parsed.is_set("detach");
+        let terminal = bundle.spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
+        terminal::check(terminal, detached, parsed.value("console-socket"))?;
+        let id = parsed.id();
+        let directory = store::claim(context, id)?;
+        let signals = if detached { None } else { Some(wait::watch_signals(parsed.is_set("no-subreaper"))?) };
+        let made = Making::make(context, id, bundle, &directory, manner, waits);
+        match made {
+            Ok(making) => Ok(Making { terminal, signals, ..making }),
+            Err(error) => {
+                let _ = fs::remove_dir_all(&directory);
+                Err(error)
+            }
+        }
+    }
+
+    fn make(
+        context: &'a Context,
+        id: &str,
+        bundle: Bundle,
+        directory: &Path,
+        manner: Manner,
+        waits: bool,
+    ) -> Result<Making<'a>> {
+        let tree = Tree::detect().map_err(Error::doing("cgroup"))?;
+        let plan = bundle.plan(&tree)?;
+        let place = directory.join("init");
+        fs::create_dir(&place).map_err(Error::doing(format!("cannot make {}", place.display())))?;
+        let (start, report) = match waits {
+            true => (Some(open_fifo(&directory.join("start.pending"))?), Some(open_fifo(&directory.join("report"))?)),
+            false => (None, None),
+        };
+        let gate = gate(&bundle, id, start);
+        let path = bundle.cgroup(id)?;
+        let group = tree.create(&path).map_err(Error::doing("cannot make the container's cgroup"))?;
+        let launch = || {
+            group.apply(&bundle.limits()).map_err(Error::doing("cannot set the container's limits"))?;
+            let init = Init { plan: &plan, rootfs: &bundle.rootfs, place: &place, group: &group, gate, manner, report };
+            let whose =
+                Listening { id: id.to_owned(), bundle: bundle.directory.clone(), status: ContainerState::Creating };
+            let agent = Agent::connect(&bundle.spec, whose).map_err(Error::doing("seccomp"))?;
+            let launched = Launched { agent, ..init.launch()? };
+            context.log.debug(&format!("the container's init is process {}", launched.pid));
+            let saved = save(id, &bundle, &launched, path.as_str(), directory);
+            let container = saved.inspect_err(|_| launched.kill())?;
+            Ok((launched, container))
+        };
+        let (launched, container) = launch().inspect_err(|_: &Error| {
+            // The first error is the one to be told.
+            let _ = store::remove_group(&group);
+        })?;
+        let contained = plan.namespaces.pid_mode() == PidNamespace::New;
+        Ok(Making { context, bundle, container, launched, group, terminal: false, contained, signals: None })
+    }
+
+    /// Answers the init until it waits for its start, or runs. Returns its terminal, if it is to be served here.
+    fn finish(&mut self, parsed: &Parsed, started: bool) -> Result<Option<Console>> {
+        let mut terminal = None;
+        loop {
+            match self.launched.next_stage(self.context, &mut terminal)? {
+                Stage::Mounted => {
+                    self.run_hooks("prestart", ContainerState::Creating)?;
+                    self.run_hooks("createRuntime", ContainerState::Creating)?;
+                    self.launched.go_on()?;
+                }
+                Stage::Executed if !started => {
+                    return Err(Error::new("unable to start container process: it ended before it was ready"));
+                }
+                Stage::Ready | Stage::Executed => break,
+            }
+        }
+        let console = match terminal {
+            Some(terminal) if self.terminal => Console::serve(terminal, parsed.value("console-socket"))?,
+            _ => None,
+        };
+        if let Some(path) = parsed.value("pid-file") {
+            write_pid_file(Path::new(path), self.launched.pid)?;
+        }
+        if started {
+            self.run_hooks("poststart", ContainerState::Running)?;
+        } else {
+            let directory = &self.container.directory;
+            fs::rename(directory.join("start.pending"), directory.join("start"))
+                .map_err(Error::doing("cannot finish the creation"))?;
+        }
+        Ok(console)
+    }
+
+    fn run_hooks(&self, stage: &str, status: ContainerState) -> Result<()> {
+        run_hooks(&self.bundle.spec, &self.container.record, stage, status)
+    }
+
+    /// After a failure: the processes, the group and the directory go, and those who were told of the container hear.
+    fn undo(&self) {
+        self.launched.kill();
+        if let Err(error) = self.remove(self.context) {
+            self.context.log.warn(&error.message);
+        }
+    }
+
+    /// After the end.
+    fn remove(&self, context: &Context) -> Result<()> {
+        if self.contained {
+            self.group.remove().map_err(Error::doing("cannot remove the container's cgroup"))?;
+        } else {
+            store::remove_group(&self.group)?;
+        }
+        let record = &self.container.record;
+        fs::remove_dir_all(&self.container.directory)
+            .map_err(Error::doing("cannot remove the container's directory"))?;
+        store::run_poststop(context, &self.bundle.spec, &record.id, &record.bundle);
+        Ok(())
+    }
+}
+
+fn manner(parsed: &Parsed) -> Result<Manner> {
+    Ok(Manner {
+        preserve_fds: preserved(parsed)?,
+        keep_keyring: parsed.is_set("no-new-keyring"),
+        no_pivot: parsed.is_set("no-pivot"),
+    })
+}
+
+/// The number of `--preserve-fds`, all of which must be open; what else the caller left open is not for the container.
+pub(super) fn preserved(parsed: &Parsed) -> Result<u32> {
+    let count: u32 = parsed.number("preserve-fds")?.unwrap_or(0);
+    if let Some(closed) = (3..3 + count).find(|fd| fs::symlink_metadata(format!("/proc/self/fd/{fd}")).is_err()) {
+        return Err(Error::new(format!("--preserve-fds {count}: descriptor {closed} is not open")));
+    }
+    process::close_on_exec_from(3 + count).map_err(Error::doing("close_range"))?;
+    Ok(count)
+}
+
+/// Where the init stops: for its start, and for hooks before its root is entered.
+fn gate(bundle: &Bundle, id: &str, start: Option<OwnedFd>) -> Option<Gate> {
+    let hooks = bundle.spec.hooks().clone().unwrap_or_default();
+    let list = |stage| list(&hooks, stage).to_vec();
+    let gate = Gate {
+        stop_mounted: ["prestart", "createRuntime", "createContainer"].iter().any(|stage| !list(stage).is_empty()),
+        create_container: list("createContainer"),
+        start_container: list("startContainer"),
+        state: store::state_of(&bundle.spec, id, &bundle.directory, ContainerState::Creating, None),
+        bundle: bundle.directory.clone(),
+        start,
+    };
+    let needed = gate.stop_mounted || !gate.start_container.is_empty() || gate.start.is_some();
+    needed.then_some(gate)
+}
+
+fn list<'h>(hooks: &'h Hooks, stage: &str) -> &'h [Hook] {
+    let list = match stage {
+        "prestart" => hooks.prestart(),
+        "createRuntime" => hooks.create_runtime(),
+        "createContainer" => hooks.create_container(),
+        "startContainer" => hooks.start_container(),
+        _ => hooks.poststart(),
+    };
+    list.as_deref().unwrap_or_default()
+}
+
+/// Runs one of the lists that belong to the runtime's namespaces.
+pub(super) fn run_hooks(spec: &Spec, record: &Record, stage: &str, status: ContainerState) -> Result<()> {
+    let Some(hooks) = spec.hooks() else { return Ok(()) };
+    let state = store::state_of(spec, &record.id, &record.bundle, status, Some(record.pid));
+    crate::hooks::run(stage, list(hooks, stage), &state, Some(&record.bundle)).map_err(Error::doing("hooks"))
+}
+
+fn save(id: &str, bundle: &Bundle, launched: &Launched, cgroup: &str, directory: &Path) -> Result<Container> {
+    let stat = store::stat(launched.pid).ok_or_else(|| Error::new("the container's process is gone"))?;
+    let record = Record {
+        format: store::FORMAT,
+        id: id.to_owned(),
+        pid: launched.pid,
+        start_time: stat.start_time,
+        bundle: bundle.directory.clone(),
+        rootfs: bundle.rootfs.clone(),
+        created: rfc3339_nano(SystemTime::now()),
+        cgroup: cgroup.to_owned(),
+        config: bundle.config.clone(),
+    };
+    Container::save(record, PathBuf::from(directory))
+}
+
+/// Written beside and renamed: who waits for the file finds it whole.
+pub(super) fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+    let name = path.file_name().ok_or_else(|| Error::new(format!("invalid pid file {}", path.display())))?;
+    let new = path.with_file_name(format!(".{}", name.to_string_lossy()));
+    fs::write(&new, pid.to_string())
+        .and_then(|()| fs::rename(&new, path))
+        .map_err(Error::doing(format!("cannot write {}", path.display())))
+}

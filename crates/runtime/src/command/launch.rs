@@ -1,0 +1,269 @@
+//! The init of a container: cloned from this process, and answered while it makes itself ready.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use corten_cgroup::Group;
+use corten_sys::process::{self, Cloned, flags};
+use corten_sys::{namespace, signal};
+use rustix::fs::{CWD, Mode, OFlags};
+
+use super::Context;
+use super::error::{Error, Result, chain};
+use crate::agent::Agent;
+use crate::apply::base::{self, Base};
+use crate::apply::clone_flags;
+use crate::apply::{self, Channel, Entrance, Gate, InitInputs, Manner, Note, Reporter, Reports, Stdio};
+use crate::plan::NamespaceSource;
+use crate::{Failure, Plan, sources};
+
+/// A process under construction, from the runtime's side.
+#[derive(Debug)]
+pub(super) struct Launched {
+    pub(super) pid: i32,
+    pub(super) pidfd: OwnedFd,
+    pub(super) control: Reports,
+    /// It leads the way for another process, which a note will name.
+    pub(super) leading: bool,
+    /// Whoever answers what its filter notifies.
+    pub(super) agent: Option<Agent>,
+}
+
+/// What the init is made from.
+#[derive(Debug)]
+pub(super) struct Init<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) rootfs: &'a Path,
+    /// An empty directory for the minimal root.
+    pub(super) place: &'a Path,
+    pub(super) group: &'a Group,
+    pub(super) gate: Option<Gate>,
+    pub(super) manner: Manner,
+    /// What goes wrong after the start is written there.
+    pub(super) report: Option<OwnedFd>,
+}
+
+/// What is opened with the host's eyes before the clone.
+struct Opened {
+    rootfs: OwnedFd,
+    sources: Vec<OwnedFd>,
+    entrance: Entrance,
+}
+
+impl Init<'_> {
+    /// Clones the init: once and into all its new namespaces, on v2 into its group; or, where another has to lead the
+    /// way, a leader that clones it.
+    pub(super) fn launch(self) -> Result<Launched> {
+        let into = self.group.dir_fd();
+        let opened = self.open(into.is_some())?;
+        let spaces = &self.plan.namespaces;
+        let led = spaces.user != NamespaceSource::Host || matches!(spaces.pid, NamespaceSource::Join(_));
+        let into_group = into.as_ref().map(AsFd::as_fd);
+        let launched = match led {
+            true => spawn(flags::MOUNT, None, |mut reporter| self.lead(opened, into_group, &mut reporter))
+                .map(|leader| Launched { leading: true, ..leader }),
+            false => spawn(clone_flags(spaces), into_group, |mut reporter| {
+                let made = base::make_beside_host(self.place);
+                let failed = |error| Failure::host("cannot make the container's first mounts", &error);
+                match signal::block_all().and(made).map_err(failed) {
+                    Ok(()) => self.become_init(opened, &mut reporter),
+                    Err(failure) => give_up(failure, None, &mut reporter),
+                }
+            }),
+        };
+        let mut launched = launched.map_err(Error::doing("cannot make the container's process"))?;
+        launched.follow_leader()?;
+        Ok(launched)
+    }
+
+    fn open(&self, in_group: bool) -> Result<Opened> {
+        let kinds = self.plan.joins().into_iter().map(|join| join.kind);
+        let namespaces = sources::open_namespaces(self.plan).map_err(Error::doing("cannot join a namespace"))?;
+        let cgroups = if in_group { Ok(Vec::new()) } else { self.group.dir_fds() };
+        Ok(Opened {
+            rootfs: sources::open_root(self.rootfs).map_err(Error::doing("cannot open the root file system"))?,
+            sources: sources::open_sources(self.plan).map_err(Error::doing("error mounting"))?,
+            entrance: Entrance {
+                namespaces: kinds.zip(namespaces).collect(),
+                cgroups: cgroups.map_err(Error::doing("cannot open the cgroup"))?,
+            },
+        })
+    }
+
+    /// The leader's side, and its clone's.
+    fn lead(self, mut opened: Opened, into: Option<BorrowedFd<'_>>, reporter: &mut Reporter) -> i32 {
+        let made = signal::block_all().and_then(|()| base::make_beside_host(self.place));
+        let led = made
+            .map_err(|error| Failure::host("cannot make the container's first mounts", &error))
+            .and_then(|()| apply::lead(self.plan, &mut opened.entrance, into, reporter));
+        match led {
+            Ok(true) => self.become_init(opened, reporter),
+            Ok(false) => 0,
+            Err(failure) => give_up(failure, None, reporter),
+        }
+    }
+
+    /// The clone's side. Returns the exit code of a process that could not become its program.
+    fn become_init(mut self, opened: Opened, reporter: &mut Reporter) -> i32 {
+        let (plan, report) = (self.plan, self.report.take());
+        let failure = match self.inputs(opened) {
+            Ok(inputs) => apply::init(plan, inputs, reporter),
+            Err(error) => Failure::host("cannot prepare the container's process", &error),
+        };
+        give_up(failure, report, reporter)
+    }
+
+    fn inputs(self, opened: Opened) -> io::Result<InitInputs> {
+        if self.plan.namespaces.network == NamespaceSource::New {
+            namespace::bring_loopback_up()?;
+        }
+        let stdio = match self.plan.process.terminal {
+            true => None,
+            false => Some(inherited_streams()?),
+        };
+        let Entrance { namespaces, cgroups } = opened.entrance;
+        Ok(InitInputs {
+            // Attached at its own place, where hooks look for it.
+            base: Base { root_place: base::host_directory(self.rootfs)?, ..Base::open()? },
+            stage: None,
+            rootfs: opened.rootfs,
+            sources: opened.sources,
+            namespaces,
+            cgroups,
+            stdio,
+            gate: self.gate,
+            manner: self.manner,
+        })
+    }
+}
+
+/// Reports a failure. Should a seccomp filter keep the report back, the exit code still tells.
+pub(super) fn give_up(failure: Failure, report: Option<OwnedFd>, reporter: &mut Reporter) -> i32 {
+    if let Some(report) = report {
+        let _ = rustix::io::write(report, failure.message.as_bytes());
+    }
+    let code = failure.exit_code();
+    reporter.failed(failure);
+    code
+}
+
+/// This process's own standard streams, for the program.
+pub(super) fn inherited_streams() -> io::Result<Stdio> {
+    Ok(Stdio::Pipes {
+        stdin: rustix::stdio::stdin().try_clone_to_owned()?,
+        stdout: rustix::stdio::stdout().try_clone_to_owned()?,
+        stderr: rustix::stdio::stderr().try_clone_to_owned()?,
+    })
+}
+
+/// Clones a process that runs `body` with its reporter and ends with the code that it returns.
+pub(super) fn spawn(
+    flags: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+    body: impl FnOnce(Reporter) -> i32,
+) -> io::Result<Launched> {
+    let channel = Channel::new()?;
+    match process::clone_process(flags, cgroup)? {
+        Cloned::Parent { pid, pidfd } => {
+            Ok(Launched { pid, pidfd, control: channel.reports(), leading: false, agent: None })
+        }
+        Cloned::Child => {
+            // A panic must not unwind into the runtime's own frames.
+            let code = catch_unwind(AssertUnwindSafe(|| body(channel.reporter()))).unwrap_or(1);
+            process::exit_now(code)
+        }
+    }
+}
+
+/// How far a process has come.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Its mounts are made; it waits for [`Launched::go_on`].
+    Mounted,
+    /// It waits for its start.
+    Ready,
+    /// It has executed its program, or is gone.
+    Executed,
+}
+
+impl Launched {
+    /// Waits for the next stage. A terminal that comes on the way goes to `console`.
+    pub(super) fn next_stage(&mut self, context: &Context, console: &mut Option<OwnedFd>) -> Result<Stage> {
+        loop {
+            match self.note()? {
+                // A leader that was killed has nobody follow it.
+                None if self.leading => return Err(Error::new("the process that leads into the container has died")),
+                None => return Ok(Stage::Executed),
+                Some((Note::Mounted, _)) => return Ok(Stage::Mounted),
+                Some((Note::Ready, _)) => return Ok(Stage::Ready),
+                Some((Note::Console, fds)) => *console = fds.into_iter().next(),
+                Some((Note::Warning(text), _)) => context.log.warn(&text),
+                Some((Note::Moved { pid }, fds)) => self.moved(pid, fds)?,
+                Some((Note::Listener { fd }, _)) => self.tell_agent(fd)?,
+                Some((Note::MountNamespace, _)) => {}
+                Some((Note::Failed(failure), _)) => {
+                    return Err(refused(&failure));
+                }
+            }
+        }
+    }
+
+    /// Waits until the leader has named the process that it made: from then on that one is meant.
+    fn follow_leader(&mut self) -> Result<()> {
+        while self.leading {
+            match self.note()? {
+                Some((Note::Moved { pid }, fds)) => self.moved(pid, fds)?,
+                Some((Note::Failed(failure), _)) => return Err(refused(&failure)),
+                Some(_) => {}
+                None => return Err(Error::new("the process that leads into the container has died")),
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&self) -> Result<Option<(Note, Vec<OwnedFd>)>> {
+        self.control.receive().map_err(Error::doing("cannot hear the container's process"))
+    }
+
+    /// What stands inside a container already has no further process to name.
+    fn moved(&mut self, pid: i32, fds: Vec<OwnedFd>) -> Result<()> {
+        let Some(pidfd) = fds.into_iter().next().filter(|_| self.leading) else {
+            return Err(Error::new("a process was named that nobody was led to"));
+        };
+        let leader = std::mem::replace(&mut self.pid, pid);
+        (self.pidfd, self.leading) = (pidfd, false);
+        process::reap(leader).map(drop).map_err(Error::doing("waitpid"))
+    }
+
+    fn tell_agent(&mut self, listener: i32) -> Result<()> {
+        let failed = || Error::doing("cannot hand the seccomp listener to its agent");
+        let agent = self.agent.take().ok_or_else(|| Error::new("a seccomp filter notifies, and nobody listens"))?;
+        agent.tell(self.pidfd.as_fd(), self.pid, listener).and_then(|()| self.control.go_on()).map_err(failed())
+    }
+
+    /// Lets a process go on that waits with its mounts made.
+    pub(super) fn go_on(&self) -> Result<()> {
+        self.control.go_on().map_err(Error::doing("the container's process is gone"))
+    }
+
+    /// Ends the process, and waits for its end.
+    pub(super) fn kill(&self) {
+        let _ = process::signal_pidfd(self.pidfd.as_fd(), 9);
+        let _ = process::reap(self.pid);
+    }
+}
+
+fn refused(failure: &Failure) -> Error {
+    Error::new(format!("unable to start container process: {}", chain(failure)))
+}
+
+/// Opens a FIFO both ways, so that neither opening nor reading it depends on others being there.
+pub(super) fn open_fifo(path: &Path) -> Result<OwnedFd> {
+    let failed = || Error::doing(format!("cannot make {}", path.display()));
+    rustix::fs::mknodat(CWD, path, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+        .map_err(io::Error::from)
+        .map_err(failed())?;
+    rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(io::Error::from).map_err(failed())
+}

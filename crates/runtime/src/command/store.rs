@@ -1,0 +1,263 @@
+//! What is kept of a container between commands.
+//!
+//! ```text
+//! <root>/<id>/
+//!   state.json      the record below, replaced by rename
+//!   start.pending   FIFO: the container is being created
+//!   start           the same FIFO, once the container waits for its start
+//!   report          FIFO: what goes wrong after the start
+//!   init/           empty; the init's minimal root is mounted there, in its own mount namespace
+//! ```
+//!
+//! The status is not written down: it follows from the process (by id and start time, so that another process with the
+//! same id is never taken for it), the FIFO and the freezer.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use corten_cgroup::{CgroupPath, Group, Tree};
+use corten_sys::process;
+use oci_spec::runtime::{ContainerState, Hook, Spec, State};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::error::{Error, Result};
+use super::{Context, SPEC_VERSION};
+
+/// Layout of the record.
+pub(super) const FORMAT: u32 = 1;
+
+/// A container's record.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Record {
+    pub(super) format: u32,
+    pub(super) id: String,
+    /// The init, in the caller's PID namespace.
+    pub(super) pid: i32,
+    /// When it began, in clock ticks since boot: field 22 of `/proc/<pid>/stat`.
+    pub(super) start_time: u64,
+    pub(super) bundle: PathBuf,
+    pub(super) rootfs: PathBuf,
+    /// RFC 3339.
+    pub(super) created: String,
+    pub(super) cgroup: String,
+    /// The bundle's `config.json` as it was at creation.
+    pub(super) config: Box<RawValue>,
+}
+
+/// What a container is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Status {
+    Creating,
+    Created,
+    Running,
+    Paused,
+    Stopped,
+}
+
+impl Status {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        }
+    }
+}
+
+/// A container and its directory.
+#[derive(Debug)]
+pub(super) struct Container {
+    pub(super) record: Record,
+    pub(super) directory: PathBuf,
+}
+
+/// Checks an id: it is a directory's name.
+pub(super) fn check_id(id: &str) -> Result<()> {
+    let fine = |letter: char| letter.is_ascii_alphanumeric() || "_+-.".contains(letter);
+    if id.is_empty() || id.len() > 1024 || matches!(id, "." | "..") || !id.chars().all(fine) {
+        return Err(Error::new("invalid container ID format"));
+    }
+    Ok(())
+}
+
+/// Takes an id: makes the container's directory.
+pub(super) fn claim(context: &Context, id: &str) -> Result<PathBuf> {
+    use std::os::unix::fs::DirBuilderExt;
+    check_id(id)?;
+    let directory = context.root.join(id);
+    let mut builder = fs::DirBuilder::new();
+    builder.mode(0o700);
+    let made = match builder.create(&directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            builder.recursive(true).create(&context.root).and_then(|()| builder.recursive(false).create(&directory))
+        }
+        made => made,
+    };
+    match made {
+        Ok(()) => Ok(directory),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(Error::new("container with given ID already exists"))
+        }
+        Err(error) => Err(Error::doing(format!("cannot make {}", directory.display()))(error)),
+    }
+}
+
+impl Container {
+    /// A new container's record, written.
+    pub(super) fn save(record: Record, directory: PathBuf) -> Result<Container> {
+        let (path, new) = (directory.join("state.json"), directory.join("state.json.new"));
+        let failed = || Error::doing(format!("cannot write {}", path.display()));
+        let text = serde_json::to_vec(&record).map_err(Error::doing("state"))?;
+        fs::write(&new, text).and_then(|()| fs::rename(&new, &path)).map_err(failed())?;
+        Ok(Container { record, directory })
+    }
+
+    /// Reads the record of an existing container.
+    pub(super) fn load(context: &Context, id: &str) -> Result<Container> {
+        check_id(id)?;
+        let directory = context.root.join(id);
+        let text = match fs::read(directory.join("state.json")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::new("container does not exist"));
+            }
+            text => text.map_err(Error::doing("cannot read the container's state"))?,
+        };
+        let record: Record = serde_json::from_slice(&text).map_err(Error::doing("malformed state.json"))?;
+        if record.format != FORMAT {
+            return Err(Error::new(format!("state.json has format {}, this program reads {FORMAT}", record.format)));
+        }
+        Ok(Container { record, directory })
+    }
+
+    /// All containers, sorted by id; what is just being made or removed is left out.
+    pub(super) fn all(context: &Context) -> Result<Vec<Container>> {
+        let entries = match fs::read_dir(&context.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(Error::doing(format!("cannot list {}", context.root.display())))?,
+        };
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let mut found: Vec<Container> = names.filter_map(|id| Container::load(context, &id).ok()).collect();
+        found.sort_by(|one, other| one.record.id.cmp(&other.record.id));
+        Ok(found)
+    }
+
+    /// A pidfd of the init, if it is still that process and has not ended.
+    pub(super) fn process(&self) -> Option<OwnedFd> {
+        let pidfd = process::open_pidfd(self.record.pid).ok()?;
+        // Looked at after it was opened: what has the right start time now had the id all the time.
+        match stat(self.record.pid) {
+            Some(Stat { start_time, ended: false }) if start_time == self.record.start_time => Some(pidfd),
+            _ => None,
+        }
+    }
+
+    pub(super) fn status(&self) -> Status {
+        if self.process().is_none() {
+            Status::Stopped
+        } else if self.directory.join("start.pending").exists() {
+            Status::Creating
+        } else if self.group().is_ok_and(|group| group.is_frozen().unwrap_or(false)) {
+            Status::Paused
+        } else if self.directory.join("start").exists() {
+            Status::Created
+        } else {
+            Status::Running
+        }
+    }
+
+    /// The control group.
+    pub(super) fn group(&self) -> Result<Group> {
+        let path = CgroupPath::parse(&self.record.cgroup).map_err(Error::doing("cgroup"))?;
+        let tree = Tree::detect().map_err(Error::doing("cgroup"))?;
+        tree.open(&path).map_err(Error::doing("cgroup"))
+    }
+
+    pub(super) fn spec(&self) -> Result<Spec> {
+        crate::parse_spec(self.record.config.get().as_bytes()).map_err(Error::doing("state.json"))
+    }
+
+    /// Ends the container: its processes, its group, its directory; then the `poststop` hooks.
+    pub(super) fn destroy(&self, context: &Context) -> Result<()> {
+        if let Ok(group) = self.group() {
+            remove_group(&group)?;
+        }
+        fs::remove_dir_all(&self.directory).map_err(Error::doing("cannot remove the container's directory"))?;
+        let spec = self.spec()?;
+        run_poststop(context, &spec, &self.record.id, &self.record.bundle);
+        Ok(())
+    }
+}
+
+/// Kills what is left in a group and removes it.
+pub(super) fn remove_group(group: &Group) -> Result<()> {
+    let failed = || Error::doing("cannot remove the container's cgroup");
+    if !group.procs().map_err(failed())?.is_empty() {
+        group.kill_all().map_err(failed())?;
+    }
+    group.remove().map_err(failed())
+}
+
+/// A hook that fails after the end changes nothing; it is only told.
+pub(super) fn run_poststop(context: &Context, spec: &Spec, id: &str, bundle: &Path) {
+    let hooks: &[Hook] = spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_deref()).unwrap_or_default();
+    for hook in hooks {
+        let state = state_of(spec, id, bundle, ContainerState::Stopped, None);
+        if let Err(error) = crate::hooks::run("poststop", std::slice::from_ref(hook), &state, Some(bundle)) {
+            context.log.warn(&error.to_string());
+        }
+    }
+}
+
+/// What hooks are told.
+pub(super) fn state_of(spec: &Spec, id: &str, bundle: &Path, status: ContainerState, pid: Option<i32>) -> State {
+    let mut state = State::default();
+    state
+        .set_version(SPEC_VERSION.to_owned())
+        .set_id(id.to_owned())
+        .set_status(status)
+        .set_pid(pid)
+        .set_bundle(bundle.to_owned())
+        .set_annotations(spec.annotations().clone());
+    state
+}
+
+/// What `/proc/<pid>/stat` says of a process.
+pub(super) struct Stat {
+    pub(super) start_time: u64,
+    ended: bool,
+}
+
+pub(super) fn stat(pid: i32) -> Option<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may contain anything.
+    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
+    let ended = matches!(fields.next()?, "Z" | "X");
+    Some(Stat { start_time: fields.nth(18)?.parse().ok()?, ended })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_names_of_directories() {
+        for good in ["a", "A-b_c.d+1", "..."] {
+            assert!(check_id(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "a b", "\u{e9}"] {
+            assert_eq!(check_id(bad).unwrap_err().message, "invalid container ID format", "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_process_is_known_by_its_start() {
+        let me = stat(i32::try_from(std::process::id()).unwrap()).unwrap();
+        assert!(me.start_time > 0 && !me.ended);
+    }
+}
