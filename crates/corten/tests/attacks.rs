@@ -43,9 +43,9 @@ fn whoever_comes_in_brings_nothing_of_the_host() {
             target == "/" || own.iter().any(|start| target.starts_with(start))
         };
         // With CAP_SYS_PTRACE the kernel shows everybody's links, so that what they lead to counts; the executable is the
-        // read-only image of the shims, the control socket closes at exec.
-        let traced =
-            |target: &str| !options.is_empty() && (target.starts_with("socket:[") || target.contains("corten"));
+        // read-only image of the shims, `/null` the null device of their own root, the control socket closes at exec.
+        let own = |target: &str| target.starts_with("socket:[") || target.contains("corten") || target == "/null";
+        let traced = |target: &str| !options.is_empty() && own(target);
         let seen: Vec<(u64, &str)> =
             seen.lines().map(|line| line.split_once(' ').unwrap()).map(|(n, to)| (n.parse().unwrap(), to)).collect();
         let strange: Vec<_> = seen.iter().filter(|(_, target)| !known(target) && !traced(target)).collect();

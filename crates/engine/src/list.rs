@@ -262,7 +262,7 @@ mod tests {
             ("b$", true),
             ("w.b", true),
             ("^(web|db)$", true),
-            ("^[^w]", false),
+            ("^[^/w]", false),
             ("web(", false),
         ] {
             assert_eq!(NameFilter::new(want).matches("web"), expect, "{want}");
