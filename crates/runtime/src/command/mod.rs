@@ -1,8 +1,8 @@
 //! The OCI runtime command line: `corten runtime COMMAND`, flags, exit codes, files and messages as runc 1.3 has them.
 //!
 //! The process that a user starts reads the bundle, makes the control group, clones the container's init and answers its
-//! notes ([`launch`]); the init applies the same plan with the same code as a shim's. There is one clone for a start
-//! and no thread. What outlives the commands is in one directory per container ([`store`]).
+//! notes (`launch`); the init applies the same plan with the same code as a shim's. There is one clone for a start
+//! and no thread. What outlives the commands is in one directory per container (`store`).
 
 mod bundle;
 mod control;
