@@ -39,7 +39,7 @@ fn bench(script: &str, change: impl FnOnce(&mut Value, &Path)) -> Option<Bench> 
     for applet in ["sh", "cat", "true", "sleep", "echo", "readlink", "tty", "id", "test", "kill"] {
         symlink("busybox", bin.join(applet)).unwrap();
     }
-    let id = format!("corten-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let id = format!("corten-runtime-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     let bench = Bench { place, id };
     bench.runtime(&["spec", "--bundle", &bench.path("bundle")]).ok();
     let path = bench.place.path().join("bundle/config.json");

@@ -3,10 +3,11 @@
 //! Only the v1 controllers are shown to it: it refuses a hybrid layout. Its root file system is the plain directory, read-only,
 //! where the engine pays for an overlay.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
+use serde_json::Value;
 
 use super::contender::Contender;
 
@@ -15,21 +16,54 @@ const CONFIG: &str = include_str!("../../crun-config.json");
 
 /// Starts the coprocess; nothing, and a line that says so, where the root has not been made. `place` holds `rootfs`.
 pub fn contender(place: &Path) -> Result<Option<Contender>> {
-    let root = corten_testkit::workspace().join("target/peers/sid");
-    if !root.join(".complete").exists() {
-        println!("no figure for crun: ./x peers makes the root that it runs in");
+    if !is_made("crun") {
         return Ok(None);
     }
-    let bundle = place.join("bundle");
-    std::fs::create_dir(&bundle)?;
-    std::fs::write(bundle.join("config.json"), CONFIG)?;
-    std::fs::copy(std::env::current_exe()?, place.join("lap"))?;
-    let mut enter = Command::new("unshare");
-    enter.args(["--net", "--mount", "--propagation", "private", "sh", "-eu", "-c", ENTER, "sh"]).arg(root).arg(place);
-    Contender::start("crun of Debian sid: crun run", enter).map(Some)
+    bundle(place, "bundle", true)?;
+    let command = ["crun", "run", "corten-bench"];
+    Contender::start("crun of Debian sid: crun run", inside(place, "bundle", &command)?).map(Some)
 }
 
-/// Makes the root the shell's own, with the bench's directory in it, and times crun there.
+/// Whether the root is there with a peer in it; says so if not.
+pub fn is_made(peer: &str) -> bool {
+    let root = root();
+    let made = root.join(".complete").exists() && root.join("usr/bin").join(peer).exists();
+    if !made {
+        println!("no figure for {peer}: ./x peers makes the root that it runs in");
+    }
+    made
+}
+
+/// Writes a bundle below `place`, with or without a network namespace of its own.
+pub fn bundle(place: &Path, name: &str, network: bool) -> Result<()> {
+    let mut config: Value = serde_json::from_str(CONFIG)?;
+    if let Some(namespaces) = config["linux"]["namespaces"].as_array_mut().filter(|_| !network) {
+        namespaces.retain(|namespace| namespace["type"] != "network");
+    }
+    std::fs::create_dir(place.join(name))?;
+    Ok(std::fs::write(place.join(name).join("config.json"), config.to_string())?)
+}
+
+/// The coprocess that times `words` in the bundle `name`, inside the root, where `place` is `/bench`.
+pub fn inside(place: &Path, name: &str, words: &[&str]) -> Result<Command> {
+    let lap = place.join("lap");
+    if !lap.exists() {
+        std::fs::copy(std::env::current_exe()?, lap)?;
+    }
+    let mut enter = Command::new("unshare");
+    enter
+        .args(["--net", "--mount", "--propagation", "private", "sh", "-eu", "-c", ENTER, "sh"])
+        .args([root(), place.to_owned()])
+        .arg(name)
+        .args(words);
+    Ok(enter)
+}
+
+fn root() -> PathBuf {
+    corten_testkit::workspace().join("target/peers/sid")
+}
+
+/// Makes the root the shell's own, with the bench's directory in it, and times a command there.
 const ENTER: &str = r#"
     root=$1
     mount --bind "$root" "$root"
@@ -49,6 +83,7 @@ const ENTER: &str = r#"
     cd "$root"
     pivot_root . .
     umount -l .
-    cd /bench/bundle
-    exec /bench/lap bench lap crun run corten-bench
+    cd "/bench/$3"
+    shift 3
+    exec /bench/lap bench lap "$@"
 "#;

@@ -7,6 +7,7 @@ mod lap;
 mod many;
 mod memory;
 mod phases;
+mod runtime;
 mod start;
 mod statistics;
 mod throughput;
@@ -19,12 +20,13 @@ pub fn run(arguments: &[String]) -> Result<()> {
     match arguments.first().map(String::as_str) {
         Some("start") => start::run(&rest),
         Some("phases") => phases::run(&rest),
+        Some("runtime") => runtime::run(&rest),
         Some("exec") => exec::run(&rest),
         Some("throughput") => throughput::run(&rest),
         Some("many") => many::run(&rest),
         Some("lap") => lap::processes(&rest),
         Some("lap-api") => lap::containers(&rest),
         Some("lap-exec") => lap::execs(&rest),
-        other => bail!("unknown bench {other:?}; benches are: start, phases, exec, throughput, many"),
+        other => bail!("unknown bench {other:?}; benches are: start, phases, runtime, exec, throughput, many"),
     }
 }
