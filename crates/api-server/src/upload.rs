@@ -1,8 +1,8 @@
 //! Requests' bodies: read whole, handed on piece by piece, or left unread.
 //!
 //! A request that is refused before its body was read would have its connection closed while the client still writes:
-//! it would see a broken pipe instead of the answer. So what a handler leaves is read and thrown away, up to a limit, as
-//! Go's server does.
+//! it would see a broken pipe instead of the answer. So what a handler leaves is read and thrown away, up to a limit. Go's
+//! server stops after 256 KiB, so that a `load` that fills the disk shows its reason only by luck; here an image's rest fits.
 
 use crate::upgrade::{Between, Busy};
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 /// Pieces between the connection and who reads the body; the client waits when they are all taken.
 const PIECES: usize = 4;
 /// How much of an unread body is thrown away before the connection is closed on the client.
-const LEFT_MAX: usize = 256 * 1024;
+const LEFT_MAX: usize = 64 << 20;
 /// For how long.
 const LEFT_TIME: Duration = Duration::from_secs(2);
 
