@@ -190,13 +190,14 @@ fn packets_of_any_size(world: &World) {
     drop(theirs);
     assert!(read_until(&ours, "4\n").contains("600\n"));
     let process = plan(spec(&["sleep", "100"])).process;
-    for number in 0..400 {
+    // As many as the socket holds ends of: a daemon that takes no packets is dropped.
+    for number in 0..200 {
         let seq = shim.connection.exec(&format!("{number:064}"), &process, None, None, None).unwrap();
         shim.answer(seq).unwrap();
     }
     let seq = shim.connection.state().unwrap();
     match shim.answer(seq).unwrap() {
-        Event::State(state) => assert_eq!(state.execs.len(), 400),
+        Event::State(state) => assert_eq!(state.execs.len(), 200),
         other => panic!("expected State, got {other:?}"),
     }
     let seq = shim.connection.signal(None, 9).unwrap();

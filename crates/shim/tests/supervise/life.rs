@@ -269,7 +269,7 @@ fn binds(world: &World) {
     let mut wanted = spec(&[
         "sh",
         "-c",
-        "cat /data/file /single; touch /data/new; touch /ro/new; cat /up/plain; ls /up; grep -c /dev/more /proc/self/mountinfo",
+        "exec 2>&1; cat /data/file /single; touch /data/new; touch /ro/new; cat /up/plain; ls /up; grep -c /dev/more /proc/self/mountinfo",
     ]);
     let mounts = wanted["mounts"].as_array_mut().unwrap();
     mounts.push(json!({"destination": "/data", "source": host, "options": ["rbind", "rprivate"]}));
