@@ -5,6 +5,10 @@ use std::io::{self, BufRead, BufReader, Read};
 
 /// Compressed bytes are read in pieces of this size.
 const BUFFER: usize = 128 * 1024;
+/// The largest window that a zstd frame may ask for, as a power of two: zstd's own bound for streams from outside.
+const ZSTD_WINDOW: u32 = 27;
+/// The most memory that an xz stream may ask for, in KiB: what the largest preset of xz needs.
+const XZ_MEMORY: u32 = 66 << 10;
 
 /// How a layer or an archive is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,9 +19,9 @@ pub enum Compression {
     Gzip,
     /// RFC 8878, one or several frames.
     Zstd,
-    /// Recognised, not read yet.
+    /// Julian Seward's format, one or several streams.
     Bzip2,
-    /// Recognised, not read yet.
+    /// The .xz file format, one or several streams.
     Xz,
 }
 
@@ -36,31 +40,30 @@ impl Compression {
     }
 }
 
-/// The uncompressed bytes of `reader`, whatever of gzip, zstd and nothing it is packed with.
+/// The uncompressed bytes of `reader`, whatever of gzip, zstd, bzip2, xz and nothing it is packed with.
 ///
-/// The caller bounds how much it takes; zstd windows larger than 128 MiB are refused.
+/// The caller bounds how much it takes. Memory is bounded here: what asks for more than the formats' own largest presets need
+/// is refused.
 pub fn decompress<'a>(reader: impl Read + Send + 'a) -> Result<Box<dyn Read + Send + 'a>> {
     let mut reader = BufReader::with_capacity(BUFFER, reader);
     let start = peek(&mut reader).map_err(Error::Read)?;
-    let unsupported = |name: &str| {
-        let text = format!("{name} compression is not read yet; gzip, zstd and uncompressed archives are");
-        Err(Error::Unsupported(text))
-    };
-    match Compression::detect(&start) {
-        Compression::None => Ok(Box::new(io::Cursor::new(start).chain(reader))),
-        Compression::Gzip => {
-            let whole = BufReader::with_capacity(BUFFER, io::Cursor::new(start).chain(reader));
-            Ok(Box::new(flate2::bufread::MultiGzDecoder::new(whole)))
-        }
-        Compression::Zstd => {
-            let whole = BufReader::with_capacity(BUFFER, io::Cursor::new(start).chain(reader));
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(whole).map_err(Error::Read)?;
-            decoder.window_log_max(27).map_err(Error::Read)?;
-            Ok(Box::new(decoder))
-        }
-        Compression::Bzip2 => unsupported("bzip2"),
-        Compression::Xz => unsupported("xz"),
+    let compression = Compression::detect(&start);
+    let whole = io::Cursor::new(start).chain(reader);
+    if compression == Compression::None {
+        return Ok(Box::new(whole));
     }
+    let whole = BufReader::with_capacity(BUFFER, whole);
+    Ok(match compression {
+        Compression::None => Box::new(whole),
+        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
+        Compression::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(whole).map_err(Error::Read)?;
+            decoder.window_log_max(ZSTD_WINDOW).map_err(Error::Read)?;
+            Box::new(decoder)
+        }
+        Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(whole)),
+        Compression::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(whole, true, XZ_MEMORY)),
+    })
 }
 
 /// Takes the first bytes, however small the pieces they come in.

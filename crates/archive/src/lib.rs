@@ -5,7 +5,7 @@
 //! - [`Reader`] and [`Writer`]: tar as streams of entries (ustar, PAX, GNU long names, GNU sparse files).
 //! - [`apply()`]: extracts a layer's tar into the upper directory of an overlay, turning whiteouts into overlay's form and
 //!   computing the diff id on the way.
-//! - [`decompress()`]: recognises gzip and zstd by their first bytes.
+//! - [`decompress()`]: recognises gzip, zstd, bzip2 and xz by their first bytes.
 //!
 //! What comes in is hostile. Sizes and counts are bounded before memory is taken for them, names are looked up one
 //! component at a time below the directory that was given, and nothing outside it is ever opened.

@@ -130,6 +130,13 @@ fn compressions() {
     check(zstd(&data));
     check([gzip(start), gzip(rest)].concat());
     check([zstd(start), zstd(rest)].concat());
+    // As the bzip2 and xz programs wrote them; twice, because several streams in a row are one file.
+    let hello = std::iter::repeat_n("hello from another program\n", 1000).collect::<String>();
+    for packed in [&include_bytes!("data/hello.txt.bz2")[..], include_bytes!("data/hello.txt.xz")] {
+        let mut unpacked = String::new();
+        decompress(&packed.repeat(2)[..]).unwrap().read_to_string(&mut unpacked).unwrap();
+        assert!(unpacked == hello.repeat(2));
+    }
     for short in [&b""[..], b"\x1f", b"PK", b"\x1f\x8b"] {
         let mut unpacked = Vec::new();
         decompress(short).unwrap().read_to_end(&mut unpacked).unwrap();

@@ -33,7 +33,7 @@ pub struct LeaseOptions {
     pub namespace: Namespace,
     /// The operation, for people.
     pub owner: String,
-    /// How long it holds if the process dies or it is [abandoned](Lease::abandon); none: it ends with the process.
+    /// How long it holds, from now, if the process dies or it is [abandoned](Lease::abandon); none: it ends with the process.
     pub ttl: Option<Duration>,
     /// Anything else.
     pub labels: BTreeMap<String, String>,
@@ -101,16 +101,25 @@ impl Store {
         })
     }
 
-    /// What leases hold now. Goes through the writer's queue, behind the leases that were dropped before.
+    /// What leases hold now: those of operations under way, however long they take, and those whose time isn't over. Goes
+    /// through the writer's queue, behind the leases that were dropped before.
     pub(crate) fn held(&self) -> Result<HashSet<Digest>> {
-        self.database().write_relaxed(|transaction| {
+        let store = self.clone();
+        self.database().write_relaxed(move |transaction| {
             let mut query = transaction.prepare_cached(
-                "SELECT DISTINCT digest FROM content_lease_blob JOIN content_lease
-                     ON content_lease.namespace = content_lease_blob.namespace AND content_lease.id = lease
-                 WHERE expires IS NULL OR expires >= ?1",
+                "SELECT digest, id, expires FROM content_lease_blob JOIN content_lease
+                     ON content_lease.namespace = content_lease_blob.namespace AND content_lease.id = lease",
             )?;
-            let rows = query.query_map([now()], |row| row.get::<_, String>(0))?;
-            rows.map(|row| Ok(Digest::parse(&row?).ok())).filter_map(Result::transpose).collect()
+            let (active, now) = (store.active(), now());
+            let mut held = HashSet::new();
+            let mut rows = query.query([])?;
+            while let Some(row) = rows.next()? {
+                let expires: Option<i64> = row.get(2)?;
+                if expires.is_none_or(|expires| expires >= now) || active.contains(&row.get::<_, String>(1)?) {
+                    held.extend(Digest::parse(&row.get::<_, String>(0)?));
+                }
+            }
+            Ok(held)
         })
     }
 }

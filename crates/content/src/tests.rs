@@ -134,6 +134,26 @@ fn leases_end_with_the_process_unless_they_have_an_expiry() {
 }
 
 #[test]
+fn an_operation_that_outlasts_its_lease_s_time_still_holds() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let expired = Some(std::time::Duration::ZERO);
+    let slow = store.lease(LeaseOptions { ttl: expired, ..LeaseOptions::default() }).unwrap();
+    let blob = Digest::sha256(b"a");
+    slow.hold(&blob).unwrap();
+    store
+        .database()
+        .write(|transaction| -> Result<()> {
+            transaction.execute("UPDATE content_lease SET expires = expires - 10", [])?;
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(store.held().unwrap(), HashSet::from([blob]));
+    slow.abandon();
+    assert!(store.held().unwrap().is_empty());
+}
+
+#[test]
 fn leftovers_are_cleared_at_open() {
     let fixture = Fixture::new();
     let store = fixture.open();
