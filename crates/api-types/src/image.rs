@@ -19,6 +19,9 @@ pub struct ImageSummary {
     pub parent_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub descriptor: Option<Descriptor>,
+    /// Only when asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifests: Option<Vec<ManifestSummary>>,
     pub repo_digests: Vec<String>,
     pub repo_tags: Vec<String>,
     /// Bytes shared with other images, -1 when not computed.
@@ -53,6 +56,68 @@ pub struct ImageInspect {
     pub metadata: ImageMetadata,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub descriptor: Option<Descriptor>,
+    /// Only when asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifests: Option<Vec<ManifestSummary>>,
+}
+
+/// One manifest behind an image's name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ManifestSummary {
+    #[serde(rename = "ID")]
+    pub id: String,
+    pub descriptor: Descriptor,
+    pub available: bool,
+    pub size: ManifestSize,
+    /// `image`, `attestation` or `unknown`.
+    pub kind: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_data: Option<ManifestImage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attestation_data: Option<ManifestAttestation>,
+}
+
+/// What a manifest takes on the disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ManifestSize {
+    pub content: i64,
+    pub total: i64,
+}
+
+/// A manifest that is an image.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ManifestImage {
+    pub platform: corten_base::Platform,
+    pub containers: Vec<String>,
+    pub size: UnpackedSize,
+}
+
+/// What an image's layers take.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct UnpackedSize {
+    pub unpacked: i64,
+}
+
+/// A manifest that is an attestation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ManifestAttestation {
+    #[serde(rename = "For")]
+    pub subject: String,
+}
+
+/// One statement of `GET /images/{name}/attestations`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct AttestationStatement {
+    pub descriptor: Descriptor,
+    pub predicate_type: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub statement: Option<serde_json::Value>,
 }
 
 /// What an image says about running it.

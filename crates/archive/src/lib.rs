@@ -34,4 +34,4 @@ pub use error::{Error, Result};
 pub use header::{Entry, Kind, Timestamp, Xattrs};
 pub use name::clean;
 pub use reader::{Limits, Reader};
-pub use writer::Writer;
+pub use writer::{Writer, entry_length};

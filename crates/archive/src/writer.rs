@@ -56,6 +56,18 @@ impl<W: Write> Writer<W> {
     }
 }
 
+/// The bytes that an entry takes in an archive, with its data.
+#[must_use]
+pub fn entry_length(entry: &Entry) -> u64 {
+    let padded = |length: u64| length.next_multiple_of(BLOCK as u64);
+    let extension = match records(entry).len() as u64 {
+        0 => 0,
+        length => BLOCK as u64 + padded(length),
+    };
+    let data = if entry.kind == Kind::File { padded(entry.size) } else { 0 };
+    extension + BLOCK as u64 + data
+}
+
 fn flag(kind: Kind) -> u8 {
     match kind {
         Kind::File => b'0',
@@ -166,6 +178,8 @@ mod tests {
         let mut writer = Writer::new(Vec::new());
         writer.append_bytes(&entry, data).unwrap();
         let tar = writer.finish().unwrap();
+        let length = entry_length(&Entry { size: data.len() as u64, ..entry.clone() });
+        assert_eq!(length + 2 * BLOCK as u64, tar.len() as u64);
         let mut reader = Reader::new(&tar[..], Limits::default());
         let read = reader.next_entry().unwrap().unwrap();
         assert_eq!(read, Entry { size: data.len() as u64, ..entry });

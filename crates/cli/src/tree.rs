@@ -47,6 +47,7 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &commands::rm::COMMAND,
     &commands::rmi::COMMAND,
     &commands::run::COMMAND,
+    &commands::save::COMMAND,
     &commands::start::COMMAND,
     &commands::stop::COMMAND,
     &commands::tag::COMMAND,

@@ -1,16 +1,17 @@
 //! What faces ask of images: the image room's own operations off the runtime's thread, what is in use by containers, and long
 //! operations as streams of steps.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Buf, Bytes};
-use corten_base::{ImageId, Namespace, Platform, Reference};
+use corten_base::{ContainerId, ImageId, Namespace, Platform, Reference};
 use corten_distribution::Credentials;
 use corten_images::{
-    Deleted, Filters, HistoryItem, Image, Images, ImportOptions, InUse, Progress, PullOptions, Summary,
+    Deleted, Descriptor, Filters, HistoryItem, Image, Images, ImportOptions, InUse, ManifestKind, ManifestSummary,
+    Progress, PullOptions, Statement, Summary,
 };
 use tokio::sync::mpsc;
 
@@ -30,6 +31,26 @@ pub struct ImageService {
 
 /// A request's body on its way to an operation: pieces, or why no more come. The sender's end of a bounded channel.
 pub type Body = mpsc::Receiver<io::Result<Bytes>>;
+
+/// Bytes on their way to a client, in pieces of this size...
+const PIECE: usize = 256 << 10;
+/// ...of which so many may wait for a slow one.
+const PIECES: usize = 4;
+
+/// Bytes that an operation makes. Dropping it ends the operation at its next piece.
+#[derive(Debug)]
+pub struct Download {
+    /// How many there will be; fewer come only if the operation fails.
+    pub length: u64,
+    pieces: mpsc::Receiver<Bytes>,
+}
+
+impl Download {
+    /// The next bytes; none at the end.
+    pub async fn next(&mut self) -> Option<Bytes> {
+        self.pieces.recv().await
+    }
+}
 
 /// A long operation under way: its steps, then its end. Dropping it cancels the operation at its next step.
 #[derive(Debug)]
@@ -158,10 +179,49 @@ impl ImageService {
         })
     }
 
-    /// Loads the images of a tar.
-    pub fn load(&self, body: Body) -> Operation {
+    /// Loads the images of a tar; of images for several platforms those, if any are given.
+    pub fn load(&self, body: Body, platforms: Vec<Platform>) -> Operation {
         let images = self.images();
-        Operation::run(move |report, _| Ok(images.load(BodyReader::new(body), report)?))
+        Operation::run(move |report, _| Ok(images.load(BodyReader::new(body), &platforms, report)?))
+    }
+
+    /// Images as a tar. What is missing is an error here; a failure afterwards ends the archive short of its length.
+    pub async fn save(&self, names: Vec<String>, platforms: Vec<Platform>) -> Result<Download, Error> {
+        let export = self.ask(move |images| images.export(&names, &platforms)).await?;
+        let length = export.length();
+        let (sender, pieces) = mpsc::channel(PIECES);
+        tokio::task::spawn_blocking(move || {
+            let mut writer = PieceWriter { sender, piece: Vec::with_capacity(PIECE) };
+            // Who reads the archive sees that it is short, and says so.
+            if let Err(error) = export.write(&mut writer).map_err(Error::from)
+                && !writer.sender.is_closed()
+            {
+                tracing::warn!(error = error.message(), "an archive of images could not be written");
+            }
+        });
+        Ok(Download { length, pieces })
+    }
+
+    /// The manifests behind an image's name, each with the containers that were made from it.
+    pub async fn manifests(&self, target: Descriptor) -> Result<Vec<(ManifestSummary, Vec<ContainerId>)>, Error> {
+        let manifests = self.ask(move |images| images.manifests(&target)).await?;
+        let with_users = manifests.into_iter().map(|manifest| {
+            let ManifestKind::Image { id: Some(id), .. } = &manifest.kind else { return (manifest, Vec::new()) };
+            let users = users(&self.shared, &self.namespace, id);
+            (manifest, users.into_iter().map(|user| user.container).collect())
+        });
+        Ok(with_users.collect())
+    }
+
+    /// The in-toto statements about an image, of these predicate types if there are any.
+    pub async fn attestations(
+        &self,
+        image: Image,
+        platform: Option<Platform>,
+        types: Vec<String>,
+        with_text: bool,
+    ) -> Result<Vec<Statement>, Error> {
+        self.ask(move |images| images.attestations(&image, platform.as_ref(), &types, with_text)).await
     }
 
     /// Makes an image of a root file system's tar.
@@ -176,6 +236,32 @@ fn users(shared: &Shared, namespace: &Namespace, image: &ImageId) -> Vec<InUse> 
     let views = shared.registry.all(namespace).into_iter().map(|handle| handle.now());
     let users = views.filter(|view| !view.removed && view.image_id == *image);
     users.map(|view| InUse { container: view.id.clone(), running: view.state.is_running() }).collect()
+}
+
+/// A download as blocking code writes it.
+struct PieceWriter {
+    sender: mpsc::Sender<Bytes>,
+    piece: Vec<u8>,
+}
+
+impl Write for PieceWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = PIECE - self.piece.len();
+        let taken = bytes.len().min(room);
+        self.piece.extend_from_slice(&bytes[..taken]);
+        if self.piece.len() == PIECE {
+            self.flush()?;
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.piece.is_empty() {
+            return Ok(());
+        }
+        let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE));
+        self.sender.blocking_send(piece.into()).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
+    }
 }
 
 /// A body as blocking code reads it.

@@ -23,7 +23,7 @@ const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// One platform's image: its configuration and its layers, lowest first.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -52,6 +52,8 @@ pub(crate) struct IndexEntry {
     pub platform: Option<Platform>,
     #[serde(default)]
     pub annotations: Option<BTreeMap<String, String>>,
+    #[serde(default, rename = "artifactType")]
+    pub artifact_type: Option<String>,
 }
 
 /// A manifest or an index, told apart by what it holds: media types are often missing or wrong.
@@ -108,6 +110,11 @@ impl Manifest {
         let media_type = Some(DOCKER_MANIFEST.to_owned());
         let manifest = Manifest { schema_version: 2, media_type, config, layers };
         serde_json::to_vec(&manifest).expect("a struct with text keys is always JSON")
+    }
+
+    /// The blobs it needs: configuration and layers.
+    pub(crate) fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
+        std::iter::once(&self.config).chain(&self.layers)
     }
 
     /// Whether this is something else than a container image: an artifact, an attestation.

@@ -63,7 +63,7 @@ impl Images {
     }
 
     /// A blob that is here and unfolds to the layer: the manifest's, or the same layer packed otherwise.
-    fn blob_of(&self, digest: &Digest, diff_id: &DiffId) -> Result<Digest> {
+    pub(crate) fn blob_of(&self, digest: &Digest, diff_id: &DiffId) -> Result<Digest> {
         let known = self.database().read(|connection| record::blobs_of_layer(connection, diff_id.digest()))?;
         let here = std::iter::once(digest).chain(&known).find(|digest| self.content().contains(digest));
         Ok(here.unwrap_or(digest).clone())

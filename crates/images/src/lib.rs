@@ -1,4 +1,4 @@
-//! Pull, load, import, tag, remove, unpack, garbage.
+//! Pull, load, save, import, tag, remove, unpack, garbage.
 //!
 //! An image is a configuration and layers. Its **id** is the digest of the configuration, as Docker 28 and CRI have it; its
 //! **names** point at what was pulled or loaded, byte for byte: a manifest, or the index it was chosen from. Blobs stay as
@@ -13,6 +13,7 @@
 
 mod changes;
 mod config;
+mod contents;
 mod document;
 mod error;
 mod garbage;
@@ -27,6 +28,7 @@ mod record;
 mod register;
 mod remove;
 mod resolve;
+mod save;
 mod tag;
 mod types;
 mod unpack;
@@ -44,7 +46,11 @@ pub use corten_distribution::{Blocking, Client, Credentials, RegistryConfig};
 pub use error::{Error, Result};
 pub use import::ImportOptions;
 pub use pull::PullOptions;
-pub use types::{Deleted, Descriptor, Filters, HistoryItem, Image, InUse, Loaded, Progress, Report, Summary};
+pub use save::Export;
+pub use types::{
+    Deleted, Descriptor, Filters, HistoryItem, Image, InUse, Loaded, ManifestKind, ManifestSummary, Progress, Report,
+    Statement, Summary,
+};
 
 /// The tables of this room.
 pub const SCHEMA: Schema = Schema { room: "images", migrations: &[record::TABLES] };

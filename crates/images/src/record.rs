@@ -205,6 +205,13 @@ pub(crate) fn names_of(connection: &Connection, namespace: &str, id: &ImageId) -
     query.query_map((namespace, id.as_str()), name_row)?.collect::<Result<_, _>>().map_err(Error::from)
 }
 
+/// The names with tags of a repository.
+pub(crate) fn tags_of(connection: &Connection, namespace: &str, repository: &Reference) -> Result<Vec<NameRow>> {
+    let text = format!("{NAME} AND repository = ?2 AND reference >= ':' AND reference < ';' ORDER BY reference");
+    let mut query = connection.prepare_cached(&text)?;
+    query.query_map((namespace, repository.name()), name_row)?.collect::<Result<_, _>>().map_err(Error::from)
+}
+
 /// All names of a namespace.
 pub(crate) fn names(connection: &Connection, namespace: &str) -> Result<Vec<NameRow>> {
     let mut query = connection.prepare_cached(&format!("{NAME} ORDER BY repository, reference"))?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use corten_base::{ChainId, ContainerId, DiffId, Digest, ImageId};
+use corten_base::{ChainId, ContainerId, DiffId, Digest, ImageId, Platform};
 use serde::{Deserialize, Serialize};
 
 use crate::config::ImageConfig;
@@ -68,6 +68,59 @@ pub struct Summary {
     pub labels: BTreeMap<String, String>,
     /// What was pulled or loaded.
     pub target: Descriptor,
+}
+
+/// A manifest behind an image's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManifestSummary {
+    /// The manifest.
+    pub descriptor: Descriptor,
+    /// The platform that its index gives it.
+    pub platform: Option<Platform>,
+    /// What its index says of it otherwise.
+    pub annotations: BTreeMap<String, String>,
+    /// What sort of artifact it is, if its index says so.
+    pub artifact_type: String,
+    /// Whether it and all that it needs is here.
+    pub available: bool,
+    /// Bytes of its blobs that are here.
+    pub content: u64,
+    /// Bytes of its layers' files, if they are unpacked.
+    pub unpacked: u64,
+    /// What it is.
+    pub kind: ManifestKind,
+}
+
+/// What a manifest is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ManifestKind {
+    /// An image for one platform.
+    Image {
+        /// Its id, if the manifest is here.
+        id: Option<ImageId>,
+        /// The platform, from the index or else the configuration.
+        platform: Platform,
+    },
+    /// Statements about another manifest.
+    Attestation {
+        /// The digest of that manifest, as the index says.
+        subject: String,
+    },
+    /// Something else, or not here and nothing is said of it.
+    Unknown,
+}
+
+/// An in-toto statement about an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statement {
+    /// Its blob.
+    pub descriptor: Descriptor,
+    /// What its manifest says of it.
+    pub annotations: BTreeMap<String, String>,
+    /// What it states, as a URI.
+    pub predicate_type: String,
+    /// Its JSON, where that was asked for and is here.
+    pub text: Option<Vec<u8>>,
 }
 
 /// Which images `list` shows; each set condition must hold, several values of one are alternatives but for `label`.

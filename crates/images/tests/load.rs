@@ -175,7 +175,7 @@ fn a_reader_that_fails_is_told_as_such() {
     let store = fixture.open();
     let whole = docker_archive_bytes(&[TestImage::new("app:1", layers())], Packing::Plain);
     for length in [0, 100, 1500, whole.len() - 2000] {
-        let error = store.images.load(Broken(&whole[..length]), &|_| {}).unwrap_err();
+        let error = store.images.load(Broken(&whole[..length]), &[], &|_| {}).unwrap_err();
         let mut text = error.to_string();
         let mut cause = std::error::Error::source(&error);
         while let Some(next) = cause {

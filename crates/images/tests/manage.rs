@@ -115,7 +115,7 @@ fn namespaces_do_not_see_each_other_but_share_layers() {
     let archive = docker_archive_bytes(&[TestImage::new("a:1", [layer("a")])], Packing::Plain);
     store.load(&archive).unwrap();
     assert!(other.resolve("a:1", None).is_err());
-    other.load(&archive[..], &|_| {}).unwrap();
+    other.load(&archive[..], &[], &|_| {}).unwrap();
     assert_eq!(store.snapshots.layers().unwrap().len(), 1);
     store.images.remove("a:1", false, false, &nobody).unwrap();
     assert!(store.images.resolve("a:1", None).is_err());

@@ -4,11 +4,13 @@ use super::inspect::STORAGE_DRIVER;
 use crate::error::Failure;
 use crate::query::{self, Filters};
 use corten_api_types::{
-    Descriptor, Empty, GraphDriver, HealthConfig, HistoryItem, ImageConfig, ImageDeleteItem, ImageInspect,
-    ImageMetadata, ImageSummary, RootFs,
+    AttestationStatement, Descriptor, Empty, GraphDriver, HealthConfig, HistoryItem, ImageConfig, ImageDeleteItem,
+    ImageInspect, ImageMetadata, ImageSummary, ManifestAttestation, ManifestImage, ManifestSize, ManifestSummary,
+    RootFs, UnpackedSize,
 };
+use corten_base::ContainerId;
 use corten_base::time::{ZERO_TIME, rfc3339_nano};
-use corten_images::{Deleted, Image, RunConfig, Summary};
+use corten_images::{self as images, Deleted, Image, ManifestKind, RunConfig, Statement, Summary};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -22,6 +24,7 @@ pub(crate) fn summary(image: &Summary) -> ImageSummary {
         labels: super::null_if_empty(&image.labels),
         parent_id: image.parent.as_ref().map(ToString::to_string).unwrap_or_default(),
         descriptor: Some(descriptor(&image.target)),
+        manifests: None,
         repo_digests: image.repo_digests.clone(),
         repo_tags: image.repo_tags.clone(),
         shared_size: -1,
@@ -51,6 +54,7 @@ pub(crate) fn inspect(image: &Image, layers: &[PathBuf]) -> ImageInspect {
         root_fs: RootFs { kind: "layers".to_owned(), layers: image.layers.iter().map(ToString::to_string).collect() },
         metadata: ImageMetadata { last_tag_time: image.last_tagged.map_or_else(|| ZERO_TIME.to_owned(), rfc3339_nano) },
         descriptor: Some(descriptor(&image.target)),
+        manifests: None,
     }
 }
 
@@ -92,6 +96,58 @@ fn descriptor(of: &corten_images::Descriptor) -> Descriptor {
         size: size(of.size),
         ..Descriptor::default()
     }
+}
+
+/// One of an image's manifests, with the containers that were made from it.
+pub(crate) fn manifest((manifest, containers): (images::ManifestSummary, Vec<ContainerId>)) -> ManifestSummary {
+    let (mut image_data, mut attestation_data) = (None, None);
+    let kind = match &manifest.kind {
+        ManifestKind::Image { platform, .. } => {
+            image_data = Some(ManifestImage {
+                platform: platform.clone(),
+                containers: containers.iter().map(ToString::to_string).collect(),
+                size: UnpackedSize { unpacked: size(manifest.unpacked) },
+            });
+            "image"
+        }
+        ManifestKind::Attestation { subject } => {
+            attestation_data = Some(ManifestAttestation { subject: subject.clone() });
+            "attestation"
+        }
+        ManifestKind::Unknown => "unknown",
+    };
+    ManifestSummary {
+        id: manifest.descriptor.digest.to_string(),
+        available: manifest.available,
+        size: ManifestSize { content: size(manifest.content), total: size(manifest.content + manifest.unpacked) },
+        kind: kind.to_owned(),
+        image_data,
+        attestation_data,
+        descriptor: Descriptor {
+            annotations: Some(manifest.annotations).filter(|annotations| !annotations.is_empty()),
+            platform: manifest.platform,
+            artifact_type: manifest.artifact_type,
+            ..descriptor(&manifest.descriptor)
+        },
+    }
+}
+
+/// One statement about an image.
+pub(crate) fn statement(statement: Statement) -> Result<AttestationStatement, Failure> {
+    let parse = |text: Vec<u8>| {
+        serde_json::from_slice(&text).map_err(|error| {
+            let digest = &statement.descriptor.digest;
+            Failure::internal(format!("the statement {digest} is not JSON: {error}"))
+        })
+    };
+    Ok(AttestationStatement {
+        statement: statement.text.clone().map(parse).transpose()?,
+        descriptor: Descriptor {
+            annotations: Some(statement.annotations.clone()).filter(|annotations| !annotations.is_empty()),
+            ..descriptor(&statement.descriptor)
+        },
+        predicate_type: statement.predicate_type.clone(),
+    })
 }
 
 fn run_config(config: &RunConfig) -> ImageConfig {

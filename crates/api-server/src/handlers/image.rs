@@ -9,21 +9,22 @@ use crate::query;
 use crate::response::{self, Response};
 use crate::router::{Route, route};
 use corten_api_types::deltas::Shape;
-use corten_api_types::{ImagesPruned, JsonMessage};
-use corten_base::Reference;
+use corten_api_types::{ImagesPruned, JsonMessage, ManifestSummary};
+use corten_base::{Platform, Reference};
 use corten_engine::Operation;
-use corten_images::{Credentials, ImportOptions};
+use corten_images::{Credentials, Descriptor, ImportOptions};
 use hyper::StatusCode;
+use hyper::header::{CONTENT_LENGTH, HeaderValue};
 use std::time::SystemTime;
 
 pub(crate) const ROUTES: &[Route] = &[
     route!(GET "/images/json" ImageList => list),
     route!(GET "/images/search" ImageSearch => missing),
-    route!(GET "/images/get" ImageGetAll => missing),
+    route!(GET "/images/get" ImageGetAll => save),
     route!(GET "/images/{name}/json" ImageInspect => inspect),
     route!(GET "/images/{name}/history" ImageHistory => history),
-    route!(GET "/images/{name}/attestations" ImageAttestations => missing),
-    route!(GET "/images/{name}/get" ImageGet => missing),
+    route!(GET "/images/{name}/attestations" ImageAttestations => attestations),
+    route!(GET "/images/{name}/get" ImageGet => save),
     route!(POST "/images/create" ImageCreate => create),
     route!(POST "/images/load" ImageLoad => load),
     route!(POST "/images/prune" ImagePrune => prune),
@@ -42,7 +43,9 @@ async fn list(call: Call) -> Answer {
     let mut lines = Vec::with_capacity(images.len());
     for image in &images {
         let mut line = convert::summary(image);
-        if !call.query.flag("manifests") {
+        if call.query.flag("manifests") {
+            line.manifests = Some(manifests(&call, &image.target).await?);
+        } else {
             line.descriptor = None;
         }
         lines.push(line);
@@ -51,18 +54,75 @@ async fn list(call: Call) -> Answer {
 }
 
 async fn inspect(call: Call) -> Answer {
+    let with_manifests = call.query.flag("manifests");
+    if with_manifests && call.query.given("platform").is_some() {
+        return Err(Failure::invalid("conflicting options: manifests and platform options cannot both be set"));
+    }
     let image = call.engine.images().resolve(&call.name, platform_json(&call)?).await?;
     let layers = call.engine.images().layer_directories(&image).await?;
-    response::adapted(Shape::ImageInspect, call.version, &convert::inspect(&image, &layers))
+    let mut shown = convert::inspect(&image, &layers);
+    if with_manifests {
+        shown.manifests = Some(manifests(&call, &image.target).await?);
+    }
+    response::adapted(Shape::ImageInspect, call.version, &shown)
 }
 
-/// `platform` as JSON, which newer operations take, or as the older text.
-fn platform_json(call: &Call) -> Result<Option<corten_base::Platform>, Failure> {
+async fn manifests(call: &Call, target: &Descriptor) -> Result<Vec<ManifestSummary>, Failure> {
+    let manifests = call.engine.images().manifests(target.clone()).await?;
+    Ok(manifests.into_iter().map(convert::manifest).collect())
+}
+
+async fn attestations(call: Call) -> Answer {
+    let platforms = platforms(&call)?;
+    if platforms.len() > 1 {
+        return Err(Failure::invalid("only one platform can be asked for"));
+    }
+    let (types, with_text) = (call.query.all("type"), call.query.flag("statement"));
+    let image = call.engine.images().resolve(&call.name, None).await?;
+    let statements = call.engine.images().attestations(image, platforms.into_iter().next(), types, with_text).await?;
+    let statements = statements.into_iter().map(convert::statement).collect::<Result<Vec<_>, _>>()?;
+    Ok(response::json(&statements))
+}
+
+/// One image or several as a tar. Its length is known, so that an archive that breaks off is seen to.
+async fn save(call: Call) -> Answer {
+    let names = if call.name.is_empty() { call.query.all("names") } else { vec![call.name.clone()] };
+    let mut download = call.engine.images().save(names, platforms(&call)?).await?;
+    let length = download.length;
+    let mut response = response::pieces("application/x-tar", |sender| async move {
+        while let Some(piece) = download.next().await {
+            sender.send(piece).await?;
+        }
+        Ok(())
+    });
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    Ok(response)
+}
+
+/// All of `platform`: one per value, or a list of them as JSON.
+fn platforms(call: &Call) -> Result<Vec<Platform>, Failure> {
+    let mut platforms = Vec::new();
+    for text in call.query.all("platform").iter().filter(|text| !text.is_empty()) {
+        platforms.extend(parse_platforms(text)?);
+    }
+    Ok(platforms)
+}
+
+/// `{"os": ..}`, a list of such, or the older `os/architecture`.
+fn parse_platforms(text: &str) -> Result<Vec<Platform>, Failure> {
+    let failed = |error: serde_json::Error| Failure::invalid(format!("failed to parse platform: {error}"));
+    let given = match text.as_bytes() {
+        [b'{', ..] => vec![serde_json::from_str::<Platform>(text).map_err(failed)?],
+        [b'[', ..] => serde_json::from_str(text).map_err(failed)?,
+        _ => return Ok(vec![Platform::parse(text)?]),
+    };
+    Ok(given.into_iter().map(|given| Platform::new(&given.os, &given.architecture, given.variant.as_deref())).collect())
+}
+
+/// The one platform that an operation is about, if any.
+fn platform_json(call: &Call) -> Result<Option<Platform>, Failure> {
     match call.query.given("platform") {
-        Some(json) if json.starts_with('{') => match serde_json::from_str::<corten_base::Platform>(json) {
-            Ok(given) => Ok(Some(corten_base::Platform::new(&given.os, &given.architecture, given.variant.as_deref()))),
-            Err(error) => Err(Failure::invalid(format!("failed to parse platform: {error}"))),
-        },
+        Some(json) if json.starts_with('{') => Ok(parse_platforms(json)?.into_iter().next()),
         _ => platform(&call.query),
     }
 }
@@ -140,10 +200,8 @@ fn pulled(image: &str, tag: &str) -> Result<Reference, Failure> {
 }
 
 async fn load(call: Call) -> Answer {
-    if call.query.given("platform").is_some() {
-        return Err(Failure::unsupported("loading one platform of several"));
-    }
-    answer(call.engine.images().load(crate::upload::body(call.request.into_body()))).await
+    let platforms = platforms(&call)?;
+    answer(call.engine.images().load(crate::upload::body(call.request.into_body()), platforms)).await
 }
 
 /// Tells an operation's steps as they happen. What fails before the first step is an ordinary error; later failures

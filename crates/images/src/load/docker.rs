@@ -39,9 +39,13 @@ pub(super) fn images(stage: &mut Stage<'_>) -> Result<Vec<NewImage>> {
             items.len()
         )));
     }
+    let is_empty = items.is_empty();
     let mut images = Vec::with_capacity(items.len());
     for item in items {
-        images.push(image(stage, item)?);
+        images.extend(image(stage, item)?);
+    }
+    if images.is_empty() && !is_empty {
+        return Err(stage.nothing());
     }
     // A parent only counts when it comes along.
     let ids: HashSet<ImageId> = images.iter().map(|image| image.id.clone()).collect();
@@ -51,12 +55,16 @@ pub(super) fn images(stage: &mut Stage<'_>) -> Result<Vec<NewImage>> {
     Ok(images)
 }
 
-fn image(stage: &mut Stage<'_>, item: Item) -> Result<NewImage> {
+/// None for an image of a platform that isn't wanted.
+fn image(stage: &mut Stage<'_>, item: Item) -> Result<Option<NewImage>> {
     let names = item.repo_tags.unwrap_or_default().iter().map(|text| tag(text)).collect::<Result<Vec<_>>>()?;
     let bytes = stage.document(&item.config)?;
     let paths = item.layers.unwrap_or_default();
     let what = format!("image configuration {}", item.config.escape_debug());
     let config = document::parse_config(&bytes, &what, paths.len())?;
+    if !stage.wants(&config.platform()) {
+        return Ok(None);
+    }
     let layers: Vec<_> = paths.into_iter().map(|path| (path, None)).collect();
     let (layers, held) = stage.layers(&config, &layers)?;
     let id = ImageId(stage.images.put_document(&bytes, None, stage.lease)?);
@@ -66,7 +74,7 @@ fn image(stage: &mut Stage<'_>, item: Item) -> Result<NewImage> {
     let target = document::manifest_descriptor(&manifest);
     blobs.extend([id.0.clone(), stage.images.put_document(&manifest, None, stage.lease)?]);
     let parent = item.parent.and_then(|parent| ImageId::parse(&parent).ok());
-    Ok(NewImage { id, config, manifest: target.clone(), target, blobs, layers: layer_blobs, names, parent, held })
+    Ok(Some(NewImage { id, config, manifest: target.clone(), target, blobs, layers: layer_blobs, names, parent, held }))
 }
 
 fn tag(text: &str) -> Result<Reference> {

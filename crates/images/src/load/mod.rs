@@ -1,4 +1,6 @@
-//! Images from a tar: what `docker save` writes, and OCI image layouts; plain, gzip or zstd.
+//! Images from a tar: what `docker save` writes, and OCI image layouts; plain, gzip, zstd, bzip2 or xz.
+//!
+//! An archive that is both is read as the layout: it has the manifests as they were pushed, so that digests stay.
 //!
 //! The tar is read once, as it comes. What names the layers may stand behind them, so everything that looks like a layer is
 //! stored and extracted at once into a draft; small documents are kept in memory, within a bound. At the end the manifest
@@ -12,7 +14,7 @@ mod stage;
 use std::io::Read;
 
 use corten_archive::{Limits, Reader, decompress};
-use corten_base::Reference;
+use corten_base::{Platform, Reference};
 
 use crate::register::{Moved, NewImage};
 use crate::types::{Loaded, Progress, Report};
@@ -27,13 +29,17 @@ impl Images {
     /// Loads the images of a docker-archive or an OCI layout, plain or compressed, all or none. Reports layers as they come,
     /// and a line of Docker's text (`Loaded image: ..`) for each name. Survives power loss when it returns.
     ///
+    /// Of an image for several platforms the one for this machine is unpacked and the others are kept as they came; with
+    /// `platforms`, the first that is there is unpacked and only those are kept.
+    ///
     /// # Errors
     /// [`Error::Archive`], [`Error::Document`], [`Error::Missing`], [`Error::Mismatch`], [`Error::Layer`], [`Error::Tar`] for
-    /// what is wrong with the archive; [`Error::Input`] if reading it fails.
-    pub fn load(&self, reader: impl Read + Send, report: Report<'_>) -> Result<Vec<Loaded>> {
+    /// what is wrong with the archive; [`Error::NoManifest`] if it has nothing for the platforms; [`Error::Input`] if
+    /// reading it fails.
+    pub fn load(&self, reader: impl Read + Send, platforms: &[Platform], report: Report<'_>) -> Result<Vec<Loaded>> {
         self.tidily(|| {
             let lease = self.lease("load")?;
-            let mut stage = Stage::new(self, &lease, report);
+            let mut stage = Stage::new(self, &lease, platforms, report);
             let reader = decompress(reader).map_err(Error::Tar)?;
             let limits = Limits { max_entries: MOST_FILES, ..Limits::default() };
             let mut tar = Reader::new(reader, limits);
@@ -42,7 +48,9 @@ impl Images {
             }
             // A compressed stream has a check sum behind its last byte.
             tar.finish().map_err(Error::Tar)?;
-            let images = if stage.has(docker::MANIFEST) {
+            let images = if stage.has(oci::LAYOUT) && stage.has(oci::INDEX) {
+                oci::images(&mut stage)?
+            } else if stage.has(docker::MANIFEST) {
                 docker::images(&mut stage)?
             } else if stage.has(oci::INDEX) {
                 oci::images(&mut stage)?

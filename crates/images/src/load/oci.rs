@@ -5,15 +5,17 @@
 
 use std::collections::HashSet;
 
-use corten_base::{Algorithm, Digest, Digester, ImageId, Platform, Reference};
+use corten_base::{Digest, Digester, ImageId, Reference};
 
 use super::stage::Stage;
 use crate::document::{self, Document, Index, IndexEntry, Manifest};
 use crate::register::NewImage;
+use crate::save::blob_path as path;
 use crate::types::Descriptor;
 use crate::{Error, Result};
 
 pub(super) const INDEX: &str = "index.json";
+pub(super) const LAYOUT: &str = "oci-layout";
 
 /// Indexes within indexes that are followed.
 const DEEPEST: usize = 4;
@@ -35,7 +37,11 @@ pub(super) fn images(stage: &mut Stage<'_>) -> Result<Vec<NewImage>> {
         }
     }
     if images.is_empty() {
-        return Err(Error::NoManifest { platform: Platform::host().to_string() });
+        return Err(stage.nothing());
+    }
+    for image in &mut images {
+        let target = image.target.clone();
+        keep(stage, &target, 0, &mut image.blobs)?;
     }
     Ok(images)
 }
@@ -45,6 +51,9 @@ fn image(stage: &mut Stage<'_>, entry: &IndexEntry) -> Result<Option<NewImage>> 
     let Chosen { target, manifest, documents } = chosen;
     let bytes = blob_document(stage, &manifest.1.config)?;
     let config = document::parse_config(&bytes, "image configuration", manifest.1.layers.len())?;
+    if !stage.wants(&config.platform()) {
+        return Ok(None);
+    }
     let layers: Vec<_> =
         manifest.1.layers.iter().map(|layer| (path(&layer.digest), Some(layer.digest.clone()))).collect();
     let (_, held) = stage.layers(&config, &layers)?;
@@ -66,6 +75,31 @@ fn image(stage: &mut Stage<'_>, entry: &IndexEntry) -> Result<Option<NewImage>> 
         parent: None,
         held,
     }))
+}
+
+/// Keeps what else the archive has behind an image's target: attestations, artifacts, other platforms' images as far as they
+/// are wanted. What it hasn't is left out.
+fn keep(stage: &mut Stage<'_>, descriptor: &Descriptor, depth: usize, blobs: &mut HashSet<Digest>) -> Result<()> {
+    let digest = &descriptor.digest;
+    if depth > DEEPEST || !stage.keep(&path(digest), digest)? {
+        return Ok(());
+    }
+    blobs.insert(digest.clone());
+    match Document::parse(&blob_document(stage, descriptor)?, &format!("manifest {digest}"))? {
+        Document::Index(index) => {
+            let wanted = |entry: &&IndexEntry| {
+                entry.is_attestation() || entry.platform.as_ref().is_none_or(|platform| stage.wants(platform))
+            };
+            let entries: Vec<_> = index.manifests.iter().filter(wanted).map(|entry| entry.descriptor.clone()).collect();
+            entries.iter().try_for_each(|entry| keep(stage, entry, depth + 1, blobs))
+        }
+        Document::Manifest(manifest) => manifest.blobs().try_for_each(|blob| {
+            if stage.keep(&path(&blob.digest), &blob.digest)? {
+                blobs.insert(blob.digest.clone());
+            }
+            Ok(())
+        }),
+    }
 }
 
 /// A manifest and how it was found.
@@ -95,7 +129,7 @@ fn choose(stage: &Stage<'_>, descriptor: &Descriptor, depth: usize) -> Result<Op
             Ok(Some(Chosen { target: target.clone(), manifest: (target, manifest), documents }))
         }
         Document::Index(index) => {
-            for entry in ordered(&index) {
+            for entry in ordered(stage, &index) {
                 // An archive often has one platform of an index only.
                 if !stage.has(&path(&entry.descriptor.digest)) {
                     continue;
@@ -110,10 +144,15 @@ fn choose(stage: &Stage<'_>, descriptor: &Descriptor, depth: usize) -> Result<Op
     }
 }
 
-/// What fits this machine, best first, then all other images: a lone image of another platform is loaded too.
-fn ordered(index: &Index) -> Vec<&IndexEntry> {
-    let mut entries = index.candidates(&Platform::host());
+/// What fits the wanted platforms, best first, then all other images: a lone image of another platform is loaded too, unless
+/// one was asked for.
+fn ordered<'i>(stage: &Stage<'_>, index: &'i Index) -> Vec<&'i IndexEntry> {
+    let mut entries: Vec<&IndexEntry> = Vec::new();
+    for platform in stage.preferred() {
+        entries.extend(index.candidates(&platform));
+    }
     let others = index.manifests.iter().filter(|entry| !entry.is_attestation());
+    let others = others.filter(|entry| entry.platform.as_ref().is_none_or(|platform| stage.wants(platform)));
     let others: Vec<_> = others.filter(|&other| !entries.iter().any(|&entry| std::ptr::eq(entry, other))).collect();
     entries.extend(others);
     entries
@@ -130,14 +169,6 @@ fn blob_document(stage: &Stage<'_>, descriptor: &Descriptor) -> Result<Vec<u8>> 
         return Err(Error::Mismatch { what, expected: descriptor.digest.clone(), actual });
     }
     Ok(bytes)
-}
-
-fn path(digest: &Digest) -> String {
-    let algorithm = match digest.algorithm() {
-        Algorithm::Sha256 => "sha256",
-        Algorithm::Sha512 => "sha512",
-    };
-    format!("blobs/{algorithm}/{}", digest.hex())
 }
 
 /// The name that an entry's annotations give.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, Cursor, Read};
 
 use corten_archive::{Compression, Entry, Kind, clean};
-use corten_base::{Algorithm, ChainId, Digest};
+use corten_base::{Algorithm, ChainId, Digest, Platform};
 use corten_content::Lease;
 use corten_snapshot::Hold;
 
@@ -27,6 +27,8 @@ const STEP: u64 = 1 << 20;
 pub(crate) struct Stage<'a> {
     pub images: &'a Images,
     pub lease: &'a Lease,
+    /// What is wanted of images for several platforms; empty: this machine's.
+    platforms: &'a [Platform],
     report: Report<'a>,
     files: HashMap<Vec<u8>, File>,
     memory: u64,
@@ -46,8 +48,47 @@ pub(crate) struct Blob {
 }
 
 impl<'a> Stage<'a> {
-    pub(crate) fn new(images: &'a Images, lease: &'a Lease, report: Report<'a>) -> Stage<'a> {
-        Stage { images, lease, report, files: HashMap::new(), memory: 0 }
+    pub(crate) fn new(
+        images: &'a Images,
+        lease: &'a Lease,
+        platforms: &'a [Platform],
+        report: Report<'a>,
+    ) -> Stage<'a> {
+        Stage { images, lease, platforms, report, files: HashMap::new(), memory: 0 }
+    }
+
+    /// Whether something for this platform is wanted: everything is if nothing else was asked for.
+    pub(crate) fn wants(&self, platform: &Platform) -> bool {
+        self.platforms.is_empty() || self.platforms.iter().any(|wanted| wanted.matches(platform))
+    }
+
+    /// The platforms to look for, the first one first.
+    pub(crate) fn preferred(&self) -> Vec<Platform> {
+        if self.platforms.is_empty() { vec![Platform::host()] } else { self.platforms.to_vec() }
+    }
+
+    /// What it is called when nothing of what was wanted is there.
+    pub(crate) fn nothing(&self) -> Error {
+        let texts: Vec<String> = self.preferred().iter().map(ToString::to_string).collect();
+        Error::NoManifest { platform: texts.join(", ") }
+    }
+
+    /// Takes a blob into the store if the archive has it; whether it does.
+    pub(crate) fn keep(&mut self, path: &str, digest: &Digest) -> Result<bool> {
+        if !self.has(path) {
+            return Ok(false);
+        }
+        let place = self.follow(path)?;
+        let found = match self.files.get(&place) {
+            Some(File::Blob { digest, .. }) => digest.clone(),
+            Some(File::Document(bytes)) => self.images.put_document(bytes, Some(digest), self.lease)?,
+            _ => return Err(Error::Missing(path.escape_debug().to_string())),
+        };
+        if found == *digest {
+            return Ok(true);
+        }
+        let what = format!("blob {}", path.escape_debug());
+        Err(Error::Mismatch { what, expected: digest.clone(), actual: found })
     }
 
     /// Takes one file in; of several with the same name the last one counts, as if they were extracted.

@@ -56,7 +56,7 @@ pub fn open_at(folder: &Path) -> Opened {
 
 impl Opened {
     pub fn load(&self, archive: &[u8]) -> Result<Vec<Loaded>> {
-        self.images.load(archive, &|_| {})
+        self.images.load(archive, &[], &|_| {})
     }
 
     /// Loads, and answers the lines of text that were reported.
@@ -67,7 +67,7 @@ impl Opened {
                 lines.lock().unwrap().push(line);
             }
         };
-        self.images.load(archive, &report).unwrap();
+        self.images.load(archive, &[], &report).unwrap();
         lines.into_inner().unwrap()
     }
 
