@@ -220,7 +220,7 @@ fn settings_reach_the_container() {
         ]),
         "many"
     );
-    assert_eq!(run(&["busybox", "sh", "-c", "ls -d /proc/[0-9]* | wc -l"]), "3");
+    assert_eq!(run(&["busybox", "sh", "-c", "echo /proc/[0-9]*"]), "/proc/1");
     engine.finish();
 }
 
