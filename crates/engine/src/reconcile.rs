@@ -253,15 +253,16 @@ fn remove_pools(shared: &Shared) {
     }
 }
 
-/// `pool-<pid of the daemon>-<number>` of a daemon that is gone. Where another process has its pid by now, an empty group stays a while.
+/// `pool-<pid of the daemon>-<number>` of a daemon that is gone; our own pool is still empty, so our pid is of one that had it before us
+/// (a daemon in a PID namespace of its own always has the same). Where another process has the pid by now, an empty group stays a while.
 fn is_dead_pool(name: &str) -> bool {
-    let pid = name.strip_prefix("pool-").and_then(|rest| rest.split('-').next());
-    pid.is_some_and(|pid| pid.parse::<u32>().is_ok() && !is_alive(pid))
+    let pid = name.strip_prefix("pool-").and_then(|rest| rest.split('-').next()).and_then(|pid| pid.parse().ok());
+    pid.is_some_and(|pid| pid == std::process::id() || !is_alive(pid))
 }
 
 /// A process that has ended counts as dead also while nobody has reaped it (proc_pid_stat(5), the field after the name).
-fn is_alive(pid: &str) -> bool {
-    let stat = fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
+fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, fields)| !fields.starts_with(['Z', 'X']))
 }
 

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test, but without the harness by which clippy knows one")]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -100,6 +101,7 @@ impl Place {
                 Leaks { elements: fresh.elements, pool: left.pool.clone(), processes: own, ..Leaks::default() };
             assert_eq!(left, expected);
             engine.shutdown().await;
+            assert_eq!(self.leaks().pool, BTreeSet::new(), "the pool's own, and those of an engine that died before");
         });
     }
 
