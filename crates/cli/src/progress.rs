@@ -6,6 +6,7 @@ use std::io::BufRead;
 
 use corten_api_types::{JsonMessage, ProgressDetail, decode};
 use corten_base::units::human_size;
+use serde_json::Value;
 
 use crate::failure::{Failure, Outcome, local};
 use crate::streams::{Sink, write_plain};
@@ -13,6 +14,11 @@ use crate::terminal;
 
 /// Shows the daemon's messages until they end. A failure among them is the outcome. `None`: show nothing.
 pub(crate) fn show(stream: impl BufRead, sink: Option<Sink>) -> Outcome {
+    show_with(stream, sink, |_| {})
+}
+
+/// The same; `take` gets what is meant for programs.
+pub(crate) fn show_with(stream: impl BufRead, sink: Option<Sink>, mut take: impl FnMut(&Value)) -> Outcome {
     let width = terminal::width().filter(|_| sink == Some(Sink::Stdout) || stderr_is_terminal());
     let mut display = Display { width, lines: HashMap::new() };
     for line in stream.split(b'\n') {
@@ -24,6 +30,9 @@ pub(crate) fn show(stream: impl BufRead, sink: Option<Sink>) -> Outcome {
             decode(&line).map_err(|error| Failure::message(format!("cannot read the daemon's progress: {error}")))?;
         if let Some(failure) = failure_of(&message) {
             return Err(failure);
+        }
+        if let Some(aux) = &message.aux {
+            take(aux);
         }
         if let Some(sink) = sink {
             write_plain(sink, display.render(&message).as_bytes())?;

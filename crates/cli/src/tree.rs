@@ -14,7 +14,7 @@ pub(crate) static GROUPS: &[(&str, &str)] = &[
 ];
 
 /// The commands that the program's help shows first.
-pub(crate) static COMMON: &[&str] = &["run", "exec", "ps", "pull", "images", "version", "info"];
+pub(crate) static COMMON: &[&str] = &["run", "exec", "ps", "pull", "push", "images", "version", "info"];
 
 /// Every command there is.
 pub(crate) static COMMANDS: &[&Command] = &[
@@ -42,6 +42,7 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &commands::port::COMMAND,
     &commands::ps::COMMAND,
     &commands::pull::COMMAND,
+    &commands::push::COMMAND,
     &commands::rename::COMMAND,
     &commands::restart::COMMAND,
     &commands::rm::COMMAND,

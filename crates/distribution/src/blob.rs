@@ -122,7 +122,7 @@ impl BlobStream {
         }
         self.since_failure = 0;
         self.failures += 1;
-        let is_final = !cause.is_transient() || self.failures >= retry::MOST_ATTEMPTS;
+        let is_final = !cause.is_transient() || self.failures >= self.client.limits().attempts;
         if is_final {
             let url = Requested::blob(&self.reference, &self.blob.digest, 0).shown();
             return Err(Error::Request { method: "Get", url, source: cause });

@@ -1,10 +1,12 @@
 //! The client for synchronous code.
 
-use crate::{BlobStream, Client, Credentials, Descriptor, Result};
+use crate::{BlobStream, Client, Credentials, Descriptor, Direction, Limits, Mounted, Result, Session, Source};
 use bytes::{Buf, Bytes};
 use corten_base::{Digest, Reference};
 use std::io::{self, Read};
+use std::time::Duration;
 use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// A [`Client`] that waits. Clones may be used on several threads at once; none of them may be one that runs a runtime. What
 /// comes from the network is decrypted on the calling thread.
@@ -53,6 +55,77 @@ impl Blocking {
         Ok(BlobReader { stream, piece: Bytes::new(), handle: self.handle.clone() })
     }
 }
+
+/// The right to move one layer; it is given back when dropped.
+#[derive(Debug)]
+pub struct Slot {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Blocking {
+    /// Bounds on what goes on at once.
+    pub fn limits(&self) -> Limits {
+        self.client.limits()
+    }
+
+    /// Waits until one more layer may be moved this way; none if `is_cancelled` says so meanwhile.
+    pub fn slot(&self, direction: Direction, is_cancelled: impl Fn() -> bool) -> Option<Slot> {
+        let slots = self.client.slots(direction);
+        self.handle.block_on(async {
+            let mut waiting = std::pin::pin!(slots.acquire_owned());
+            loop {
+                if let Ok(permit) = tokio::time::timeout(LOOK, &mut waiting).await {
+                    return permit.ok().map(|permit| Slot { _permit: permit });
+                }
+                if is_cancelled() {
+                    return None;
+                }
+            }
+        })
+    }
+
+    /// See [`Client::has_blob`].
+    pub fn has_blob(&self, reference: &Reference, digest: &Digest, credentials: Option<&Credentials>) -> Result<bool> {
+        self.handle.block_on(self.client.has_blob(reference, digest, credentials))
+    }
+
+    /// See [`Client::mount`].
+    pub fn mount(
+        &self,
+        reference: &Reference,
+        digest: &Digest,
+        from: &str,
+        credentials: Option<&Credentials>,
+    ) -> Result<Mounted> {
+        self.handle.block_on(self.client.mount(reference, digest, from, credentials))
+    }
+
+    /// See [`Client::upload`]. The source is read on the calling thread.
+    pub fn upload(
+        &self,
+        reference: &Reference,
+        source: &Source<'_>,
+        session: Option<Session>,
+        credentials: Option<&Credentials>,
+    ) -> Result<Digest> {
+        self.handle.block_on(self.client.upload(reference, source, session, credentials))
+    }
+
+    /// See [`Client::put_manifest`].
+    pub fn put_manifest(
+        &self,
+        reference: &Reference,
+        name: &str,
+        media_type: &str,
+        bytes: Vec<u8>,
+        credentials: Option<&Credentials>,
+    ) -> Result<()> {
+        self.handle.block_on(self.client.put_manifest(reference, name, media_type, bytes.into(), credentials))
+    }
+}
+
+/// How often those who wait look whether they still should.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// A blob as a reader: nothing is taken from the network ahead of what is read, but for what lies in the socket. Errors
 /// carry the [`Error`](crate::Error) inside.

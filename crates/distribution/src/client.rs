@@ -8,12 +8,13 @@ use crate::credentials::Credentials;
 use crate::error::{Error, Reported, Result};
 use crate::token::{self, Tokens};
 use crate::transport::{Call, Transport};
-use crate::{Mirror, RegistryConfig, Timeouts, retry, url};
+use crate::{Limits, Mirror, RegistryConfig, Timeouts, retry, url};
 use bytes::Bytes;
 use corten_base::{Digest, Digester, Reference};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Semaphore;
 
 /// The manifests that are asked for: OCI's and Docker's, of one image and of several.
 pub const MEDIA_TYPES: [&str; 4] = [
@@ -40,6 +41,15 @@ pub struct Descriptor {
     pub size: u64,
 }
 
+/// Which way layers go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From a registry.
+    Download,
+    /// To a registry.
+    Upload,
+}
+
 /// A client of all registries; clones share connections and tokens.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
@@ -48,6 +58,8 @@ struct Inner {
     transport: Transport,
     tokens: Tokens,
     mirrors: Vec<Mirror>,
+    downloads: Arc<Semaphore>,
+    uploads: Arc<Semaphore>,
     /// For insecure registries, whether TLS worked last time.
     schemes: Mutex<HashMap<String, bool>>,
 }
@@ -64,6 +76,8 @@ impl Client {
         let mirrors = config.mirrors.clone();
         Client(Arc::new(Inner {
             mirrors,
+            downloads: Arc::new(Semaphore::new(config.limits.downloads.max(1))),
+            uploads: Arc::new(Semaphore::new(config.limits.uploads.max(1))),
             transport: Transport::new(config),
             tokens: Tokens::default(),
             schemes: Mutex::default(),
@@ -155,7 +169,7 @@ impl Client {
                 Ok(bytes) => return Ok((media_type, bytes)),
                 Err(failure) => failure,
             };
-            if !failure.is_transient() || attempt >= retry::MOST_ATTEMPTS {
+            if !failure.is_transient() || attempt >= self.limits().attempts {
                 return Err(failure.of("Get", request.shown()));
             }
             tokio::time::sleep(retry::back_off(attempt, self.timeouts().back_off)).await;
@@ -178,13 +192,26 @@ impl Client {
         self.0.transport.timeouts()
     }
 
+    /// Bounds on what goes on at once.
+    pub fn limits(&self) -> Limits {
+        self.0.transport.limits()
+    }
+
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.0.transport
+    }
+
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.0.tokens
+    }
+
     /// Sends to a mirror that has what is asked for, else to the reference's registry.
     pub(crate) async fn request(
         &self,
         request: &Requested<'_>,
         credentials: Option<&Credentials>,
     ) -> Result<Response<Body>> {
-        if request.reference.domain() == "docker.io" {
+        if request.reference.domain() == "docker.io" && request.action == Action::Pull {
             for mirror in &self.0.mirrors {
                 // Nobody's account at Docker Hub is a mirror's business.
                 match self.authorized(&request.call(mirror.scheme, &mirror.host)?, request, None).await {
@@ -199,8 +226,16 @@ impl Client {
         self.request_upstream(request, credentials).await
     }
 
+    /// The rights to move layers in this direction.
+    pub(crate) fn slots(&self, direction: Direction) -> Arc<Semaphore> {
+        match direction {
+            Direction::Download => self.0.downloads.clone(),
+            Direction::Upload => self.0.uploads.clone(),
+        }
+    }
+
     /// Sends to the reference's registry, over TLS or, if it is insecure, what works.
-    async fn request_upstream(
+    pub(crate) async fn request_upstream(
         &self,
         request: &Requested<'_>,
         credentials: Option<&Credentials>,
@@ -243,15 +278,14 @@ impl Client {
     }
 
     /// Sends with what worked last, and once more with a fresh answer to the challenge.
-    async fn authorized(
+    pub(crate) async fn authorized(
         &self,
         call: &Call,
         request: &Requested<'_>,
         credentials: Option<&Credentials>,
     ) -> Result<Response<Body>> {
-        let path = request.reference.path();
-        let host = call.url.authority().map(ToString::to_string).unwrap_or_default();
-        let key = (host, path.to_owned(), credentials.cloned());
+        let scopes = request.scopes();
+        let key = token_key(call, scopes.clone(), credentials);
         let mut call = call.clone();
         call.authorization = self.0.tokens.get(&key);
         let response = self.0.transport.call(&call).await?;
@@ -262,8 +296,7 @@ impl Client {
         if challenges.is_empty() {
             return Ok(response);
         }
-        let scope = format!("repository:{path}:pull");
-        let authorization = token::answer(&self.0.transport, &call, &challenges, &scope, credentials).await?;
+        let authorization = token::answer(&self.0.transport, &call, &challenges, &scopes, credentials).await?;
         call.authorization = Some(authorization.clone());
         let response = self.0.transport.call(&call).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
@@ -271,6 +304,12 @@ impl Client {
         }
         Ok(response)
     }
+}
+
+/// Under which name a token is kept.
+pub(crate) fn token_key(call: &Call, scopes: Vec<String>, credentials: Option<&Credentials>) -> token::Key {
+    let host = call.url.authority().map(ToString::to_string).unwrap_or_default();
+    (host, scopes, credentials.cloned())
 }
 
 const CONTENT_DIGEST: &str = "docker-content-digest";
@@ -290,43 +329,78 @@ fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
     values.filter_map(|value| value.to_str().ok()).flat_map(Challenge::parse).collect()
 }
 
+/// What a request is for: it decides what a token has to allow, whom else may be asked, and how a refusal is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Pull,
+    Push,
+}
+
 /// A request to a registry, before it is known how to reach it.
+#[derive(Clone)]
 pub(crate) struct Requested<'a> {
     pub reference: &'a Reference,
-    method: Method,
+    pub action: Action,
+    pub method: Method,
     /// Behind `/v2/<name>/`.
-    path: String,
-    headers: HeaderMap,
+    pub path: String,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    /// Another repository of the same registry that is read from.
+    pub source: Option<String>,
     is_manifest: bool,
 }
 
 impl<'a> Requested<'a> {
+    pub fn new(reference: &'a Reference, action: Action, method: Method, path: String) -> Requested<'a> {
+        let is_manifest = path.starts_with("manifests/");
+        let (headers, body) = (HeaderMap::new(), Bytes::new());
+        Requested { reference, action, method, path, headers, body, source: None, is_manifest }
+    }
+
     fn manifest(method: Method, reference: &'a Reference, name: &str) -> Requested<'a> {
-        let accepts = MEDIA_TYPES.map(|media_type| (header::ACCEPT, HeaderValue::from_static(media_type)));
-        let mut headers = HeaderMap::new();
-        for (name, value) in accepts {
-            headers.append(name, value);
+        let mut requested = Requested::new(reference, Action::Pull, method, format!("manifests/{name}"));
+        for media_type in MEDIA_TYPES {
+            requested.headers.append(header::ACCEPT, HeaderValue::from_static(media_type));
         }
-        Requested { reference, method, path: format!("manifests/{name}"), headers, is_manifest: true }
+        requested
     }
 
     /// A blob from this byte on.
     pub fn blob(reference: &'a Reference, digest: &Digest, offset: u64) -> Requested<'a> {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let mut requested = Requested::new(reference, Action::Pull, Method::GET, format!("blobs/{digest}"));
+        requested.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if offset > 0
             && let Ok(range) = HeaderValue::from_str(&format!("bytes={offset}-"))
         {
-            headers.insert(header::RANGE, range);
+            requested.headers.insert(header::RANGE, range);
         }
-        Requested { reference, method: Method::GET, path: format!("blobs/{digest}"), headers, is_manifest: false }
+        requested
+    }
+
+    /// What a token has to allow.
+    pub fn scopes(&self) -> Vec<String> {
+        let actions = match self.action {
+            Action::Pull => "pull",
+            Action::Push => "pull,push",
+        };
+        let own = format!("repository:{}:{actions}", self.reference.path());
+        std::iter::once(own).chain(self.source.iter().map(|path| format!("repository:{path}:pull"))).collect()
     }
 
     fn call(&self, scheme: &str, host: &str) -> Result<Call> {
         let text = format!("{scheme}://{host}/v2/{}/{}", self.reference.path(), self.path);
         let url: Uri = text.parse().map_err(|_| Error::Config(format!("{text:?} is no URL")))?;
         let may_downgrade = !self.is_manifest;
-        Ok(Call { method: self.method.clone(), headers: self.headers.clone(), may_downgrade, ..Call::get(url) })
+        let (method, headers, body) = (self.method.clone(), self.headers.clone(), self.body.clone());
+        Ok(Call { method, headers, body, may_downgrade, ..Call::get(url) })
+    }
+
+    /// The URL at the reference's registry, as it was reached last.
+    pub fn upstream_url(&self, client: &Client) -> Result<Uri> {
+        let host = registry_host(self.reference.domain());
+        let is_https = client.schemes().get(host).copied().unwrap_or(true);
+        Ok(self.call(if is_https { "https" } else { "http" }, host)?.url)
     }
 
     /// The URL for errors.
@@ -356,7 +430,7 @@ pub(crate) async fn translated(response: Response<Body>, request: &Requested<'_>
     let reason = format!("{}: {}", reported.spoken_code(), reported.message);
     let name = request.reference.familiar_name();
     match &reported.code[..] {
-        "DENIED" => Error::NotFound(format!(
+        "DENIED" if request.action == Action::Pull => Error::NotFound(format!(
             "pull access denied for {name}, repository does not exist or may require 'docker login': {reason}"
         )),
         "MANIFEST_UNKNOWN" => {

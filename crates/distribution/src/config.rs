@@ -18,6 +18,8 @@ pub struct RegistryConfig {
     pub proxies: Proxies,
     /// Bounds on time.
     pub timeouts: Timeouts,
+    /// Bounds on how much goes on at once.
+    pub limits: Limits,
     /// The `User-Agent` header.
     pub user_agent: String,
     /// Certificates (PEM) of authorities that are trusted besides the host's.
@@ -33,6 +35,7 @@ impl Default for RegistryConfig {
             mirrors: Vec::new(),
             proxies: Proxies::default(),
             timeouts: Timeouts::default(),
+            limits: Limits::default(),
             user_agent: concat!("corten/", env!("CARGO_PKG_VERSION")).to_owned(),
             authorities: Vec::new(),
             resolver: Resolver::default(),
@@ -82,6 +85,23 @@ impl Default for Timeouts {
             stall: Duration::from_secs(60),
             back_off: Duration::from_millis(500),
         }
+    }
+}
+
+/// Bounds on how much goes on at once, for all images together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Layers that are downloaded.
+    pub downloads: usize,
+    /// Layers that are uploaded.
+    pub uploads: usize,
+    /// How often something is tried.
+    pub attempts: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { downloads: 3, uploads: 5, attempts: 5 }
     }
 }
 

@@ -65,7 +65,12 @@ impl Credentials {
         }
         let text = header.replace('+', "-").replace('/', "_");
         let json = FORGIVING.decode(text.trim()).map_err(|_| InvalidCredentials)?;
-        let object: RegistryAuth = serde_json::from_slice(&json).map_err(|_| InvalidCredentials)?;
+        Credentials::from_json(&json)
+    }
+
+    /// Reads the API's AuthConfig, as the body of a request. One that names nobody means nobody.
+    pub fn from_json(json: &[u8]) -> Result<Option<Credentials>, InvalidCredentials> {
+        let object: RegistryAuth = serde_json::from_slice(json).map_err(|_| InvalidCredentials)?;
         object.into_credentials()
     }
 

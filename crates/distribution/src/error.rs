@@ -130,6 +130,12 @@ pub enum Cause {
     /// The proxy did not do its part.
     #[error("proxyconnect tcp: {0}")]
     Proxy(String),
+    /// What was to be sent could not be read.
+    #[error("cannot read what is to be sent")]
+    Source(#[source] io::Error),
+    /// Whoever asked does not want it any more.
+    #[error("context canceled")]
+    Cancelled,
     /// Partial content that is not the part that was asked for.
     #[error("the registry answered with another range than {0}")]
     Range(u64),
@@ -140,6 +146,7 @@ impl Cause {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Cause::NoCredentials => ErrorKind::Unauthorized,
+            Cause::Cancelled => ErrorKind::Cancelled,
             Cause::Lookup(_)
             | Cause::Dial { .. }
             | Cause::Timeout { .. }

@@ -1,6 +1,6 @@
 //! Registry protocol, auth, client.
 //!
-//! The pull side of the OCI distribution specification 1.1. [`Client`] is asynchronous; [`Client::blocking`] gives the same
+//! The OCI distribution specification 1.1, pull and push. [`Client`] is asynchronous; [`Client::blocking`] gives the same
 //! to plain synchronous code, with a blob as a `Read` that takes from the network only as fast as it is read.
 //!
 //! A registry's answers are hostile: every body is bounded before it is kept, every wait has an end, credentials go to the
@@ -18,6 +18,7 @@ mod config;
 mod connect;
 mod credentials;
 mod error;
+mod outgoing;
 mod pool;
 mod proxy;
 pub mod resolve;
@@ -25,13 +26,15 @@ mod retry;
 mod tls;
 mod token;
 mod transport;
+mod upload;
 mod url;
 
 pub use blob::BlobStream;
-pub use blocking::{BlobReader, Blocking};
+pub use blocking::{BlobReader, Blocking, Slot};
 pub use challenge::Challenge;
-pub use client::{Client, Descriptor, MEDIA_TYPES};
-pub use config::{Insecure, Mirror, RegistryConfig, Timeouts};
+pub use client::{Client, Descriptor, Direction, MEDIA_TYPES};
+pub use config::{Insecure, Limits, Mirror, RegistryConfig, Timeouts};
 pub use credentials::{Credentials, InvalidCredentials};
 pub use error::{Cause, Error, Result};
 pub use proxy::Proxies;
+pub use upload::{Mounted, Session, Source};

@@ -5,10 +5,9 @@
 
 use crate::connect::{Connected, Dialer};
 use crate::error::Cause;
+use crate::outgoing::Outgoing;
 use crate::url::Origin;
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -29,10 +28,8 @@ const MOST_IDLE: usize = 6;
 const MOST_HEADERS: usize = 128;
 const LONGEST_HEAD: usize = 64 * 1024;
 
-pub(crate) type RequestBody = Full<Bytes>;
-
 pub(crate) struct Connection {
-    sender: SendRequest<RequestBody>,
+    sender: SendRequest<Outgoing>,
     driver: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
     is_over: bool,
     pub through: Option<crate::proxy::Proxy>,
@@ -44,7 +41,7 @@ impl Connection {
         let handshake = Builder::new()
             .max_headers(MOST_HEADERS)
             .max_header_size(LONGEST_HEAD)
-            .handshake::<_, RequestBody>(TokioIo::new(stream));
+            .handshake::<_, Outgoing>(TokioIo::new(stream));
         let (sender, driver) = handshake.await.map_err(Cause::Http)?;
         Ok(Connection { sender, driver: Box::pin(driver), is_over: false, through })
     }
@@ -61,7 +58,7 @@ impl Connection {
         .await
     }
 
-    pub async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, Cause> {
+    pub async fn send(&mut self, request: Request<Outgoing>) -> Result<Response<Incoming>, Cause> {
         let answer = self.sender.send_request(request);
         self.drive(answer).await.map_err(http_cause)
     }

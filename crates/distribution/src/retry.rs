@@ -3,22 +3,25 @@
 use http::{HeaderMap, StatusCode};
 use std::time::{Duration, SystemTime};
 
-/// How often a request is sent at most.
-pub(crate) const MOST_ATTEMPTS: u32 = 5;
-
 /// The longest that a registry may have us wait. Beyond it the error is the answer.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// How long to wait before attempt `attempt + 1` (the first is number 1), or nothing if this answer is final.
-pub(crate) fn after_status(
-    status: StatusCode,
-    headers: &HeaderMap,
-    attempt: u32,
-    first: Duration,
-    now: SystemTime,
-) -> Option<Duration> {
+/// Where in a series of tries a request is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tries {
+    /// The number of this one; the first is 1.
+    pub attempt: u32,
+    /// How many there may be.
+    pub most: u32,
+    /// The wait before the second.
+    pub first: Duration,
+}
+
+/// How long to wait before the next try, or nothing if this answer is final.
+pub(crate) fn after_status(status: StatusCode, headers: &HeaderMap, tries: Tries, now: SystemTime) -> Option<Duration> {
     let is_transient = matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504);
-    if !is_transient || attempt >= MOST_ATTEMPTS {
+    let Tries { attempt, most, first } = tries;
+    if !is_transient || attempt >= most {
         return None;
     }
     match headers.get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok()) {
@@ -62,7 +65,8 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
         let check = |status: u16, value: Option<&str>, attempt, expect: Option<u64>| {
             let headers = value.map(headers).unwrap_or_default();
-            let delay = after_status(StatusCode::from_u16(status).unwrap(), &headers, attempt, FIRST, now);
+            let tries = Tries { attempt, most: 5, first: FIRST };
+            let delay = after_status(StatusCode::from_u16(status).unwrap(), &headers, tries, now);
             assert_eq!(delay.map(|delay| delay.as_secs()), expect, "{status} {value:?} {attempt}");
         };
         check(404, None, 1, None);

@@ -12,8 +12,8 @@ use std::sync::{Mutex, PoisonError};
 /// The most that a token service may answer.
 const LONGEST_ANSWER: u64 = 64 * 1024;
 
-/// Whose token it is: registry, repository, account.
-pub(crate) type Key = (String, String, Option<Credentials>);
+/// Whose token it is: registry, scopes, account.
+pub(crate) type Key = (String, Vec<String>, Option<Credentials>);
 
 /// The `Authorization` values that worked last, kept in memory only.
 #[derive(Default)]
@@ -41,7 +41,7 @@ pub(crate) async fn answer(
     transport: &Transport,
     call: &Call,
     challenges: &[Challenge],
-    scope: &str,
+    scopes: &[String],
     credentials: Option<&Credentials>,
 ) -> Result<Secret> {
     let account = credentials.map(Credentials::account);
@@ -49,7 +49,7 @@ pub(crate) async fn answer(
         if let Some(Account::RegistryToken(token)) = account {
             return Ok(Secret::new(format!("Bearer {}", token.expose())));
         }
-        let request = token_request(call, challenge, scope, account).map_err(|cause| call.failed(cause))?;
+        let request = token_request(call, challenge, scopes, account).map_err(|cause| call.failed(cause))?;
         let token = fetch(transport, &request).await?;
         return Ok(Secret::new(format!("Bearer {}", token.expose())));
     }
@@ -66,7 +66,12 @@ pub(crate) async fn answer(
 }
 
 /// The request for a token. A challenge over TLS can't send credentials to a service without.
-fn token_request(call: &Call, challenge: &Challenge, scope: &str, account: Option<&Account>) -> Result<Call, Cause> {
+fn token_request(
+    call: &Call,
+    challenge: &Challenge,
+    scopes: &[String],
+    account: Option<&Account>,
+) -> Result<Call, Cause> {
     let realm =
         challenge.parameter("realm").ok_or(Cause::Token("no realm specified for token auth challenge".to_owned()))?;
     let malformed = || Cause::Token("invalid token auth challenge realm".to_owned());
@@ -79,8 +84,8 @@ fn token_request(call: &Call, challenge: &Challenge, scope: &str, account: Optio
     if let Some(service) = challenge.parameter("service") {
         fields.push(("service", service.to_owned()));
     }
-    fields.push(("scope", scope.to_owned()));
     if let Some(Account::IdentityToken(token)) = account {
+        fields.push(("scope", scopes.join(" ")));
         fields.push(("grant_type", "refresh_token".to_owned()));
         fields.push(("client_id", "corten".to_owned()));
         fields.push(("refresh_token", token.expose().to_owned()));
@@ -89,6 +94,7 @@ fn token_request(call: &Call, challenge: &Challenge, scope: &str, account: Optio
         request.headers.insert(header::CONTENT_TYPE, form);
         return Ok(request);
     }
+    fields.extend(scopes.iter().map(|scope| ("scope", scope.clone())));
     let mut authorization = None;
     if let Some(Account::Password { user, password }) = account {
         fields.push(("account", user.clone()));
@@ -146,7 +152,7 @@ mod tests {
     fn request(realm: &str, account: Option<&Account>) -> Result<Call, Cause> {
         let call = Call::get("https://reg.test/v2/a/manifests/x".parse().unwrap());
         let challenge = Challenge::parse(&format!("Bearer realm=\"{realm}\",service=\"reg & co\""));
-        token_request(&call, &challenge[0], "repository:a:pull", account)
+        token_request(&call, &challenge[0], &["repository:a:pull".to_owned()], account)
     }
 
     #[test]

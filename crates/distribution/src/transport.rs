@@ -4,15 +4,16 @@ use crate::body::Body;
 use crate::connect::Dialer;
 use crate::credentials::Secret;
 use crate::error::{Cause, Error, Result};
-use crate::pool::{Connection, Pool, RequestBody};
+use crate::outgoing::{Outgoing, Sent};
+use crate::pool::{Connection, Pool};
 use crate::retry;
 use crate::url::{Origin, join, parts, same_origin, shown};
-use crate::{RegistryConfig, Timeouts};
+use crate::{Limits, RegistryConfig, Timeouts};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, Uri};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 /// Redirects that are followed.
 const MOST_REDIRECTS: usize = 10;
@@ -41,6 +42,9 @@ impl Call {
         match self.method {
             Method::HEAD => "Head",
             Method::POST => "Post",
+            Method::PUT => "Put",
+            Method::PATCH => "Patch",
+            Method::DELETE => "Delete",
             _ => "Get",
         }
     }
@@ -72,6 +76,10 @@ impl Transport {
         &self.config.timeouts
     }
 
+    pub fn limits(&self) -> Limits {
+        self.config.limits
+    }
+
     /// Whether this host may be spoken to without a valid certificate, or without TLS.
     pub async fn is_insecure(&self, host: &str, port: Option<u16>) -> bool {
         if self.config.is_insecure(host, port, &[]) {
@@ -95,13 +103,15 @@ impl Transport {
         loop {
             let delay = match self.follow(call).await {
                 Ok(response) => {
-                    match retry::after_status(response.status(), response.headers(), attempt, first, SystemTime::now())
-                    {
+                    let tries = retry::Tries { attempt, most: self.config.limits.attempts, first };
+                    match retry::after_status(response.status(), response.headers(), tries, SystemTime::now()) {
                         Some(delay) => delay,
                         None => return Ok(response),
                     }
                 }
-                Err(cause) if cause.is_transient() && !cause.is_connecting() && attempt < retry::MOST_ATTEMPTS => {
+                Err(cause)
+                    if cause.is_transient() && !cause.is_connecting() && attempt < self.config.limits.attempts =>
+                {
                     retry::back_off(attempt, first)
                 }
                 Err(cause) => return Err(call.failed(cause)),
@@ -110,6 +120,11 @@ impl Transport {
             tokio::time::sleep(delay).await;
             attempt += 1;
         }
+    }
+
+    /// Sends without a second try.
+    pub async fn once(&self, call: &Call) -> Result<Response<Body>, Cause> {
+        self.follow(call).await
     }
 
     async fn follow(&self, call: &Call) -> Result<Response<Body>, Cause> {
@@ -135,23 +150,49 @@ impl Transport {
         Err(Cause::Redirects)
     }
 
-    async fn send(&self, call: &Call) -> Result<Response<Body>, Cause> {
-        let (is_https, host, port) = parts(&call.url).ok_or(Cause::Redirect("its location is malformed"))?;
-        let origin = Origin {
+    /// Sends a stream once: no redirect, no second try. `progress` is told now and then how much has gone out; what it
+    /// answers may end the request.
+    pub async fn stream(
+        &self,
+        call: &Call,
+        body: Outgoing,
+        sent: &Sent,
+        progress: &(dyn Fn(u64) -> Result<(), Cause> + Sync),
+    ) -> Result<Response<Body>, Cause> {
+        let origin = self.origin(&call.url).await?;
+        let connection = match self.pool.take(&origin) {
+            Some(connection) => connection,
+            None => Connection::open(&self.dialer, &origin).await?,
+        };
+        let answer = self.exchange(call, &origin, connection, body, Some((sent, progress))).await;
+        match sent.take_failure() {
+            Some(failure) if answer.is_err() => Err(Cause::Source(failure)),
+            _ => answer,
+        }
+    }
+
+    async fn origin(&self, url: &Uri) -> Result<Origin, Cause> {
+        let (is_https, host, port) = parts(url).ok_or(Cause::Redirect("its location is malformed"))?;
+        Ok(Origin {
             is_https,
             host: host.to_owned(),
             port: port.unwrap_or(if is_https { 443 } else { 80 }),
             is_verified: is_https && !self.is_insecure(host, port).await,
-        };
+        })
+    }
+
+    async fn send(&self, call: &Call) -> Result<Response<Body>, Cause> {
+        let origin = self.origin(&call.url).await?;
+        let body = || Outgoing::whole(call.body.clone());
         // A kept connection may have been closed just now; that says nothing about the registry.
         while let Some(connection) = self.pool.take(&origin) {
-            match self.exchange(call, &origin, connection).await {
+            match self.exchange(call, &origin, connection, body(), None).await {
                 Err(Cause::Closed) => {}
                 done => return done,
             }
         }
         let connection = Connection::open(&self.dialer, &origin).await?;
-        self.exchange(call, &origin, connection).await
+        self.exchange(call, &origin, connection, body(), None).await
     }
 
     async fn exchange(
@@ -159,21 +200,31 @@ impl Transport {
         call: &Call,
         origin: &Origin,
         mut connection: Connection,
+        body: Outgoing,
+        watched: Option<Watched<'_>>,
     ) -> Result<Response<Body>, Cause> {
-        let request = self.request(call, origin, &connection)?;
+        let request = self.request(call, origin, &connection, body)?;
         let limit = self.config.timeouts.headers;
-        let response = tokio::time::timeout(limit, connection.send(request))
-            .await
-            .map_err(|_| Cause::Timeout { what: "waiting for the response", limit })??;
+        let answer = connection.send(request);
+        let response = match watched {
+            Some(watched) => watch(answer, watched, limit).await?,
+            None => tokio::time::timeout(limit, answer).await.map_err(|_| late(limit))??,
+        };
         let (parts, incoming) = response.into_parts();
         let stall = self.config.timeouts.stall;
         let body = Body::new(incoming, connection, self.pool.clone(), origin.clone(), stall).await;
         Ok(Response::from_parts(parts, body))
     }
 
-    fn request(&self, call: &Call, origin: &Origin, connection: &Connection) -> Result<Request<RequestBody>, Cause> {
+    fn request(
+        &self,
+        call: &Call,
+        origin: &Origin,
+        connection: &Connection,
+        body: Outgoing,
+    ) -> Result<Request<Outgoing>, Cause> {
         let malformed = |_| Cause::Token("a header's value is malformed".to_owned());
-        let mut request = Request::new(RequestBody::new(call.body.clone()));
+        let mut request = Request::new(body);
         *request.method_mut() = call.method.clone();
         let target = call.url.path_and_query().map_or("/", |target| target.as_str());
         let mut headers = call.headers.clone();
@@ -197,5 +248,37 @@ impl Transport {
         *request.headers_mut() = headers;
         *request.uri_mut() = url.parse().map_err(|_| Cause::Redirect("its location is malformed"))?;
         Ok(request)
+    }
+}
+
+/// How far a stream is, and who wants to know.
+type Watched<'a> = (&'a Sent, &'a (dyn Fn(u64) -> Result<(), Cause> + Sync));
+
+/// How often progress is told.
+const TELL: Duration = Duration::from_millis(100);
+
+fn late(limit: Duration) -> Cause {
+    Cause::Timeout { what: "waiting for the response", limit }
+}
+
+/// Waits for an answer as long as the request's body makes progress, and for `limit` without.
+async fn watch<T>(
+    answer: impl Future<Output = Result<T, Cause>>,
+    (sent, progress): Watched<'_>,
+    limit: Duration,
+) -> Result<T, Cause> {
+    let mut answer = std::pin::pin!(answer);
+    let mut moved = (0, Instant::now());
+    loop {
+        if let Ok(answer) = tokio::time::timeout(TELL.min(limit), &mut answer).await {
+            return answer;
+        }
+        let bytes = sent.bytes();
+        progress(bytes)?;
+        if bytes != moved.0 {
+            moved = (bytes, Instant::now());
+        } else if moved.1.elapsed() >= limit {
+            return Err(late(limit));
+        }
     }
 }

@@ -23,6 +23,8 @@ pub struct Config {
     pub insecure_registries: Vec<String>,
     /// Mirrors of Docker Hub, tried before it.
     pub registry_mirrors: Vec<String>,
+    /// How many layers are moved at once, and how often something is tried.
+    pub registry_limits: corten_distribution::Limits,
     /// Containers outlive a stopped daemon.
     pub live_restore: bool,
     /// How long all containers together may take to stop when the daemon does.
@@ -61,6 +63,7 @@ impl Default for Config {
             network: corten_network::Config::default(),
             insecure_registries: Vec::new(),
             registry_mirrors: Vec::new(),
+            registry_limits: corten_distribution::Limits::default(),
             live_restore: false,
             shutdown_timeout: Duration::from_secs(15),
             log_driver: "json-file".into(),

@@ -205,6 +205,7 @@ fn open(config: Config) -> Result<Shared, Error> {
 fn registry_client(config: &Config) -> Result<corten_distribution::Blocking, Error> {
     let invalid = |error: corten_distribution::Error| Error::Invalid(crate::error::chain(&error));
     let mut settings = RegistryConfig::from_environment().map_err(invalid)?;
+    settings.limits = config.registry_limits;
     let insecure = config.insecure_registries.iter().map(|text| text.parse());
     settings.insecure = insecure.collect::<Result<_, _>>().map_err(invalid)?;
     let mirrors = config.registry_mirrors.iter().map(|text| text.parse());

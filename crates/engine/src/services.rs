@@ -11,7 +11,7 @@ use corten_base::{ContainerId, ImageId, Namespace, Platform, Reference};
 use corten_distribution::Credentials;
 use corten_images::{
     Deleted, Descriptor, Filters, HistoryItem, Image, Images, ImportOptions, InUse, ManifestKind, ManifestSummary,
-    Progress, PullOptions, Statement, Summary,
+    Progress, PullOptions, PushOptions, Statement, Summary,
 };
 use tokio::sync::mpsc;
 
@@ -73,7 +73,13 @@ impl Operation {
         tokio::task::spawn_blocking(move || {
             let cancelled = AtomicBool::new(false);
             let report = |step: Progress| {
-                if sender.blocking_send(Ok(step)).is_err() {
+                // How far something is will be told again; nobody has to wait for a slow reader because of it.
+                let is_passing = matches!(step, Progress::Status { current: Some(_), .. });
+                let is_gone = match is_passing {
+                    true => matches!(sender.try_send(Ok(step)), Err(mpsc::error::TrySendError::Closed(_))),
+                    false => sender.blocking_send(Ok(step)).is_err(),
+                };
+                if is_gone {
                     cancelled.store(true, Ordering::Relaxed);
                 }
             };
@@ -176,6 +182,25 @@ impl ImageService {
                 cancelled: Some(cancelled),
             };
             Ok(images.pull(&reference, &options, report)?)
+        })
+    }
+
+    /// Pushes what a tag names, or all tags of a repository.
+    pub fn push(
+        &self,
+        reference: Reference,
+        platform: Option<Platform>,
+        credentials: Option<Credentials>,
+    ) -> Operation {
+        let (images, registry) = (self.images(), self.shared.registry_client.clone());
+        Operation::run(move |report, cancelled| {
+            let options = PushOptions {
+                registry: &registry,
+                credentials: credentials.as_ref(),
+                platform: platform.as_ref(),
+                cancelled: Some(cancelled),
+            };
+            Ok(images.push(&reference, &options, report)?)
         })
     }
 

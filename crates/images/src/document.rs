@@ -117,6 +117,18 @@ impl Manifest {
         std::iter::once(&self.config).chain(&self.layers)
     }
 
+    /// The same image with its layers in other forms.
+    pub(crate) fn with_layers(&self, layers: Vec<Descriptor>) -> Vec<u8> {
+        let media_type = Some(self.own_media_type().to_owned());
+        let manifest = Manifest { schema_version: 2, media_type, config: self.config.clone(), layers };
+        serde_json::to_vec(&manifest).expect("a struct with text keys is always JSON")
+    }
+
+    /// Its media type; where it doesn't say, OCI's.
+    pub(crate) fn own_media_type(&self) -> &str {
+        self.media_type.as_deref().unwrap_or(OCI_MANIFEST)
+    }
+
     /// Whether this is something else than a container image: an artifact, an attestation.
     pub(crate) fn is_artifact(&self) -> bool {
         !self.config.media_type.is_empty()
@@ -187,6 +199,20 @@ pub(crate) fn manifest_descriptor(bytes: &[u8]) -> Descriptor {
 pub(crate) fn layer_descriptor(digest: &corten_base::Digest, size: u64, diff_id: &DiffId) -> Descriptor {
     let suffix = if *digest == diff_id.0 { "" } else { ".gzip" };
     Descriptor { media_type: format!("{DOCKER_LAYER}{suffix}"), digest: digest.clone(), size }
+}
+
+/// Whether a layer is stored as the plain tar that an archive had: no registry has it so.
+pub(crate) fn is_plain_layer(media_type: &str) -> bool {
+    media_type == DOCKER_LAYER
+}
+
+/// The media type of the same layer packed with gzip.
+pub(crate) fn packed_layer(media_type: &str) -> String {
+    if media_type.starts_with("application/vnd.docker.") {
+        format!("{DOCKER_LAYER}.gzip")
+    } else {
+        "application/vnd.oci.image.layer.v1.tar+gzip".to_owned()
+    }
 }
 
 /// The media type to record for a document whose descriptor doesn't say one.

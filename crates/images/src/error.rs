@@ -46,6 +46,9 @@ pub enum Error {
     /// A filter or its value isn't known.
     #[error("{0}")]
     Filter(String),
+    /// There is nothing of this name to push; Docker's whole text.
+    #[error("{0}")]
+    Push(String),
     /// The archive isn't an image archive or is damaged.
     #[error("invalid image archive: {0}")]
     Archive(String),
@@ -117,7 +120,9 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::NotFound(_) | Error::Platform { .. } | Error::NoManifest { .. } => ErrorKind::NotFound,
+            Error::NotFound(_) | Error::Push(_) | Error::Platform { .. } | Error::NoManifest { .. } => {
+                ErrorKind::NotFound
+            }
             Error::Conflict(_) => ErrorKind::Conflict,
             Error::Ambiguous(_)
             | Error::Reference(_)

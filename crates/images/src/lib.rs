@@ -1,4 +1,4 @@
-//! Pull, load, save, import, tag, remove, unpack, garbage.
+//! Pull, push, load, save, import, tag, remove, unpack, garbage.
 //!
 //! An image is a configuration and layers. Its **id** is the digest of the configuration, as Docker 28 and CRI have it; its
 //! **names** point at what was pulled or loaded, byte for byte: a manifest, or the index it was chosen from. Blobs stay as
@@ -24,6 +24,7 @@ mod import;
 mod list;
 mod load;
 mod pull;
+mod push;
 mod record;
 mod register;
 mod remove;
@@ -46,6 +47,7 @@ pub use corten_distribution::{Blocking, Client, Credentials, RegistryConfig};
 pub use error::{Error, Result};
 pub use import::ImportOptions;
 pub use pull::PullOptions;
+pub use push::PushOptions;
 pub use save::Export;
 pub use types::{
     Deleted, Descriptor, Filters, HistoryItem, Image, InUse, Loaded, ManifestKind, ManifestSummary, Progress, Report,
@@ -53,7 +55,7 @@ pub use types::{
 };
 
 /// The tables of this room.
-pub const SCHEMA: Schema = Schema { room: "images", migrations: &[record::TABLES] };
+pub const SCHEMA: Schema = Schema { room: "images", migrations: &[record::TABLES, record::PACKED] };
 
 /// The image store as one namespace sees it; clones are handles on the same one.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@
 //! images_image  one image of one platform: its id, its manifest, and what lists show, so that they read no documents
 //! images_name   (repository, reference) -> image and what was pulled; the reference is `:tag` or `@digest`
 //! images_blob   the blobs an image needs, for the garbage collection
+//! images_packed what a plain layer's blob became when it was packed for a registry: its digest there and size
 //! images_layer  which blobs unfold to a layer: the same layer may have come packed in several ways
 //! ```
 
@@ -50,6 +51,14 @@ pub(crate) const TABLES: &str = "
         diff TEXT NOT NULL,
         digest TEXT NOT NULL,
         PRIMARY KEY(diff, digest)
+    ) WITHOUT ROWID;";
+
+/// What became of plain layers when they were packed for a registry.
+pub(crate) const PACKED: &str = "
+    CREATE TABLE images_packed(
+        plain TEXT NOT NULL PRIMARY KEY,
+        digest TEXT NOT NULL,
+        size INTEGER NOT NULL
     ) WITHOUT ROWID;";
 
 /// An image's record.
@@ -120,9 +129,53 @@ pub(crate) fn blobs_of_layer(connection: &Connection, diff_id: &Digest) -> Resul
     rows.collect::<Result<_, _>>().map_err(Error::from)
 }
 
+/// One more blob that an image needs.
+pub(crate) fn add_blob(transaction: &Transaction<'_>, namespace: &str, id: &ImageId, digest: &Digest) -> Result<()> {
+    let mut insert = transaction.prepare_cached("INSERT OR IGNORE INTO images_blob VALUES (?1, ?2, ?3)")?;
+    insert.execute((namespace, id.as_str(), digest.as_str()))?;
+    Ok(())
+}
+
+/// Records what a plain blob became when it was packed.
+pub(crate) fn put_packed(transaction: &Transaction<'_>, plain: &Digest, packed: &Digest, size: u64) -> Result<()> {
+    let size = i64::try_from(size).unwrap_or(i64::MAX);
+    transaction.prepare_cached("INSERT OR REPLACE INTO images_packed VALUES (?1, ?2, ?3)")?.execute((
+        plain.as_str(),
+        packed.as_str(),
+        size,
+    ))?;
+    Ok(())
+}
+
+/// What a plain blob became when it was packed.
+pub(crate) fn packed(connection: &Connection, plain: &Digest) -> Result<Option<(Digest, u64)>> {
+    let mut query = connection.prepare_cached("SELECT digest, size FROM images_packed WHERE plain = ?1")?;
+    let row = query.query_row([plain.as_str()], |row| {
+        Ok((row.get::<_, Parsed<Digest>>(0)?.0, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0)))
+    });
+    row.optional().map_err(Error::from)
+}
+
+/// Repositories that are known to have (had) an image with one of these blobs: those that gave it a digest.
+pub(crate) fn repositories_with(connection: &Connection, namespace: &str, blobs: &[Digest]) -> Result<Vec<Reference>> {
+    let mut query = connection.prepare_cached(
+        "SELECT DISTINCT repository FROM images_name WHERE namespace = ?1 AND reference LIKE '@%'
+             AND image IN (SELECT image FROM images_blob WHERE namespace = ?1 AND digest = ?2)",
+    )?;
+    let mut names: Vec<Reference> = Vec::new();
+    for blob in blobs {
+        let rows = query.query_map((namespace, blob.as_str()), |row| row.get::<_, String>(0))?;
+        for name in rows {
+            names.extend(Reference::parse_normalized(&name?).ok().filter(|name| !names.contains(name)));
+        }
+    }
+    Ok(names)
+}
+
 /// Forgets the blobs that no image needs any more.
 pub(crate) fn forget_layers(transaction: &Transaction<'_>) -> Result<()> {
     transaction.execute("DELETE FROM images_layer WHERE digest NOT IN (SELECT digest FROM images_blob)", [])?;
+    transaction.execute("DELETE FROM images_packed WHERE plain NOT IN (SELECT digest FROM images_blob)", [])?;
     Ok(())
 }
 

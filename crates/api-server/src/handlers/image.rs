@@ -29,7 +29,7 @@ pub(crate) const ROUTES: &[Route] = &[
     route!(POST "/images/load" ImageLoad => load),
     route!(POST "/images/prune" ImagePrune => prune),
     route!(POST "/images/{name}/tag" ImageTag => tag),
-    route!(POST "/images/{name}/push" ImagePush => missing),
+    route!(POST "/images/{name}/push" ImagePush => push),
     route!(DELETE "/images/{name}" ImageDelete => remove),
     route!(GET "/distribution/{name}/json" DistributionInspect => missing),
     route!(POST "/build" ImageBuild => missing),
@@ -163,9 +163,7 @@ async fn create(call: Call) -> Answer {
     let platform = platform(&call.query)?;
     if let Some(image) = call.query.given("fromImage") {
         let reference = pulled(image, call.query.text("tag"))?;
-        let credentials = Credentials::from_registry_auth(call.header("x-registry-auth"))
-            .map_err(|error| Failure::invalid(error.to_string()))?;
-        let operation = call.engine.images().pull(reference, platform, credentials);
+        let operation = call.engine.images().pull(reference, platform, credentials(&call));
         return answer(operation).await;
     }
     match call.query.text("fromSrc") {
@@ -187,7 +185,34 @@ async fn create(call: Call) -> Answer {
     answer(call.engine.images().import(crate::upload::body(call.request.into_body()), options)).await
 }
 
-/// The image to pull: `tag` is a tag or a digest.
+/// Pushes one tag, or without one all.
+async fn push(mut call: Call) -> Answer {
+    let header = call.header("x-registry-auth").to_owned();
+    let credentials = if header.is_empty() {
+        // As the first versions of the API had it.
+        let body = call.bytes().await?;
+        Credentials::from_json(&body).map_err(|error| {
+            Failure::invalid(format!(
+                "bad parameters and missing X-Registry-Auth: invalid X-Registry-Auth header: {error}"
+            ))
+        })?
+    } else {
+        credentials(&call)
+    };
+    let reference = match call.query.given("tag") {
+        Some(tag) => pulled(&call.name, tag)?,
+        None => Reference::parse_normalized(&call.name)?,
+    };
+    let platform = if call.since(46) { platform_json(&call)? } else { None };
+    answer(call.engine.images().push(reference, platform, credentials)).await
+}
+
+/// Whose account to use. What can't be read means nobody's, as with Docker.
+fn credentials(call: &Call) -> Option<Credentials> {
+    Credentials::from_registry_auth(call.header("x-registry-auth")).unwrap_or_default()
+}
+
+/// The image to pull or push: `tag` is a tag or a digest.
 fn pulled(image: &str, tag: &str) -> Result<Reference, Failure> {
     let reference = Reference::parse_normalized(image)?;
     if tag.is_empty() {

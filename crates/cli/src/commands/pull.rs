@@ -48,7 +48,7 @@ pub(crate) fn parse(name: &str) -> Outcome<Reference> {
 }
 
 /// `docker.io/library/busybox:latest`
-fn canonical(reference: &Reference) -> String {
+pub(super) fn canonical(reference: &Reference) -> String {
     match (reference.digest(), reference.tag()) {
         (Some(digest), Some(tag)) => format!("{}:{tag}@{digest}", reference.name()),
         (Some(digest), None) => format!("{}@{digest}", reference.name()),

@@ -10,7 +10,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::settings::Settings;
-use super::values::{absolute, address_pools, boolean, list, map, one, only, parse, plain_tcp, size, text, ulimits};
+use super::values::{
+    absolute, address_pools, at_least_one, boolean, list, map, one, only, parse, plain_tcp, size, text, ulimits,
+};
 
 /// Where the settings file is, unless a flag says otherwise.
 const CONFIG_FILE: &str = "/etc/corten/daemon.json";
@@ -213,6 +215,27 @@ static OPTIONS: &[Opt] = &[
         s.engine.log_options = map(v)?;
         Ok(())
     }),
+    option(
+        "max-concurrent-downloads",
+        "max-concurrent-downloads",
+        Kind::Text,
+        "Layers that are downloaded at once, for all pulls together (default 3)",
+        |s, v| at_least_one(v, "max concurrent downloads").map(|n| s.engine.registry_limits.downloads = n as usize),
+    ),
+    option(
+        "max-concurrent-uploads",
+        "max-concurrent-uploads",
+        Kind::Text,
+        "Layers that are uploaded at once, for all pushes together (default 5)",
+        |s, v| at_least_one(v, "max concurrent uploads").map(|n| s.engine.registry_limits.uploads = n as usize),
+    ),
+    option(
+        "max-download-attempts",
+        "max-download-attempts",
+        Kind::Text,
+        "How often a request to a registry is tried (default 5)",
+        |s, v| at_least_one(v, "max download attempts").map(|n| s.engine.registry_limits.attempts = n),
+    ),
     option("mtu", "mtu", Kind::Text, "MTU of the default bridge network (default 1500)", |s, v| {
         parse(one(v)).map(|mtu| s.engine.network.mtu = mtu)
     }),
@@ -291,9 +314,6 @@ static OPTIONS: &[Opt] = &[
     ignored("", "proxies", Kind::Map),
     ignored("", "builder", Kind::Map),
     ignored("ip6tables", "ip6tables", Kind::Bool),
-    ignored("max-concurrent-downloads", "max-concurrent-downloads", Kind::Text),
-    ignored("max-concurrent-uploads", "max-concurrent-uploads", Kind::Text),
-    ignored("max-download-attempts", "max-download-attempts", Kind::Text),
     ignored("network-control-plane-mtu", "network-control-plane-mtu", Kind::Text),
     ignored("node-generic-resource", "node-generic-resources", Kind::List),
     ignored("storage-opt", "storage-opts", Kind::List),

@@ -84,6 +84,15 @@ pub(super) fn plain_tcp(settings: &mut Settings, values: &[String]) -> Result<()
     Ok(())
 }
 
+/// A number of things that can't be none.
+pub(super) fn at_least_one(values: &[String], what: &str) -> Result<u32, String> {
+    let text = one(values);
+    match text.parse::<i64>() {
+        Ok(number @ 1..=1000) => Ok(u32::try_from(number).unwrap_or(u32::MAX)),
+        _ => Err(format!("invalid {what}: {text}")),
+    }
+}
+
 /// `base=10.0.0.0/8,size=24`.
 pub(super) fn address_pools(settings: &mut Settings, values: &[String]) -> Result<(), String> {
     for value in values {

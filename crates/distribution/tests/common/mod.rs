@@ -1,4 +1,5 @@
 //! A server that answers as a test tells it to, and the clients for it.
+#![allow(dead_code, reason = "each suite is an executable of its own and uses a part of this")]
 
 use corten_base::Reference;
 use corten_distribution::{Client, RegistryConfig, Timeouts};

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use corten_base::{ChainId, Digest};
+use corten_distribution::Direction;
 use corten_snapshot::Hold;
 
 use super::Pull;
@@ -15,8 +16,6 @@ use crate::types::{Descriptor, Progress};
 use crate::unpack::{self, Extraction, LayerSource};
 use crate::{Error, Result, record};
 
-/// So many layers are downloaded at once, as Docker does.
-const DOWNLOADS: usize = 3;
 /// Progress of one layer is told this often.
 const TELL: Duration = Duration::from_millis(100);
 
@@ -48,11 +47,12 @@ impl Pull<'_> {
         let chains = ChainId::prefixes(&config.rootfs.diff_ids);
         let layers: Vec<Layer<'_>> = blobs.iter().zip(&chains).map(|(blob, chain)| Layer { blob, chain }).collect();
         layers.iter().for_each(|layer| self.tell(layer, "Pulling fs layer"));
-        layers.iter().skip(DOWNLOADS).for_each(|layer| self.tell(layer, "Waiting"));
+        let at_once = self.options.registry.limits().downloads.max(1);
+        layers.iter().skip(at_once).for_each(|layer| self.tell(layer, "Waiting"));
         let next = AtomicUsize::new(0);
         let (send, receive) = channel();
         thread::scope(|scope| {
-            for number in 0..DOWNLOADS.min(layers.len()) {
+            for number in 0..at_once.min(layers.len()) {
                 let (send, layers, next, config) = (send.clone(), &layers, &next, config);
                 let worker = move || self.work(layers, config, next, &send);
                 let spawned = thread::Builder::new().name(format!("pull-{number}")).spawn_scoped(scope, worker);
@@ -156,6 +156,8 @@ impl Pull<'_> {
             self.tell(layer, "Download complete");
             return Ok(Step::Ready(unpack::extract_blob(snapshots, content, digest)?));
         }
+        let slot = self.options.registry.slot(Direction::Download, || self.is_cancelled());
+        let _slot = slot.ok_or(Error::Cancelled)?;
         let size = layer.blob.size;
         let mut ingest = content.ingest(&format!("blob-{digest}"), digest.algorithm(), Some(size))?;
         let mut source = self.source(layer, ingest.offset())?;

@@ -110,16 +110,16 @@ impl Images {
             None => options.registry.head(reference, options.credentials)?.map(|descriptor| descriptor.digest),
         };
         let platform = options.platform.cloned().unwrap_or_else(Platform::host);
-        if remote != Some(row.target.digest.clone()) || !platform.matches(&self.read_config(&row.image)?.platform()) {
-            return Ok(None);
-        }
-        // An image that was loaded has no name with a digest yet.
-        let digest = reference.with_digest(row.target.digest.clone());
-        if self.database().read(|connection| record::name(connection, namespace, &digest))?.is_none() {
+        let Some(remote) = remote else { return Ok(None) };
+        // What was pushed from here may have another manifest there than here; what was loaded has no name with a digest yet.
+        let digest = reference.with_digest(remote.clone());
+        let known = self.database().read(|connection| record::name(connection, namespace, &digest))?;
+        let is_known = known.is_some_and(|known| known.image == row.image);
+        if !is_known || !platform.matches(&self.read_config(&row.image)?.platform()) {
             return Ok(None);
         }
         say_from(reference, report);
-        say_done(reference, &row.target.digest, false, report);
+        say_done(reference, &remote, false, report);
         self.publish_pull(reference, &row.image);
         Ok(Some(row.image))
     }

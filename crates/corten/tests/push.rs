@@ -1,0 +1,159 @@
+//! Pushes to Debian's docker-registry on loopback, checked with skopeo, and what came from it back to it byte for byte.
+
+mod common;
+
+use std::path::PathBuf;
+
+use common::CORTEN;
+use corten_testkit::{Answer, Registry, TestEngine, debian, image, is_root};
+
+const HOST: &str = Registry::HOST;
+
+/// An archive of busybox and a second layer.
+fn archive(engine: &TestEngine) -> PathBuf {
+    let (random, archive) = (engine.path().join("random.tar"), engine.path().join("box.tar"));
+    image::tar_of_random_file(&random, 3 << 20).expect("writing a layer");
+    image::docker_archive(&archive, "box:v1", &[&debian::busybox_tar(), &random]).expect("writing an archive");
+    archive
+}
+
+/// What skopeo finds in the registry: the manifest's digest.
+fn digest(engine: &TestEngine, name: &str) -> String {
+    let mut skopeo = engine.inside("skopeo");
+    skopeo.args(["inspect", "--tls-verify=false", "--format", "{{.Digest}}"]).arg(format!("docker://{HOST}/{name}"));
+    Answer::of(&mut skopeo, b"").ok().to_owned()
+}
+
+/// The lines of a push through the API.
+fn lines(engine: &TestEngine, repository: &str, tag: &str) -> Vec<serde_json::Value> {
+    let answer = engine
+        .request(&format!(
+            "POST /v1.47/images/{HOST}/{repository}/push?tag={tag} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\
+             X-Registry-Auth: e30=\r\nContent-Length: 0\r\n\r\n"
+        ))
+        .expect("the daemon answers");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    answer.lines().filter(|line| line.starts_with('{')).map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[test]
+fn a_loaded_image_is_packed_and_pushed() {
+    if !is_root("a_loaded_image_is_packed_and_pushed") {
+        return;
+    }
+    let engine = TestEngine::start(CORTEN);
+    let _registry = Registry::start(&engine);
+    engine.docker(&["load", "-i", archive(&engine).to_str().expect("UTF-8")]).ok();
+    let name = format!("{HOST}/team/box:v1");
+    engine.docker(&["tag", "box:v1", &name]).ok();
+    let pushed = engine.docker(&["push", &name]);
+    let first = pushed.ok();
+    assert!(first.contains(&format!("The push refers to repository [{HOST}/team/box]")), "{first}");
+    assert_eq!(first.matches(": Pushed").count(), 2, "{first}");
+    let told = first.lines().last().expect("a last line");
+    let found = digest(&engine, "team/box:v1");
+    assert!(told.starts_with(&format!("v1: digest: {found} size: ")), "{told}");
+    // The registry has it: the same digest without packing again, and the image is known by it.
+    let again = engine.docker(&["push", &name]);
+    assert_eq!(again.ok().matches("Layer already exists").count(), 2, "{again:?}");
+    assert_eq!(again.ok().lines().last(), Some(told));
+    let by_digest = format!("{HOST}/team/box@{found}");
+    assert_eq!(engine.docker(&["inspect", "-f", "{{join .RepoDigests \" \"}}", &name]).ok(), by_digest);
+    assert!(engine.docker(&["pull", &name]).ok().contains("Image is up to date"));
+    // Another repository of the same registry gets the layers from the first.
+    let other = format!("{HOST}/other/box:v2");
+    engine.docker(&["tag", &name, &other]).ok();
+    let mounted = engine.docker(&["push", &other]);
+    assert_eq!(mounted.ok().matches("Mounted from team/box").count(), 2, "{mounted:?}");
+    assert_eq!(digest(&engine, "other/box:v2"), found);
+    // And it is the image it was.
+    let id = engine.docker(&["inspect", "-f", "{{.Id}}", &name]).ok().to_owned();
+    engine.docker(&["rmi", "-f", &id]).ok();
+    engine.docker(&["pull", "-q", &name]).ok();
+    assert_eq!(engine.docker(&["inspect", "-f", "{{.Id}}", &name]).ok(), id);
+    assert_eq!(engine.docker(&["run", "--rm", "--network", "none", &name, "echo", "back"]).ok(), "back");
+    engine.finish();
+}
+
+#[test]
+fn what_came_from_a_registry_goes_back_byte_for_byte() {
+    if !is_root("what_came_from_a_registry_goes_back_byte_for_byte") {
+        return;
+    }
+    let engine = TestEngine::start(CORTEN);
+    let registry = Registry::start(&engine);
+    let digests = registry.push(&engine, &archive(&engine), "box:v1");
+    let (name, copy) = (format!("{HOST}/box:v1"), format!("{HOST}/deep/down/copy:latest"));
+    engine.corten(&["pull", "-q", &name]).ok();
+    engine.corten(&["tag", &name, &copy]).ok();
+    let pushed = engine.corten(&["push", &format!("{HOST}/deep/down/copy")]);
+    assert!(pushed.ok().starts_with("Using default tag: latest\n"), "{pushed:?}");
+    assert_eq!(digest(&engine, "deep/down/copy:latest"), digests);
+    // Through skopeo to another place, and back here by digest.
+    let mut skopeo = engine.inside("skopeo");
+    skopeo.args(["copy", "-q", "--insecure-policy", "--src-tls-verify=false", "--dest-tls-verify=false"]);
+    skopeo.args([format!("docker://{copy}"), format!("docker://{HOST}/third:x")]);
+    Answer::of(&mut skopeo, b"").ok();
+    engine.corten(&["pull", "-q", &format!("{HOST}/third@{digests}")]).ok();
+    engine.finish();
+}
+
+#[test]
+fn the_messages_of_a_push() {
+    if !is_root("the_messages_of_a_push") {
+        return;
+    }
+    let engine = TestEngine::start_with(CORTEN, &["--max-concurrent-uploads", "1"]);
+    let _registry = Registry::start(&engine);
+    engine.docker(&["load", "-i", archive(&engine).to_str().expect("UTF-8")]).ok();
+    engine.docker(&["tag", "box:v1", &format!("{HOST}/box:v1")]).ok();
+    let told = lines(&engine, "box", "v1");
+    let status = |line: &serde_json::Value| line["status"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(told[0], serde_json::json!({ "status": format!("The push refers to repository [{HOST}/box]") }));
+    let steps: Vec<String> = told.iter().map(status).filter(|status| status != "Pushing").collect();
+    assert_eq!(steps[1..4], ["Preparing", "Preparing", "Waiting"], "{steps:?}");
+    assert_eq!(steps[4..6], ["Pushed", "Pushed"], "{steps:?}");
+    assert_eq!(told[1]["progressDetail"], serde_json::json!({}));
+    assert_eq!(told[1]["id"].as_str().map(str::len), Some(12));
+    let [.., last, aux] = &told[..] else { panic!("{told:?}") };
+    assert_eq!(
+        status(last),
+        format!("v1: digest: {} size: {}", aux["aux"]["Digest"].as_str().unwrap_or_default(), aux["aux"]["Size"])
+    );
+    assert_eq!(aux["aux"]["Tag"], "v1");
+    engine.finish();
+}
+
+#[test]
+fn tags_flags_and_refusals() {
+    if !is_root("tags_flags_and_refusals") {
+        return;
+    }
+    let engine = TestEngine::start(CORTEN);
+    let _registry = Registry::start(&engine);
+    engine.docker(&["load", "-i", archive(&engine).to_str().expect("UTF-8")]).ok();
+    let repository = format!("{HOST}/many");
+    for tag in ["a", "b"] {
+        engine.docker(&["tag", "box:v1", &format!("{repository}:{tag}")]).ok();
+    }
+    for (client, tag) in [("docker", "a"), ("corten", "b")] {
+        let run = |arguments: &[&str]| match client {
+            "docker" => engine.docker(arguments),
+            _ => engine.corten(arguments),
+        };
+        let name = format!("{repository}:{tag}");
+        assert_eq!(run(&["push", "-q", &name]).ok(), name, "{client}");
+        let all = run(&["push", "--all-tags", &repository]);
+        assert!(all.ok().contains("a: digest: sha256:") && all.ok().contains("b: digest: sha256:"), "{all:?}");
+        run(&["push", "-a", &name]).fails(1, "tag can't be used with --all-tags/-a");
+        run(&["push", &format!("{repository}:none")]).fails(1, &format!("tag does not exist: {repository}:none"));
+        let missing = format!("An image does not exist locally with the tag: {HOST}/nothing");
+        run(&["push", &format!("{HOST}/nothing")]).fails(1, &missing);
+        run(&["push", &format!("127.0.0.1:1/{tag}")]).fails(1, "An image does not exist locally");
+        run(&["push", "--platform", "linux/s390x", &name]).fails(1, "linux/s390x");
+    }
+    assert_eq!(digest(&engine, "many:a"), digest(&engine, "many:b"));
+    engine.docker(&["tag", "box:v1", "127.0.0.1:1/box:v1"]).ok();
+    engine.docker(&["push", "127.0.0.1:1/box:v1"]).fails(1, "connection refused");
+    engine.finish();
+}

@@ -1,0 +1,234 @@
+//! What a push has to bring: which manifests, and which of their blobs in which form.
+
+use corten_base::{Digest, Platform};
+
+use super::Push;
+use crate::config::ImageConfig;
+use crate::document::{self, Document, Index, LARGEST, Manifest};
+use crate::record::{self, NameRow};
+use crate::types::Descriptor;
+use crate::{Error, Result};
+
+/// Indexes within indexes that are followed.
+const DEEPEST: usize = 4;
+
+/// Everything that one tag needs in the registry.
+pub(super) struct Plan {
+    pub images: Vec<PlannedImage>,
+    /// The indexes above the images, the tag's own last; none where the tag names a single image.
+    pub index: Option<Vec<(Descriptor, Vec<u8>)>>,
+    /// The index that can't be pushed, because only one of its images is here.
+    pub instead_of: Option<Descriptor>,
+}
+
+/// One manifest with its blobs.
+pub(super) struct PlannedImage {
+    pub descriptor: Descriptor,
+    pub bytes: Vec<u8>,
+    pub manifest: Manifest,
+    /// Lowest first.
+    pub layers: Vec<PlannedLayer>,
+    /// Where it goes: under the tag itself, or its digest.
+    pub is_tagged: bool,
+}
+
+/// One layer and where its bytes are.
+pub(super) struct PlannedLayer {
+    /// As progress calls it.
+    pub id: String,
+    /// As the manifest has it.
+    pub descriptor: Descriptor,
+    /// What it unfolds to; none for the parts of artifacts.
+    pub diff_id: Option<Digest>,
+    pub form: Form,
+}
+
+/// How a layer goes out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As it is stored, under the manifest's own digest.
+    Stored,
+    /// Another form of it is here: this blob, as it is.
+    Instead(Digest),
+    /// This blob, packed.
+    Packed(Digest),
+}
+
+impl Plan {
+    pub(super) fn of(push: &Push<'_>, row: &NameRow) -> Result<Plan> {
+        let bytes = push.document(&row.target.digest)?;
+        let what = format!("manifest {} of {}", row.target.digest, push.reference.familiar());
+        match Document::parse(&bytes, &what)? {
+            Document::Manifest(manifest) => {
+                push.check_platform(&manifest)?;
+                let image = push.planned(row.target.clone(), bytes, manifest, true)?;
+                Ok(Plan { images: vec![image], index: None, instead_of: None })
+            }
+            Document::Index(index) => match push.options.platform {
+                Some(platform) => {
+                    let image = push.choose(&index, platform, row)?;
+                    Ok(Plan { images: vec![image], index: None, instead_of: None })
+                }
+                None => Plan::of_index(push, row, bytes, &index),
+            },
+        }
+    }
+
+    /// All of an index if all of it is here, else the one image that is.
+    fn of_index(push: &Push<'_>, row: &NameRow, bytes: Vec<u8>, index: &Index) -> Result<Plan> {
+        let (mut images, mut indexes) = (Vec::new(), Vec::new());
+        if push.collect(index, 0, &mut images, &mut indexes)? {
+            let mut target = row.target.clone();
+            if target.media_type.is_empty() {
+                target.media_type = document::media_type(&Document::Index(index.clone())).to_owned();
+            }
+            indexes.push((target, bytes));
+            return Ok(Plan { images, index: Some(indexes), instead_of: None });
+        }
+        let Some(image) = push
+            .images
+            .database()
+            .read(|connection| record::image(connection, push.images.namespace().as_str(), &row.image))?
+        else {
+            return Err(Error::NotFound(row.image.to_string()));
+        };
+        let bytes = push.document(&image.manifest.digest)?;
+        let manifest = push.manifest(&image.manifest.digest, &bytes)?;
+        let image = push.planned(image.manifest, bytes, manifest, true)?;
+        Ok(Plan { images: vec![image], index: None, instead_of: Some(row.target.clone()) })
+    }
+}
+
+impl Push<'_> {
+    /// A document of the store, held until the push is over.
+    fn document(&self, digest: &Digest) -> Result<Vec<u8>> {
+        self.lease.hold(digest)?;
+        Ok(self.images.content().read(digest, LARGEST)?)
+    }
+
+    fn manifest(&self, digest: &Digest, bytes: &[u8]) -> Result<Manifest> {
+        let what = format!("manifest {digest} of {}", self.reference.familiar());
+        match Document::parse(bytes, &what)? {
+            Document::Manifest(manifest) => Ok(manifest),
+            Document::Index(_) => Err(Error::document(what, "it is an index")),
+        }
+    }
+
+    /// Gathers everything below an index; false if some of it is not here.
+    fn collect(
+        &self,
+        index: &Index,
+        depth: usize,
+        images: &mut Vec<PlannedImage>,
+        indexes: &mut Vec<(Descriptor, Vec<u8>)>,
+    ) -> Result<bool> {
+        if depth >= DEEPEST {
+            return Ok(false);
+        }
+        for entry in &index.manifests {
+            let digest = &entry.descriptor.digest;
+            if !self.images.content().contains(digest) {
+                return Ok(false);
+            }
+            let bytes = self.document(digest)?;
+            let what = format!("manifest {digest} of {}", self.reference.familiar());
+            match Document::parse(&bytes, &what)? {
+                Document::Index(inner) => {
+                    if !self.collect(&inner, depth + 1, images, indexes)? {
+                        return Ok(false);
+                    }
+                    indexes.push((entry.descriptor.clone(), bytes));
+                }
+                Document::Manifest(manifest) => {
+                    let here = |blob: &Descriptor| self.images.content().contains(&blob.digest);
+                    if !here(&manifest.config) || !manifest.layers.iter().all(here) {
+                        return Ok(false);
+                    }
+                    let image = self.planned(entry.descriptor.clone(), bytes, manifest, false)?;
+                    // Its digest is in the index: it goes as it is or not at all.
+                    if image.layers.iter().any(|layer| layer.form != Form::Stored) {
+                        return Ok(false);
+                    }
+                    images.push(image);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// The image of an index for a platform.
+    fn choose(&self, index: &Index, platform: &Platform, row: &NameRow) -> Result<PlannedImage> {
+        let missing = || Error::Platform {
+            reference: self.reference.familiar(),
+            found: self
+                .images
+                .read_config(&row.image)
+                .map_or_else(|_| "unknown".to_owned(), |c| c.platform().to_string()),
+            wanted: platform.to_string(),
+        };
+        let here = |digest: &Digest| self.images.content().contains(digest);
+        let entry = index.candidates(platform).into_iter().find(|entry| here(&entry.descriptor.digest));
+        let entry = entry.ok_or_else(missing)?;
+        let bytes = self.document(&entry.descriptor.digest)?;
+        let manifest = self.manifest(&entry.descriptor.digest, &bytes)?;
+        self.planned(entry.descriptor.clone(), bytes, manifest, true)
+    }
+
+    fn check_platform(&self, manifest: &Manifest) -> Result<()> {
+        let Some(wanted) = self.options.platform else { return Ok(()) };
+        let found = self.config(manifest)?.map(|config| config.platform()).unwrap_or_default();
+        if wanted.matches(&found) {
+            return Ok(());
+        }
+        let (found, wanted) = (found.to_string(), wanted.to_string());
+        Err(Error::Platform { reference: self.reference.familiar(), found, wanted })
+    }
+
+    /// The configuration, where the manifest is an image's.
+    fn config(&self, manifest: &Manifest) -> Result<Option<ImageConfig>> {
+        if manifest.is_artifact() {
+            return Ok(None);
+        }
+        let bytes = self.document(&manifest.config.digest)?;
+        document::parse_config(&bytes, "image configuration", manifest.layers.len()).map(Some)
+    }
+
+    fn planned(
+        &self,
+        descriptor: Descriptor,
+        bytes: Vec<u8>,
+        manifest: Manifest,
+        is_tagged: bool,
+    ) -> Result<PlannedImage> {
+        let mut descriptor = descriptor;
+        if descriptor.media_type.is_empty() {
+            descriptor.media_type = document::media_type(&Document::Manifest(manifest.clone())).to_owned();
+        }
+        let diff_ids = self.config(&manifest)?.map(|config| config.rootfs.diff_ids);
+        let mut layers = Vec::with_capacity(manifest.layers.len());
+        for (number, blob) in manifest.layers.iter().enumerate() {
+            let diff_id = diff_ids.as_ref().and_then(|ids| ids.get(number)).map(|id| id.0.clone());
+            let form = self.form(blob, diff_id.as_ref())?;
+            let id = diff_id.as_ref().unwrap_or(&blob.digest).short().to_owned();
+            layers.push(PlannedLayer { id, descriptor: blob.clone(), diff_id, form });
+        }
+        Ok(PlannedImage { descriptor, bytes, manifest, layers, is_tagged })
+    }
+
+    /// Where a layer's bytes are; they are held from then on.
+    fn form(&self, blob: &Descriptor, diff_id: Option<&Digest>) -> Result<Form> {
+        if self.lease.hold(&blob.digest)? {
+            let is_plain = document::is_plain_layer(&blob.media_type);
+            return Ok(if is_plain { Form::Packed(blob.digest.clone()) } else { Form::Stored });
+        }
+        // The layer was here already when the image came, in another form.
+        let others = diff_id.map(|id| self.images.database().read(|connection| record::blobs_of_layer(connection, id)));
+        for digest in others.transpose()?.unwrap_or_default() {
+            if self.lease.hold(&digest)? {
+                let is_plain = Some(&digest) == diff_id;
+                return Ok(if is_plain { Form::Packed(digest) } else { Form::Instead(digest) });
+            }
+        }
+        Err(corten_content::Error::NotFound(blob.digest.clone()).into())
+    }
+}
