@@ -1,7 +1,8 @@
-//! The engine itself: `/version` and `/info`.
+//! The engine itself: `/version`, `/info` and `/system/df`.
 #![expect(missing_docs, reason = "the fields are the API's own; its specification describes them")]
 
 use crate::json::is_false;
+use crate::{ContainerSummary, ImageSummary, Volume};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -209,4 +210,64 @@ impl Default for SwarmInfo {
             remote_managers: None,
         }
     }
+}
+
+/// The answer to `GET /system/df` before API 1.52.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DiskUsageBefore52 {
+    pub layers_size: i64,
+    pub images: Option<Vec<ImageSummary>>,
+    pub containers: Option<Vec<ContainerSummary>>,
+    pub volumes: Option<Vec<Volume>>,
+    pub build_cache: Option<Vec<serde_json::Value>>,
+}
+
+/// The answer to `GET /system/df`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DiskUsage {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_usage: Option<KindUsage<ImageSummary>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_usage: Option<KindUsage<ContainerSummary>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume_usage: Option<KindUsage<Volume>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub build_cache_usage: Option<KindUsage<serde_json::Value>>,
+}
+
+/// What one kind of object takes on the disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct KindUsage<T> {
+    pub active_count: i64,
+    pub total_count: i64,
+    pub reclaimable: i64,
+    pub total_size: i64,
+    /// Only when asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub items: Option<Vec<T>>,
+}
+
+/// The answer to `POST /system/check`, which is Corten's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Checkup {
+    pub blobs: u64,
+    pub blob_bytes: u64,
+    pub layers: u64,
+    pub images: u64,
+    pub names: u64,
+    pub problems: Vec<CheckupProblem>,
+    pub space_reclaimed: u64,
+}
+
+/// One thing that a check found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CheckupProblem {
+    pub subject: String,
+    pub problem: String,
+    pub repaired: bool,
 }

@@ -90,8 +90,8 @@ pub fn inherit(root: BorrowedFd, lower: &[OwnedFd], implied: &[Vec<u8>]) -> Resu
     tree.set_times()
 }
 
-const WHITEOUT: &[u8] = b".wh.";
-const OPAQUE_MARK: &[u8] = b".wh..wh..opq";
+pub(crate) const WHITEOUT: &[u8] = b".wh.";
+pub(crate) const OPAQUE_MARK: &[u8] = b".wh..wh..opq";
 
 struct Extractor<'a> {
     tree: Tree<'a>,

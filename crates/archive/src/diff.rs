@@ -5,11 +5,11 @@
 
 use crate::header::{Entry, Kind};
 use crate::lower::{Lower, is_opaque, open_directory};
-use crate::metadata::{self, is_whiteout};
+use crate::metadata::{self, is_whiteout, kind};
 use crate::name::joined;
 use crate::writer::Writer;
 use crate::{Error, Result};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::fs::File;
@@ -141,18 +141,6 @@ impl<'a, W: Write> Walk<'a, W> {
         self.writer.append(&link, io::empty())?;
         Ok(true)
     }
-}
-
-fn kind(stat: &Stat) -> Option<Kind> {
-    Some(match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => Kind::File,
-        FileType::Directory => Kind::Directory,
-        FileType::Symlink => Kind::Symlink,
-        FileType::CharacterDevice => Kind::CharDevice,
-        FileType::BlockDevice => Kind::BlockDevice,
-        FileType::Fifo => Kind::Fifo,
-        _ => return None,
-    })
 }
 
 /// The names in a directory, last first.

@@ -3,7 +3,7 @@
 //! The order matters: a change of owner clears set-uid bits and capabilities, so the mode comes after it and attributes
 //! after that; any write changes the times, so they come last.
 
-use crate::header::{Entry, Timestamp, Xattrs};
+use crate::header::{Entry, Kind, Timestamp, Xattrs};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -70,7 +70,7 @@ pub(crate) fn set_at(
     entry: &Entry,
     defaults: &Defaults,
 ) -> Result<(), (&'static str, Errno)> {
-    let is_link = entry.kind == crate::Kind::Symlink;
+    let is_link = entry.kind == Kind::Symlink;
     if defaults.needs_owner(entry.uid, entry.gid) {
         let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
         rustix::fs::chownat(directory, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
@@ -99,7 +99,7 @@ pub(crate) fn set_times_at(
 }
 
 /// What a tar entry would say of this owner, mode, device and time.
-pub(crate) fn from_stat(kind: crate::Kind, stat: &Stat) -> Entry {
+pub(crate) fn from_stat(kind: Kind, stat: &Stat) -> Entry {
     let mut entry = Entry::new(kind, "", stat.st_mode & 0o7777);
     (entry.uid, entry.gid) = (stat.st_uid, stat.st_gid);
     entry.device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
@@ -161,6 +161,19 @@ fn is_content(name: &[u8]) -> bool {
 /// A path for the calls that take no descriptor; it also reaches symbolic links themselves.
 pub(crate) fn by_descriptor(file: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file.as_fd()))
+}
+
+/// What an entry for this would be; none for what archives can't hold.
+pub(crate) fn kind(stat: &Stat) -> Option<Kind> {
+    Some(match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Kind::File,
+        FileType::Directory => Kind::Directory,
+        FileType::Symlink => Kind::Symlink,
+        FileType::CharacterDevice => Kind::CharDevice,
+        FileType::BlockDevice => Kind::BlockDevice,
+        FileType::Fifo => Kind::Fifo,
+        _ => return None,
+    })
 }
 
 /// An overlay whiteout: a character device numbered 0, 0.

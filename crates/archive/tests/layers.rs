@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Stack, Tar};
-use corten_archive::{ApplyOptions, Entry, Kind, Timestamp, inherit};
+use corten_archive::{ApplyOptions, Entry, Kind, Limits, Timestamp, inherit};
 use corten_base::Digest;
 use rustix::fs::{XattrFlags, lgetxattr, lsetxattr};
 use std::fs;
@@ -340,4 +340,67 @@ fn a_tree_survives_create_and_apply() {
     let copy = corten_archive::create(fs::File::open(stack.top()).unwrap().as_fd(), Vec::new()).unwrap();
     assert!(tar == copy);
     assert_eq!(fs::metadata(stack.top().join("z")).unwrap().nlink(), 2);
+}
+
+#[test]
+fn verification_finds_what_was_changed() {
+    let mut stack = stack_with_base();
+    let device = Entry { device: (1, 3), ..Entry::new(Kind::CharDevice, "null", 0o666) };
+    let tar = Tar::new()
+        .file("tree/x/y", "deep")
+        .file("tree", "now a file")
+        .file("f", "one")
+        .file("f", "two")
+        .directory("d")
+        .symlink("lib", "d")
+        .file("lib/through", "3")
+        .link("d/hard", "f")
+        .link("up", "srv/file")
+        .add(device, b"")
+        .file(".wh.unrelated", "")
+        .file("d/.wh..wh..opq", "")
+        .file("implied/by/this", "4")
+        .end();
+    stack.apply(&tar).unwrap();
+    let top = stack.top();
+    let verify = || {
+        let root = fs::File::open(&top).unwrap();
+        corten_archive::verify(&tar[..], root.as_fd(), Limits::default()).unwrap()
+    };
+    assert_eq!(verify(), []);
+    let check = |path: &str, what: &str, spoil: &dyn Fn(&Path), mend: &dyn Fn(&Path)| {
+        spoil(&top.join(path));
+        let found = verify();
+        let texts: Vec<_> = found.iter().map(|found| (str::from_utf8(&found.path).unwrap(), found.what)).collect();
+        assert!(texts.contains(&(path, what)), "{path}: {texts:?}");
+        mend(&top.join(path));
+        assert_eq!(verify(), [], "{path}");
+    };
+    let write = |text: &'static str| move |path: &Path| fs::write(path, text).unwrap();
+    check("d/through", "its content differs", &write("4"), &write("3"));
+    check("d/through", "its size differs", &write("33"), &write("3"));
+    let chmod = |mode| move |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    check("implied/by/this", "its mode differs", &chmod(0o600), &chmod(0o644));
+    check("f", "its owner differs", &|path| chown(path, Some(1), None).unwrap(), &|path| {
+        chown(path, Some(0), None).unwrap();
+    });
+    check("stranger", "it is not in the archive", &write(""), &|path| fs::remove_file(path).unwrap());
+    let again = |path: &Path| {
+        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::CharacterDevice, rustix::fs::Mode::empty(), 0)
+            .unwrap()
+    };
+    check("unrelated", "its whiteout is missing", &|path| fs::remove_file(path).unwrap(), &again);
+    check("tree", "it is missing", &|path| fs::remove_file(path).unwrap(), &write("now a file"));
+    check(
+        "lib",
+        "its target differs",
+        &|path| {
+            fs::remove_file(path).unwrap();
+            symlink("./d", path).unwrap();
+        },
+        &|path| {
+            fs::remove_file(path).unwrap();
+            symlink("d", path).unwrap();
+        },
+    );
 }

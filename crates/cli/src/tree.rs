@@ -19,10 +19,13 @@ pub(crate) static COMMON: &[&str] = &["run", "exec", "ps", "pull", "push", "imag
 /// Every command there is.
 pub(crate) static COMMANDS: &[&Command] = &[
     &commands::attach::COMMAND,
+    &commands::check::COMMAND,
     &commands::create::COMMAND,
     &commands::daemon::STOP,
+    &commands::df::COMMAND,
     &commands::exec::COMMAND,
     &commands::history::COMMAND,
+    &commands::image_prune::COMMAND,
     &commands::images::COMMAND,
     &commands::import::COMMAND,
     &commands::info::COMMAND,

@@ -22,6 +22,7 @@ mod collect;
 mod error;
 mod ingest;
 mod lease;
+mod verify;
 
 use std::collections::HashSet;
 use std::fs;

@@ -173,10 +173,12 @@ fn damage_on_the_disk_is_noticed() {
     let mut ingest = store.ingest_nameless(Algorithm::Sha256, None).unwrap();
     ingest.write_all(b"document").unwrap();
     let (digest, _) = ingest.commit(None, &lease(&store)).unwrap();
+    assert_eq!(store.verify(&digest).unwrap(), 8);
     let path = store.blob_path(&digest);
     fs::remove_file(&path).unwrap();
     fs::write(&path, b"d0cument").unwrap();
     assert!(matches!(store.read(&digest, 100), Err(Error::Mismatch { .. })));
+    assert!(matches!(store.verify(&digest), Err(Error::Mismatch { .. })));
 }
 
 #[test]

@@ -99,3 +99,109 @@ fn manifests_are_shown_when_asked_for() {
     engine.docker(&["rm", "-f", engine.docker(&["ps", "-aq"]).ok()]).ok();
     engine.finish();
 }
+
+#[test]
+fn disk_usage_tells_shared_from_unique() {
+    if !is_root("disk_usage_tells_shared_from_unique") {
+        return;
+    }
+    let engine = engine();
+    for name in engine.corten(&["images", "--format", "{{.Repository}}:{{.Tag}}"]).ok().lines() {
+        engine.corten(&["rmi", name]).ok();
+    }
+    two_images(&engine);
+    engine.docker(&["create", "--name", "user", "-v", "/data", "app:1"]).ok();
+    let usage = json(&engine, "/v1.51/system/df");
+    assert_eq!(usage["LayersSize"], 60_000);
+    let image = |name: &str| {
+        let found = usage["Images"].as_array().and_then(|images| images.iter().find(|it| it["RepoTags"][0] == name));
+        found.cloned().unwrap_or_default()
+    };
+    let sizes =
+        |name: &str| [&image(name)["Size"], &image(name)["SharedSize"], &image(name)["Containers"]].map(Value::as_i64);
+    assert_eq!(sizes("base:1"), [Some(40_000), Some(40_000), Some(0)]);
+    assert_eq!(sizes("app:1"), [Some(60_000), Some(40_000), Some(1)]);
+    let newest = json(&engine, "/system/df?type=image");
+    assert_eq!(newest["ImageUsage"]["TotalSize"], 60_000);
+    assert_eq!((&newest["ImageUsage"]["ActiveCount"], newest.get("ContainerUsage")), (&1.into(), None));
+    assert!(newest["ImageUsage"].get("Items").is_none());
+    assert!(json(&engine, "/system/df?verbose=1")["ImageUsage"]["Items"].is_array());
+    let table = "{{.Type}} {{.TotalCount}} {{.Active}} {{.Size}} {{.Reclaimable}}";
+    let shown = engine.corten(&["system", "df", "--format", table]).stdout;
+    assert_eq!(shown, engine.docker(&["system", "df", "--format", table]).stdout);
+    assert!(shown.starts_with("Images 2 1 60kB 40kB (66%)\nContainers 1 0 "), "{shown}");
+    let verbose = engine.corten(&["system", "df", "-v"]).stdout;
+    assert_eq!(verbose, engine.docker(&["system", "df", "-v"]).stdout);
+    let line = verbose.lines().find(|line| line.starts_with("app ")).unwrap_or_default();
+    let cells: Vec<&str> = line.split_whitespace().rev().take(4).collect();
+    assert_eq!(cells, ["1", "20kB", "40kB", "60kB"], "{verbose}");
+    engine.docker(&["rm", "-fv", "user"]).ok();
+    engine.finish();
+}
+
+#[test]
+fn prune_frees_what_it_says() {
+    if !is_root("prune_frees_what_it_says") {
+        return;
+    }
+    let engine = engine();
+    two_images(&engine);
+    engine.corten(&["rmi", "busybox", "corten/hello"]).ok();
+    let refused = engine.client(common::CORTEN.into(), &["image", "prune", "-a"], b"n\n");
+    assert!(refused.ok().starts_with("WARNING! This will remove all images without at least one container"));
+    assert_eq!(engine.corten(&["image", "prune", "-f"]).ok(), "Total reclaimed space: 0B");
+    // A name that goes to another image leaves one that dangles.
+    engine.corten(&["tag", "base:1", "app:1"]).ok();
+    let listed = |filter: &str| engine.corten(&["images", "-q", "-f", filter]).ok().lines().count();
+    assert_eq!((listed("dangling=true"), listed("reference=app:*"), listed("reference=none")), (1, 1, 0));
+    let pruned = engine.corten(&["image", "prune", "-f"]);
+    assert!(pruned.ok().starts_with("Deleted Images:\ndeleted: sha256:"), "{pruned:?}");
+    assert!(pruned.ok().ends_with("\n\nTotal reclaimed space: 20kB"), "{pruned:?}");
+    engine.docker(&["create", "--name", "user", "app:1"]).ok();
+    engine.corten(&["image", "prune", "-af", "--filter", "until=2h", "--filter", "label!=x"]).ok();
+    assert_eq!(engine.corten(&["images", "-q"]).ok().lines().count(), 2, "a container uses it, under both names");
+    engine.docker(&["rm", "user"]).ok();
+    let pruned = engine.corten(&["image", "prune", "-af"]);
+    assert!(pruned.ok().contains("untagged: app:1\nuntagged: base:1\n"), "{pruned:?}");
+    assert_eq!(engine.corten(&["images", "-aq"]).stdout, "");
+    engine.finish();
+}
+
+#[test]
+fn images_as_a_tree() {
+    if !is_root("images_as_a_tree") {
+        return;
+    }
+    let engine = engine();
+    two_images(&engine);
+    engine.docker(&["create", "--name", "user", "app:1"]).ok();
+    let shown = engine.corten(&["images", "--tree"]).stdout;
+    let lines: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+    let at = lines.iter().position(|line| line.first() == Some(&"app:1")).expect("the image is shown");
+    assert_eq!(lines[at].last(), Some(&"U"), "{shown}");
+    assert_eq!(lines[at + 1][..2], ["└─", platform(&engine).as_str()]);
+    engine.corten(&["images", "--tree", "-q"]).fails(1, "--quiet is not yet supported with --tree");
+    engine.docker(&["rm", "user"]).ok();
+    engine.finish();
+}
+
+#[test]
+fn a_check_finds_damage_and_mends_it() {
+    if !is_root("a_check_finds_damage_and_mends_it") {
+        return;
+    }
+    let engine = engine();
+    let images = two_images(&engine);
+    assert!(engine.corten(&["system", "check"]).ok().ends_with("nothing is wrong"));
+    let config = engine.path().join("data/content/blobs/sha256").join(images[1].id().hex());
+    fs::remove_file(&config).expect("the blob is there");
+    fs::write(&config, "{}").expect("the blob is replaced");
+    let found = engine.corten(&["system", "check"]);
+    found.fails(1, "");
+    assert!(found.stdout.contains("its manifest or configuration is missing"), "{}", found.stdout);
+    let repaired = engine.corten(&["system", "check", "--repair"]);
+    assert!(repaired.ok().contains("2 found, 2 repaired\nTotal reclaimed space: 20"), "{repaired:?}");
+    assert!(engine.corten(&["system", "check"]).ok().ends_with("nothing is wrong"));
+    assert_eq!(engine.corten(&["images", "-q", "app"]).stdout, "");
+    engine.finish();
+}

@@ -63,6 +63,6 @@ pub use exec::{ExecEnd, ExecService, StartExec};
 pub use info::{Info, Version};
 pub use logs::{LogOptions, LogStream};
 pub use resources::{NetworkService, NetworkState, VolumeService};
-pub use services::{Body, ImageService, Operation};
+pub use services::{Body, Download, ImageService, Operation};
 pub use settings::ContainerSpec;
 pub use view::{BoundPort, ContainerView, Echo, EndpointView, ExecSpec, ExecView, Files, MountPoint, NetworkView};

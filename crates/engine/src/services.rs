@@ -1,17 +1,19 @@
 //! What faces ask of images: the image room's own operations off the runtime's thread, what is in use by containers, and long
 //! operations as streams of steps.
 
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Buf, Bytes};
-use corten_base::{ContainerId, ImageId, Namespace, Platform, Reference};
+use corten_base::{ContainerId, ErrorKind, ImageId, Namespace, Platform, Reference};
 use corten_distribution::Credentials;
+use corten_events::Kind;
 use corten_images::{
-    Deleted, Descriptor, Filters, HistoryItem, Image, Images, ImportOptions, InUse, ManifestKind, ManifestSummary,
-    Progress, PullOptions, PushOptions, Statement, Summary,
+    Checkup, Deleted, Descriptor, Filters, HistoryItem, Image, Images, ImportOptions, InUse, ManifestKind,
+    ManifestSummary, Progress, PullOptions, PushOptions, Sharing, Statement, Summary,
 };
 use tokio::sync::mpsc;
 
@@ -147,23 +149,54 @@ impl ImageService {
         self.ask(move |images| images.remove(&name, force, no_prune, &|id| users(&shared, &namespace, id))).await
     }
 
-    /// Removes images that no container uses: those without a name only, unless `all`. Returns what went and the bytes freed.
+    /// Removes images that no container uses: those without a tag only, unless `all`. Returns what went and the bytes of the
+    /// layers that went with it. Tells a `prune` event.
     pub async fn prune(&self, all: bool, filters: Filters) -> Result<(Vec<Deleted>, u64), Error> {
         let filters = if all { filters } else { Filters { dangling: Some(true), ..filters } };
-        let (mut gone, mut freed) = (Vec::new(), 0);
+        let snapshots = self.shared.snapshots.clone();
+        let layers = blocking::run(move || snapshots.layers()).await?;
+        let layers = layers.map_err(Error::failed("cannot measure the layers"))?;
+        let sizes: HashMap<String, u64> =
+            layers.into_iter().map(|layer| (layer.chain.to_string(), layer.size)).collect();
+        let mut gone = Vec::new();
         for image in self.list(filters).await? {
-            if !users(&self.shared, &self.namespace, &image.id).is_empty() {
+            // Docker would take all but the last of its names.
+            if self.users(&image.id) > 0 {
                 continue;
             }
-            let names = if image.repo_tags.is_empty() { vec![image.id.to_string()] } else { image.repo_tags.clone() };
+            let names = if image.repo_tags.is_empty() { vec![image.id.to_string()] } else { image.repo_tags };
             for name in names {
-                if let Ok(removed) = self.remove(&name, false, false).await {
-                    gone.extend(removed);
+                match self.remove(&name, false, false).await {
+                    Ok(removed) => gone.extend(removed),
+                    // Used or gone since it was listed.
+                    Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::NotFound) => {}
+                    Err(error) => return Err(error),
                 }
             }
-            freed += image.size;
         }
+        let freed = gone.iter().filter_map(|step| match step {
+            Deleted::Deleted(subject) => sizes.get(subject),
+            Deleted::Untagged(_) => None,
+        });
+        let freed = freed.sum::<u64>();
+        self.shared.tell(&self.namespace, Kind::Image, "prune", "", [("reclaimed", freed.to_string())]);
         Ok((gone, freed))
+    }
+
+    /// Reads everything again that is stored of images, and mends what can be with `repair`.
+    pub async fn check(&self, repair: bool) -> Result<Checkup, Error> {
+        let (shared, namespace) = (self.shared.clone(), self.namespace.clone());
+        self.ask(move |images| images.check(repair, &|id| users(&shared, &namespace, id))).await
+    }
+
+    /// What the layers of images take, and which they share.
+    pub async fn sharing(&self) -> Result<Sharing, Error> {
+        self.ask(Images::sharing).await
+    }
+
+    /// How many containers were made from an image.
+    pub fn users(&self, image: &ImageId) -> usize {
+        users(&self.shared, &self.namespace, image).len()
     }
 
     /// Pulls an image.

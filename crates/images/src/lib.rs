@@ -12,6 +12,7 @@
 //! Everything here blocks and is called from threads that may. Namespaces share blobs and layers.
 
 mod changes;
+mod check;
 mod config;
 mod contents;
 mod document;
@@ -33,6 +34,7 @@ mod save;
 mod tag;
 mod types;
 mod unpack;
+mod usage;
 
 use std::sync::Arc;
 
@@ -42,6 +44,7 @@ use corten_events::Log;
 use corten_metadata::{Database, Schema};
 use corten_snapshot::Snapshots;
 
+pub use check::{Checkup, Problem};
 pub use config::{Healthcheck, HistoryEntry, ImageConfig, RootFs, RunConfig};
 pub use corten_distribution::{Blocking, Client, Credentials, RegistryConfig};
 pub use error::{Error, Result};
@@ -53,6 +56,7 @@ pub use types::{
     Deleted, Descriptor, Filters, HistoryItem, Image, InUse, Loaded, ManifestKind, ManifestSummary, Progress, Report,
     Statement, Summary,
 };
+pub use usage::Sharing;
 
 /// The tables of this room.
 pub const SCHEMA: Schema = Schema { room: "images", migrations: &[record::TABLES, record::PACKED] };

@@ -79,12 +79,14 @@ fn summary(filters: &Filters, image: ImageRow, names: &[NameRow], parents: &Hash
     if !filters.reference.is_empty() && shown.is_empty() {
         return None;
     }
-    let dangling = names.is_empty();
-    if filters.dangling.is_some_and(|wanted| wanted != dangling) {
+    let nameless = names.is_empty();
+    // A name with a digest alone doesn't keep an image from dangling.
+    let tagged = names.iter().any(|row| row.reference.digest().is_none());
+    if filters.dangling.is_some_and(|wanted| if wanted { tagged } else { nameless }) {
         return None;
     }
     // What a build left between its steps is nobody's image.
-    if dangling && !filters.all && parents.contains(&image.id) {
+    if nameless && !filters.all && parents.contains(&image.id) {
         return None;
     }
     let (repo_tags, repo_digests) = familiar(&shown);

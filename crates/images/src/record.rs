@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use corten_base::{ChainId, DiffId, Digest, ImageId, Reference};
+use corten_base::{ChainId, DiffId, Digest, ImageId, Namespace, Reference};
 use corten_metadata::rusqlite::types::{FromSql, FromSqlError, FromSqlResult, Type, ValueRef};
 use corten_metadata::rusqlite::{self, Connection, OptionalExtension, Row, Transaction};
 
@@ -207,6 +207,55 @@ pub(crate) fn images(connection: &Connection, namespace: &str) -> Result<Vec<Ima
 pub(crate) fn images_by_prefix(connection: &Connection, namespace: &str, prefix: &str) -> Result<Vec<ImageRow>> {
     let mut query = connection.prepare_cached(&format!("{IMAGE} AND id >= ?2 AND id < ?2 || 'g' LIMIT 2"))?;
     query.query_map([namespace, prefix], image_row)?.collect::<Result<_, _>>().map_err(Error::from)
+}
+
+/// All images of all namespaces.
+pub(crate) fn all_images(connection: &Connection) -> Result<Vec<(Namespace, ImageRow)>> {
+    let mut query = connection.prepare_cached("SELECT DISTINCT namespace FROM images_image")?;
+    let names = query.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+    let mut rows = Vec::new();
+    for name in names {
+        let namespace = Namespace::new(name.as_str());
+        rows.extend(images(connection, &name)?.into_iter().map(|row| (namespace.clone(), row)));
+    }
+    Ok(rows)
+}
+
+/// The blobs that an image needs.
+pub(crate) fn blobs_of(connection: &Connection, namespace: &str, id: &ImageId) -> Result<Vec<Digest>> {
+    let mut query = connection.prepare_cached("SELECT digest FROM images_blob WHERE namespace = ?1 AND image = ?2")?;
+    let rows = query.query_map((namespace, id.as_str()), |row| Ok(row.get::<_, Parsed<Digest>>(0)?.0))?;
+    rows.collect::<Result<_, _>>().map_err(Error::from)
+}
+
+/// Takes blobs from an image, and its names with digests.
+pub(crate) fn forget_blobs(
+    transaction: &Transaction<'_>,
+    namespace: &str,
+    id: &ImageId,
+    blobs: &[Digest],
+) -> Result<()> {
+    let mut delete =
+        transaction.prepare_cached("DELETE FROM images_blob WHERE namespace = ?1 AND image = ?2 AND digest = ?3")?;
+    for digest in blobs {
+        delete.execute((namespace, id.as_str(), digest.as_str()))?;
+    }
+    transaction.execute(
+        "DELETE FROM images_name WHERE namespace = ?1 AND image = ?2 AND reference LIKE '@%'",
+        (namespace, id.as_str()),
+    )?;
+    forget_layers(transaction)
+}
+
+/// Names whose image isn't there, in any namespace; takes them away with `remove`.
+pub(crate) fn names_without_image(transaction: &Transaction<'_>, remove: bool) -> Result<Vec<String>> {
+    const LOST: &str = "(namespace, image) NOT IN (SELECT namespace, id FROM images_image)";
+    let mut query = transaction.prepare(&format!("SELECT repository || reference FROM images_name WHERE {LOST}"))?;
+    let names = query.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+    if remove && !names.is_empty() {
+        transaction.execute(&format!("DELETE FROM images_name WHERE {LOST}"), [])?;
+    }
+    Ok(names)
 }
 
 /// The images that were built on this one.

@@ -192,14 +192,30 @@ pub(crate) fn commit(
         None => extract(snapshots, content.open_blob(layer.blob)?, Some(&lower()?)).map_err(failed)?,
     };
     let Extracted { draft, applied } = extracted;
-    if applied.diff_id != *layer.diff_id {
-        return Err(Error::Mismatch {
-            what: format!("layer {}", layer.name),
-            expected: layer.diff_id.0.clone(),
-            actual: applied.diff_id.0,
-        });
-    }
+    matches(layer, &applied)?;
     Ok(draft.commit(layer.chain, layer.parent, applied.size)?)
+}
+
+/// Extracts a layer anew, to stand in the place of one whose files were damaged.
+pub(crate) fn replace(snapshots: &Snapshots, content: &Store, layer: &LayerSource<'_>) -> Result<()> {
+    let failed = |source| Error::Layer { layer: layer.name.to_owned(), source };
+    let lower = layer.parent.map_or(Ok(Vec::new()), |parent| snapshots.open_stack(parent))?;
+    let Extracted { draft, applied } =
+        extract(snapshots, content.open_blob(layer.blob)?, Some(&lower)).map_err(failed)?;
+    matches(layer, &applied)?;
+    Ok(snapshots.replace_layer(layer.chain, draft, applied.size)?)
+}
+
+/// Compares the diff id with what the configuration says.
+fn matches(layer: &LayerSource<'_>, applied: &Applied) -> Result<()> {
+    if applied.diff_id == *layer.diff_id {
+        return Ok(());
+    }
+    Err(Error::Mismatch {
+        what: format!("layer {}", layer.name),
+        expected: layer.diff_id.0.clone(),
+        actual: applied.diff_id.0.clone(),
+    })
 }
 
 /// What a layer is called and stands on.

@@ -155,6 +155,28 @@ impl Snapshots {
         Ok(rows.into_iter().map(|row| self.layer(row)).collect())
     }
 
+    /// Puts a draft in the place of a layer whose files were damaged. The old files go.
+    ///
+    /// # Errors
+    /// [`Error::NoLayer`]; [`Error::InUse`] if a container's layer stands on it: its files may be mounted.
+    pub fn replace_layer(&self, chain: &ChainId, mut draft: LayerDraft, size: u64) -> Result<()> {
+        let (chain, id, boot) = (chain.clone(), draft.id, self.shared.boot.clone());
+        let old = self.database().write_relaxed(move |transaction| {
+            let row = records::stack(transaction, &chain)?.swap_remove(0);
+            for top in records::active_parents(transaction)? {
+                if records::stack(transaction, &top)?.iter().any(|below| below.chain == chain) {
+                    return Err(Error::InUse(chain));
+                }
+            }
+            records::delete_layer(transaction, &chain)?;
+            records::insert_layer(transaction, &LayerRow { id, size, ..row.clone() }, &boot)?;
+            Ok(row.id)
+        })?;
+        draft.committed = true;
+        self.discard(old);
+        Ok(())
+    }
+
     fn layer(&self, row: LayerRow) -> Layer {
         let path = self.folder(row.id).join("fs");
         Layer { chain: row.chain, parent: row.parent, size: row.size, path }

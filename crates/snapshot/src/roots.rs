@@ -88,6 +88,20 @@ impl Snapshots {
         })
     }
 
+    /// The keys of active snapshots that can't be mounted: a folder or a layer that they stand on is missing.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`].
+    pub fn broken(&self) -> Result<Vec<String>> {
+        let is_whole = |key: &str| match self.rootfs(key) {
+            Ok(root) => root.lower.iter().chain([&root.upper, &root.work]).all(|path| path.is_dir()),
+            // Removed since it was listed.
+            Err(Error::NoSnapshot(_)) => true,
+            Err(_) => false,
+        };
+        Ok(self.keys()?.into_iter().filter(|key| !is_whole(key)).collect())
+    }
+
     /// What the changes in an active snapshot take.
     ///
     /// # Errors

@@ -40,9 +40,16 @@ pub(crate) const ROUTES: &[Route] = &[
 async fn list(call: Call) -> Answer {
     let filters = convert::filters(call.query.filters()?, call.query.flag("all"), SystemTime::now())?;
     let images = call.engine.images().list(filters).await?;
+    let sharing = match call.query.flag("shared-size") {
+        true => Some(call.engine.images().sharing().await?),
+        false => None,
+    };
     let mut lines = Vec::with_capacity(images.len());
     for image in &images {
         let mut line = convert::summary(image);
+        if let Some(shared) = sharing.as_ref().and_then(|sharing| sharing.shared.get(&image.id)) {
+            line.shared_size = i64::try_from(*shared).unwrap_or(i64::MAX);
+        }
         if call.query.flag("manifests") {
             line.manifests = Some(manifests(&call, &image.target).await?);
         } else {

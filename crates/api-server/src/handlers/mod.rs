@@ -1,6 +1,7 @@
 //! One module per tag of the API: decode, adapt, call, encode.
 
 mod container;
+mod disk;
 mod exec;
 mod image;
 mod lifecycle;

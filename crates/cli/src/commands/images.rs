@@ -7,7 +7,7 @@ use corten_base::Reference;
 use corten_base::units::{human_size, human_size_with_precision};
 
 use crate::command::{Arguments, Command, switch, value};
-use crate::commands::LIST_FORMAT;
+use crate::commands::{LIST_FORMAT, image_tree};
 use crate::failure::Outcome;
 use crate::filters;
 use crate::format::{self, List, Row, mentions, short_id};
@@ -27,6 +27,7 @@ pub(crate) static COMMAND: Command = Command {
         value("format", "string", LIST_FORMAT),
         switch("no-trunc", "Show everything in full length"),
         switch("quiet", "Show only image IDs").short('q'),
+        switch("tree", "Show the manifests of each image (EXPERIMENTAL)"),
     ]],
     arguments: Arguments::AtMost(1),
     interspersed: true,
@@ -36,13 +37,23 @@ pub(crate) static COMMAND: Command = Command {
 fn run(session: &Session, matches: &Matches) -> Outcome {
     let reference: Vec<(&str, &str)> =
         matches.arguments.first().map(|name| ("reference", name.as_str())).into_iter().collect();
+    let tree = matches.is_on("tree");
+    if tree {
+        image_tree::check(matches)?;
+    }
+    let with_shared = [".SharedSize", ".UniqueSize"].iter().any(|field| mentions(matches, field));
     let images: Vec<ImageSummary> = session
         .client()?
         .get("/images/json")
         .flag("all", matches.is_on("all"))
+        .flag("manifests", tree)
+        .flag("shared-size", with_shared)
         .query_if("filters", filters::to_query(matches, &reference).as_deref())
         .send()?
         .json()?;
+    if tree {
+        return image_tree::print(&images);
+    }
     let with_digests = matches.is_on("digests") || mentions(matches, ".Digest");
     let truncate = !matches.is_on("no-trunc");
     let rows: Vec<Row> = images.iter().flat_map(|image| rows(image, truncate, with_digests)).collect();
@@ -50,9 +61,14 @@ fn run(session: &Session, matches: &Matches) -> Outcome {
         true => vec!["Repository", "Tag", "Digest", "ID", "CreatedSince", "Size"],
         false => vec!["Repository", "Tag", "ID", "CreatedSince", "Size"],
     };
-    let list = List { headers: HEADERS, columns, quiet_field: "ID", type_name: "imageContext" };
+    let list = List { columns, ..list() };
     let configured = if matches.is_on("quiet") { None } else { session.config().images_format.as_deref() };
     format::print(&list, &rows, matches, configured)
+}
+
+/// Lists of images, without columns.
+pub(super) fn list() -> List {
+    List { headers: HEADERS, columns: Vec::new(), quiet_field: "ID", type_name: "imageContext" }
 }
 
 static HEADERS: &[(&str, &str)] = &[
@@ -72,7 +88,7 @@ static HEADERS: &[(&str, &str)] = &[
 const NONE: &str = "<none>";
 
 /// One row per tag, or per digest of a repository without tags, or one without a name.
-fn rows(image: &ImageSummary, truncate: bool, with_digests: bool) -> Vec<Row> {
+pub(super) fn rows(image: &ImageSummary, truncate: bool, with_digests: bool) -> Vec<Row> {
     let digests = digests_by_repository(image);
     let mut rows = Vec::new();
     for name in &image.repo_tags {

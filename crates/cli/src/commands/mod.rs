@@ -8,10 +8,14 @@ use crate::args::report;
 use crate::failure::{Failure, Outcome};
 
 pub(crate) mod attach;
+pub(crate) mod check;
 pub(crate) mod create;
 pub(crate) mod daemon;
+pub(crate) mod df;
 pub(crate) mod exec;
 pub(crate) mod history;
+pub(crate) mod image_prune;
+pub(crate) mod image_tree;
 pub(crate) mod images;
 pub(crate) mod import;
 pub(crate) mod info;

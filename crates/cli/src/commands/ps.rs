@@ -64,12 +64,17 @@ fn run(session: &Session, matches: &Matches) -> Outcome {
     if matches.is_on("size") {
         columns.push("Size");
     }
-    let list = List { headers: HEADERS, columns, quiet_field: "ID", type_name: "ContainerContext" };
+    let list = List { columns, ..list() };
     if matches.is_on("quiet") {
         return format::print_quiet(&list, &rows);
     }
     let configured = session.config().ps_format.as_deref();
     format::print(&list, &rows, matches, configured)
+}
+
+/// Lists of containers, without columns.
+pub(super) fn list() -> List {
+    List { headers: HEADERS, columns: Vec::new(), quiet_field: "ID", type_name: "ContainerContext" }
 }
 
 static HEADERS: &[(&str, &str)] = &[
@@ -90,7 +95,7 @@ static HEADERS: &[(&str, &str)] = &[
     ("Platform", "PLATFORM"),
 ];
 
-fn row(container: &ContainerSummary, truncate: bool) -> Row {
+pub(super) fn row(container: &ContainerSummary, truncate: bool) -> Row {
     let local = container.mounts.iter().filter(|mount| mount.driver == "local").count();
     let networks: Vec<&str> = container.network_settings.networks.keys().map(String::as_str).collect();
     Row {

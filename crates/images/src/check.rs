@@ -1,0 +1,285 @@
+//! Whether the store is sound: every blob, every layer, every reference; and mending what can be mended.
+//!
+//! | what is found | what mends it |
+//! |---|---|
+//! | a blob that isn't its digest, or can't be read | it is removed; the images it belongs to forget it and their digests, so that the next pull brings it again |
+//! | a blob that an image needs and that isn't here | the same |
+//! | an image without its manifest or configuration | the image is removed, unless a container uses it |
+//! | a name of an image that isn't there | the name is removed |
+//! | a layer whose files aren't what its blob says | it is extracted again, unless a container stands on it |
+//! | a container's layer that can't be mounted | nothing: it is told |
+//! | what nobody needs | it is collected |
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::AsFd;
+
+use corten_archive::{Limits, decompress};
+use corten_base::{ChainId, DiffId, Digest, ImageId};
+use corten_snapshot::Layer;
+
+use crate::record::{self, ImageRow};
+use crate::types::InUse;
+use crate::unpack::{self, LayerSource};
+use crate::{Error, Images, Result};
+
+/// What a check found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checkup {
+    /// Blobs that were read.
+    pub blobs: u64,
+    /// Their bytes.
+    pub blob_bytes: u64,
+    /// Layers that were compared with their blobs.
+    pub layers: u64,
+    /// Images that were looked at.
+    pub images: u64,
+    /// Names that were looked at.
+    pub names: u64,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+    /// Bytes of blobs and layers that were removed.
+    pub freed: u64,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// With what: `blob sha256:..`, `layer sha256:..`, `image sha256:..`, `name ..`, `container ..`.
+    pub subject: String,
+    /// What is wrong with it.
+    pub what: String,
+    /// Whether it was mended.
+    pub repaired: bool,
+}
+
+/// One check on its way.
+struct Check<'a> {
+    images: &'a Images,
+    repair: bool,
+    users: &'a dyn Fn(&ImageId) -> Vec<InUse>,
+    found: Checkup,
+    /// Blobs that are damaged and may have been removed.
+    bad: HashSet<Digest>,
+}
+
+impl Images {
+    /// Checks everything that all namespaces have and, with `repair`, mends what can be. Reads every byte of the store.
+    ///
+    /// Safe beside other operations: what they hold is left alone.
+    ///
+    /// # Errors
+    /// What keeps the check from being made; what is wrong with the store is in the answer.
+    pub fn check(&self, repair: bool, users: &dyn Fn(&ImageId) -> Vec<InUse>) -> Result<Checkup> {
+        let mut check = Check { images: self, repair, users, found: Checkup::default(), bad: HashSet::new() };
+        check.garbage()?;
+        check.blobs()?;
+        check.names()?;
+        check.images()?;
+        check.layers()?;
+        check.containers()?;
+        Ok(check.found)
+    }
+}
+
+impl Check<'_> {
+    fn tell(&mut self, subject: String, what: impl Into<String>, repaired: bool) {
+        self.found.problems.push(Problem { subject, what: what.into(), repaired });
+    }
+
+    /// Collects what nobody needs. It isn't a problem: an operation that ends a moment later would do the same.
+    fn garbage(&mut self) -> Result<()> {
+        if self.repair {
+            let collected = self.images.collect_counting()?;
+            self.found.freed += collected;
+        }
+        Ok(())
+    }
+
+    fn blobs(&mut self) -> Result<()> {
+        for digest in self.images.content().blobs()? {
+            let size = self.images.content().size(&digest).unwrap_or(0);
+            let what = match self.images.content().verify(&digest) {
+                Ok(_) => None,
+                // Removed since it was listed.
+                Err(corten_content::Error::NotFound(_)) => continue,
+                Err(corten_content::Error::Mismatch { actual, .. }) => {
+                    Some(format!("its bytes have the digest {actual}"))
+                }
+                Err(error) => Some(chain(&error)),
+            };
+            self.found.blobs += 1;
+            self.found.blob_bytes += size;
+            let Some(what) = what else { continue };
+            if self.repair {
+                self.images.content().remove(&digest)?;
+                self.found.freed += size;
+            }
+            self.tell(format!("blob {digest}"), what, self.repair);
+            self.bad.insert(digest);
+        }
+        Ok(())
+    }
+
+    /// Names that lead nowhere.
+    fn names(&mut self) -> Result<()> {
+        let database = self.images.database();
+        let count: i64 = database.read(|connection| -> Result<i64> {
+            Ok(connection.query_row("SELECT count(*) FROM images_name", [], |row| row.get(0))?)
+        })?;
+        self.found.names = u64::try_from(count).unwrap_or(0);
+        let repair = self.repair;
+        let lost = database.write(move |transaction| record::names_without_image(transaction, repair))?;
+        for name in lost {
+            self.tell(format!("name {name}"), "its image is not there", repair);
+        }
+        Ok(())
+    }
+
+    fn images(&mut self) -> Result<()> {
+        let rows = self.images.database().read(record::all_images)?;
+        for (namespace, row) in rows {
+            self.found.images += 1;
+            let images = self.images.within(&namespace);
+            let needed = images.blobs_of(&row.id)?;
+            let missing: Vec<Digest> =
+                needed.into_iter().filter(|blob| self.bad.contains(blob) || !images.content().contains(blob)).collect();
+            if missing.is_empty() || !images.is_recorded(&row.id)? {
+                continue;
+            }
+            self.image(&images, &row, &missing)?;
+        }
+        Ok(())
+    }
+
+    /// An image that lacks blobs.
+    fn image(&mut self, images: &Images, row: &ImageRow, missing: &[Digest]) -> Result<()> {
+        let subject = format!("image {}", row.id);
+        let is_lost = [&row.id.0, &row.manifest.digest].iter().any(|digest| missing.contains(digest));
+        if !is_lost {
+            let what = format!("{} of its blobs are missing; pull it again", missing.len());
+            if self.repair {
+                images.forget_blobs(&row.id, missing)?;
+            }
+            self.tell(subject, what, self.repair);
+            return Ok(());
+        }
+        let users = (self.users)(&row.id);
+        let can_go = self.repair && users.is_empty();
+        if can_go {
+            images.delete_record(row)?;
+            self.found.freed += images.collect_counting()?;
+        }
+        let reason = match users.first().filter(|_| self.repair) {
+            Some(user) => format!("; container {} uses it", user.container.short()),
+            None => String::new(),
+        };
+        self.tell(subject, format!("its manifest or configuration is missing{reason}"), can_go);
+        Ok(())
+    }
+
+    /// Compares every layer that an image has with the blob it came from.
+    fn layers(&mut self) -> Result<()> {
+        let layers: HashMap<ChainId, Layer> =
+            self.images.snapshots().layers()?.into_iter().map(|layer| (layer.chain.clone(), layer)).collect();
+        let mut seen = HashSet::new();
+        for (_, row) in self.images.database().read(record::all_images)? {
+            let Ok(config) = self.images.read_config(&row.id) else { continue };
+            let diff_ids = &config.rootfs.diff_ids;
+            for (chain, diff_id) in ChainId::prefixes(diff_ids).into_iter().zip(diff_ids) {
+                if let Some(layer) = layers.get(&chain)
+                    && seen.insert(chain)
+                {
+                    self.layer(layer, diff_id)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn layer(&mut self, layer: &Layer, diff_id: &DiffId) -> Result<()> {
+        // Held, so that nobody removes it meanwhile.
+        let Some(_hold) = self.images.snapshots().hold(&layer.chain)? else { return Ok(()) };
+        let blob = self.images.blob_of(&diff_id.0, diff_id)?;
+        if !self.images.content().contains(&blob) {
+            return Ok(());
+        }
+        self.found.layers += 1;
+        let Some(what) = self.difference(layer, &blob)? else { return Ok(()) };
+        let subject = format!("layer {}", layer.chain);
+        if !self.repair {
+            self.tell(subject, what, false);
+            return Ok(());
+        }
+        match self.extract_again(layer, diff_id, &blob) {
+            Ok(()) => self.tell(subject, what, true),
+            Err(error) => self.tell(subject, format!("{what}; {}", chain(&error)), false),
+        }
+        Ok(())
+    }
+
+    /// What differs between a layer and its blob, if anything.
+    fn difference(&self, layer: &Layer, blob: &Digest) -> Result<Option<String>> {
+        let Ok(root) = std::fs::File::open(&layer.path) else { return Ok(Some("its folder is missing".into())) };
+        let blob = decompress(self.images.content().open_blob(blob)?).map_err(Error::Tar)?;
+        let found = match corten_archive::verify(blob, root.as_fd(), Limits::default()) {
+            Ok(found) => found,
+            Err(error) => return Ok(Some(chain(&error))),
+        };
+        let first = found.first().map(|first| {
+            let path = String::from_utf8_lossy(&first.path).escape_debug().to_string();
+            let others = if found.len() > 1 { format!(", and {} others", found.len() - 1) } else { String::new() };
+            format!("/{path}: {}{others}", first.what)
+        });
+        Ok(first)
+    }
+
+    fn extract_again(&self, layer: &Layer, diff_id: &DiffId, blob: &Digest) -> Result<()> {
+        let snapshots = self.images.snapshots();
+        let parent = layer.parent.as_ref();
+        let source = LayerSource { name: diff_id.short(), blob, diff_id, chain: &layer.chain, parent };
+        unpack::replace(snapshots, self.images.content(), &source)
+    }
+
+    fn containers(&mut self) -> Result<()> {
+        for key in self.images.snapshots().broken()? {
+            self.tell(format!("container {key}"), "its file system can't be mounted", false);
+        }
+        Ok(())
+    }
+}
+
+impl Images {
+    /// As [`collect`](Images::collect); answers the bytes.
+    fn collect_counting(&self) -> Result<u64> {
+        let layers = self.snapshots().collect(|transaction| record::live_chains(transaction))?;
+        let blobs = self.content().collect(|| self.database().read(record::live_blobs))?;
+        Ok(layers.iter().map(|layer| layer.size).sum::<u64>() + blobs.bytes)
+    }
+
+    fn blobs_of(&self, id: &ImageId) -> Result<Vec<Digest>> {
+        self.database().read(|connection| record::blobs_of(connection, self.namespace().as_str(), id))
+    }
+
+    fn is_recorded(&self, id: &ImageId) -> Result<bool> {
+        self.database().read(|connection| Ok(record::image(connection, self.namespace().as_str(), id)?.is_some()))
+    }
+
+    /// Takes blobs from an image's record, and its names with digests: it isn't any more what was pulled.
+    fn forget_blobs(&self, id: &ImageId, blobs: &[Digest]) -> Result<()> {
+        let (namespace, id, blobs) = (self.namespace().to_string(), id.clone(), blobs.to_vec());
+        self.database().write(move |transaction| record::forget_blobs(transaction, &namespace, &id, &blobs))
+    }
+
+    fn delete_record(&self, row: &ImageRow) -> Result<()> {
+        let (namespace, id) = (self.namespace().to_string(), row.id.clone());
+        self.database().write(move |transaction| record::delete_image(transaction, &namespace, &id))?;
+        self.publish("delete", &row.id, row.id.as_str(), &row.labels);
+        Ok(())
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
