@@ -131,6 +131,12 @@ impl Group {
         self.places().map(copy).collect()
     }
 
+    /// The directory in the hierarchy of a controller by the kernel's name, such as `memory` or `name=systemd`.
+    pub fn dir_fd_of(&self, controller: &str) -> Option<OwnedFd> {
+        let controller = Controller::parse(controller)?;
+        self.place(controller).ok()?.1.try_clone_to_owned().ok()
+    }
+
     /// Moves a process (with all its threads) into the group, in every hierarchy.
     pub fn add(&self, pid: i32) -> Result<()> {
         for (hierarchy, dir) in self.places() {

@@ -19,6 +19,7 @@ mod freeze;
 mod group;
 mod limits;
 mod oom;
+mod own;
 mod path;
 mod plan;
 mod remove;

@@ -156,6 +156,13 @@ impl Tree {
         }
     }
 
+    /// The same layout with other hierarchies, each made from the present one and its place in the list.
+    pub(crate) fn with_hierarchies(&self, make: impl Fn(&Hierarchy, usize) -> Result<Hierarchy>) -> Result<Tree> {
+        let made = self.hierarchies().iter().enumerate().map(|(place, hierarchy)| make(hierarchy, place));
+        let hierarchies = made.collect::<Result<_>>()?;
+        Ok(Tree { inner: Arc::new(Inner { layout: self.inner.layout.clone(), hierarchies }) })
+    }
+
     pub(crate) fn hierarchies(&self) -> &[Hierarchy] {
         &self.inner.hierarchies
     }
@@ -194,6 +201,11 @@ impl Hierarchy {
             source: error.into(),
         })?;
         Ok(Self { path: path.to_owned(), controllers: controllers(&root), root })
+    }
+
+    /// The same one from another directory on.
+    pub(crate) fn moved(&self, path: &Path) -> Result<Self> {
+        Self::open(path, |_| self.controllers.clone())
     }
 
     pub(crate) fn has(&self, controller: Controller) -> bool {

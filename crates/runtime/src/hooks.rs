@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use corten_sys::{memfd, process};
+use corten_sys::{memfd, process, signal};
 use oci_spec::runtime::{Hook, State};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -62,7 +62,8 @@ fn run_one(hook: &Hook, state: &State, directory: Option<&Path>) -> Result<(), S
     if let Some(directory) = directory {
         command.current_dir(directory);
     }
-    let mut child = command.spawn().map_err(failed("cannot execute it"))?;
+    // Whoever runs hooks has signals blocked, to read or to pass them on.
+    let mut child = signal::unblock_in(&mut command).spawn().map_err(failed("cannot execute it"))?;
     // The command holds the other ends of the pipe; its end is to be seen.
     drop(command);
     let (status, output) = supervise(&mut child, output, hook.timeout())?;

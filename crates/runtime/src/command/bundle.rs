@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use corten_cgroup::{CgroupPath, Limits, Tree};
+use corten_cgroup::{CgroupPath, Group, Limits, Tree};
 use oci_spec::runtime::{LinuxSeccomp, Spec};
 use serde_json::value::RawValue;
 
 use super::error::{Error, Result};
+use super::log::Log;
 use crate::plan::{Facts, SeccompProgram};
 use crate::{Plan, devices};
 
@@ -20,13 +21,16 @@ pub(super) struct Bundle {
 }
 
 impl Bundle {
-    pub(super) fn read(directory: &Path) -> Result<Bundle> {
+    pub(super) fn read(directory: &Path, log: &Log) -> Result<Bundle> {
         let failed = format!("cannot open the bundle {}", directory.display());
         let directory = directory.canonicalize().map_err(Error::doing(failed))?;
         let path = directory.join("config.json");
         let text = std::fs::read_to_string(&path).map_err(Error::doing(format!("cannot read {}", path.display())))?;
-        let spec =
-            crate::parse_spec(text.as_bytes()).map_err(Error::doing(format!("cannot parse {}", path.display())))?;
+        let (spec, unknown) = crate::plan::parse_spec_telling(text.as_bytes())
+            .map_err(Error::doing(format!("cannot parse {}", path.display())))?;
+        if !unknown.is_empty() {
+            log.warn(&format!("ignoring unknown or unavailable capabilities: [{}]", unknown.join(" ")));
+        }
         if spec.version().split('.').next() != Some("1") {
             return Err(Error::new(format!("unsupported ociVersion {:?}", spec.version())));
         }
@@ -43,11 +47,19 @@ impl Bundle {
         crate::plan(&self.spec, &facts).map_err(Error::doing("invalid specification"))
     }
 
-    /// Where the container's control group is; a relative path counts from the hierarchies' roots.
-    pub(super) fn cgroup(&self, id: &str) -> Result<CgroupPath> {
+    /// Where the container's control group is.
+    pub(super) fn cgroup(&self, id: &str, tree: &Tree) -> Result<Place> {
         let path = self.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
         let path = path.map(|path| path.to_string_lossy().into_owned()).filter(|path| !path.is_empty());
-        CgroupPath::parse(&path.unwrap_or_else(|| id.to_owned())).map_err(Error::doing("cgroupsPath"))
+        let path = path.unwrap_or_else(|| id.to_owned());
+        let roots = if path.starts_with('/') { Ok(Vec::new()) } else { tree.own_roots() };
+        let roots = roots.map_err(Error::doing("cgroupsPath"))?;
+        let below = if roots.is_empty() { Ok(tree.clone()) } else { tree.below(&roots) };
+        Ok(Place {
+            path: CgroupPath::parse(&path).map_err(Error::doing("cgroupsPath"))?,
+            tree: below.map_err(Error::doing("cgroupsPath"))?,
+            roots,
+        })
     }
 
     /// The limits, with the rules on devices that every container has.
@@ -56,6 +68,33 @@ impl Bundle {
         let mut limits = resources.map(Limits::from).unwrap_or_default();
         limits.device_rules = Some(devices::complete(limits.device_rules.take()));
         limits
+    }
+}
+
+/// Where a control group is.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) path: CgroupPath,
+    pub(super) tree: Tree,
+    /// Where a relative path begins: in the groups of whoever makes the container. Empty for an absolute one.
+    pub(super) roots: Vec<PathBuf>,
+}
+
+impl Place {
+    /// Makes the group. One that others live in is refused: the container's limits and end would be theirs, too.
+    pub(super) fn make(&self) -> Result<Group> {
+        let failed = || Error::doing("cannot make the container's cgroup");
+        if let Ok(present) = self.tree.open(&self.path) {
+            let count = present.procs().map_err(failed())?.len();
+            if count > 0 {
+                return Err(Error::new(format!("container's cgroup is not empty: {count} process(es) found")));
+            }
+            if present.is_frozen().unwrap_or(false) {
+                return Err(Error::new("container's cgroup unexpectedly frozen"));
+            }
+        }
+        self.tree.enable_root_controllers().map_err(failed())?;
+        self.tree.create(&self.path).map_err(failed())
     }
 }
 

@@ -1,8 +1,8 @@
 //! `create` and `run`: from a bundle to a container that waits for its start, or to its program's exit code.
 
 use std::fs;
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::SystemTime;
 
 use corten_base::time::rfc3339_nano;
@@ -10,7 +10,7 @@ use corten_cgroup::{Group, Tree};
 use corten_sys::process;
 use oci_spec::runtime::{ContainerState, Hook, Hooks, Spec};
 
-use super::bundle::Bundle;
+use super::bundle::{Bundle, Place};
 use super::error::{Error, Result};
 use super::flags::{Flag, Parsed};
 use super::launch::{Init, Launched, Stage, open_fifo};
@@ -21,11 +21,15 @@ use crate::agent::{Agent, Container as Listening};
 use crate::apply::{Gate, Manner};
 use crate::plan::PidNamespace;
 
+/// More descriptors than a process may have by default are a mistake.
+const MAX_FDS: u32 = 1 << 20;
+
 macro_rules! flags_and {
     ($($more:expr),*) => {
         &[
             Flag::value("bundle", "b"),
             Flag::value("console-socket", ""),
+            Flag::value("pidfd-socket", ""),
             Flag::value("pid-file", ""),
             Flag::switch("no-pivot", ""),
             Flag::switch("no-new-keyring", ""),
@@ -84,15 +88,15 @@ impl<'a> Making<'a> {
     /// Takes the id, makes the group and clones the init. What fails leaves nothing.
     fn begin(context: &'a Context, parsed: &Parsed, waits: bool) -> Result<Making<'a>> {
         own_binary::protect()?;
-        let manner = manner(parsed)?;
-        let bundle = Bundle::read(Path::new(parsed.value("bundle").unwrap_or(".")))?;
+        let asked = asked(parsed)?;
+        let bundle = Bundle::read(Path::new(parsed.value("bundle").unwrap_or(".")), &context.log)?;
         let detached = waits || parsed.is_set("detach");
         let terminal = bundle.spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
         terminal::check(terminal, detached, parsed.value("console-socket"))?;
         let id = parsed.id();
         let directory = store::claim(context, id)?;
         let signals = if detached { None } else { Some(wait::watch_signals(parsed.is_set("no-subreaper"))?) };
-        let made = Making::make(context, id, bundle, &directory, manner, waits);
+        let made = Making::make(context, id, bundle, &directory, asked, waits);
         match made {
             Ok(making) => Ok(Making { terminal, signals, ..making }),
             Err(error) => {
@@ -107,11 +111,14 @@ impl<'a> Making<'a> {
         id: &str,
         bundle: Bundle,
         directory: &Path,
-        manner: Manner,
+        Asked { manner, listening }: Asked,
         waits: bool,
     ) -> Result<Making<'a>> {
         let tree = Tree::detect().map_err(Error::doing("cgroup"))?;
-        let plan = bundle.plan(&tree)?;
+        let mut plan = bundle.plan(&tree)?;
+        if listening > 0 {
+            plan.process.env.extend([format!("LISTEN_FDS={listening}"), "LISTEN_PID=1".to_owned()]);
+        }
         let place = directory.join("init");
         fs::create_dir(&place).map_err(Error::doing(format!("cannot make {}", place.display())))?;
         let (start, report) = match waits {
@@ -119,8 +126,8 @@ impl<'a> Making<'a> {
             false => (None, None),
         };
         let gate = gate(&bundle, id, start);
-        let path = bundle.cgroup(id)?;
-        let group = tree.create(&path).map_err(Error::doing("cannot make the container's cgroup"))?;
+        let cgroup = bundle.cgroup(id, &tree)?;
+        let group = cgroup.make()?;
         let launch = || {
             group.apply(&bundle.limits()).map_err(Error::doing("cannot set the container's limits"))?;
             let init = Init { plan: &plan, rootfs: &bundle.rootfs, place: &place, group: &group, gate, manner, report };
@@ -129,7 +136,8 @@ impl<'a> Making<'a> {
             let agent = Agent::connect(&bundle.spec, whose).map_err(Error::doing("seccomp"))?;
             let launched = Launched { agent, ..init.launch()? };
             context.log.debug(&format!("the container's init is process {}", launched.pid));
-            let saved = save(id, &bundle, &launched, path.as_str(), directory);
+            let record = record(id, &bundle, &launched, cgroup, manner);
+            let saved = record.and_then(|record| Container::save(record, directory.to_owned()));
             let container = saved.inspect_err(|_| launched.kill())?;
             Ok((launched, container))
         };
@@ -161,9 +169,7 @@ impl<'a> Making<'a> {
             Some(terminal) if self.terminal => Console::serve(terminal, parsed.value("console-socket"))?,
             _ => None,
         };
-        if let Some(path) = parsed.value("pid-file") {
-            write_pid_file(Path::new(path), self.launched.pid)?;
-        }
+        tell_pid(parsed, &self.launched)?;
         if started {
             self.run_hooks("poststart", ContainerState::Running)?;
         } else {
@@ -201,22 +207,40 @@ impl<'a> Making<'a> {
     }
 }
 
-fn manner(parsed: &Parsed) -> Result<Manner> {
-    Ok(Manner {
-        preserve_fds: preserved(parsed)?,
-        keep_keyring: parsed.is_set("no-new-keyring"),
-        no_pivot: parsed.is_set("no-pivot"),
-    })
+/// What the command line asks for besides the bundle.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    manner: Manner,
+    /// Sockets that a service manager has opened for the program; they come before those of `--preserve-fds`.
+    listening: u32,
 }
 
-/// The number of `--preserve-fds`, all of which must be open; what else the caller left open is not for the container.
-pub(super) fn preserved(parsed: &Parsed) -> Result<u32> {
-    let count: u32 = parsed.number("preserve-fds")?.unwrap_or(0);
-    if let Some(closed) = (3..3 + count).find(|fd| fs::symlink_metadata(format!("/proc/self/fd/{fd}")).is_err()) {
+fn asked(parsed: &Parsed) -> Result<Asked> {
+    let listening = listen_fds(|name| std::env::var(name).ok(), std::process::id());
+    let manner = Manner {
+        preserve_fds: preserved(parsed, listening)?,
+        keep_keyring: parsed.is_set("no-new-keyring"),
+        no_pivot: parsed.is_set("no-pivot"),
+    };
+    Ok(Asked { manner, listening })
+}
+
+/// Socket activation (sd_listen_fds(3)): how many descriptors from 3 on are meant for this process, to be handed on.
+fn listen_fds(variable: impl Fn(&str) -> Option<String>, own: u32) -> u32 {
+    let number = |name| variable(name)?.parse::<u32>().ok();
+    if number("LISTEN_PID") == Some(own) { number("LISTEN_FDS").unwrap_or(0).min(MAX_FDS) } else { 0 }
+}
+
+/// The number of descriptors that the program inherits: `listening`, and those of `--preserve-fds`. All must be open; what
+/// else the caller left open is not for the container.
+pub(super) fn preserved(parsed: &Parsed, listening: u32) -> Result<u32> {
+    let count: u32 = parsed.number("preserve-fds")?.unwrap_or(0).min(MAX_FDS);
+    let all = listening + count;
+    if let Some(closed) = (3..3 + all).find(|fd| fs::symlink_metadata(format!("/proc/self/fd/{fd}")).is_err()) {
         return Err(Error::new(format!("--preserve-fds {count}: descriptor {closed} is not open")));
     }
-    process::close_on_exec_from(3 + count).map_err(Error::doing("close_range"))?;
-    Ok(count)
+    process::close_on_exec_from(3 + all).map_err(Error::doing("close_range"))?;
+    Ok(all)
 }
 
 /// Where the init stops: for its start, and for hooks before its root is entered.
@@ -253,9 +277,9 @@ pub(super) fn run_hooks(spec: &Spec, record: &Record, stage: &str, status: Conta
     crate::hooks::run(stage, list(hooks, stage), &state, Some(&record.bundle)).map_err(Error::doing("hooks"))
 }
 
-fn save(id: &str, bundle: &Bundle, launched: &Launched, cgroup: &str, directory: &Path) -> Result<Container> {
+fn record(id: &str, bundle: &Bundle, launched: &Launched, cgroup: Place, manner: Manner) -> Result<Record> {
     let stat = store::stat(launched.pid).ok_or_else(|| Error::new("the container's process is gone"))?;
-    let record = Record {
+    Ok(Record {
         format: store::FORMAT,
         id: id.to_owned(),
         pid: launched.pid,
@@ -263,17 +287,41 @@ fn save(id: &str, bundle: &Bundle, launched: &Launched, cgroup: &str, directory:
         bundle: bundle.directory.clone(),
         rootfs: bundle.rootfs.clone(),
         created: rfc3339_nano(SystemTime::now()),
-        cgroup: cgroup.to_owned(),
+        cgroup: cgroup.path.to_string(),
+        cgroup_roots: cgroup.roots,
+        keeps_keyring: manner.keep_keyring,
         config: bundle.config.clone(),
-    };
-    Container::save(record, PathBuf::from(directory))
+    })
+}
+
+/// Tells those who asked for it which process it is: a file by its id, a socket by its descriptor.
+pub(super) fn tell_pid(parsed: &Parsed, launched: &Launched) -> Result<()> {
+    if let Some(path) = parsed.value("pidfd-socket") {
+        terminal::send(launched.pidfd.as_fd(), b"pidfd", path).map_err(Error::doing(format!("pidfd socket {path}")))?;
+    }
+    parsed.value("pid-file").map_or(Ok(()), |path| write_pid_file(Path::new(path), launched.pid))
 }
 
 /// Written beside and renamed: who waits for the file finds it whole.
-pub(super) fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     let name = path.file_name().ok_or_else(|| Error::new(format!("invalid pid file {}", path.display())))?;
     let new = path.with_file_name(format!(".{}", name.to_string_lossy()));
     fs::write(&new, pid.to_string())
         .and_then(|()| fs::rename(&new, path))
         .map_err(Error::doing(format!("cannot write {}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::listen_fds;
+
+    #[test]
+    fn sockets_are_for_whom_they_name() {
+        let count = |pid: &str, fds: &str| {
+            let (pid, fds) = (pid.to_owned(), fds.to_owned());
+            listen_fds(move |name| Some(if name == "LISTEN_PID" { pid.clone() } else { fds.clone() }), 7)
+        };
+        assert_eq!((count("7", "2"), count("8", "2"), count("", "2"), count("7", "x")), (2, 0, 0, 0));
+        assert_eq!(listen_fds(|_| None, 7), 0);
+    }
 }

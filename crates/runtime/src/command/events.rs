@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use corten_cgroup::Stats;
+use corten_cgroup::{HugepageStats, Stats, Tree};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Map, Value, json};
 
@@ -32,20 +32,22 @@ pub(super) fn events(context: &Context, parsed: &Parsed) -> Result<u8> {
     }
     let Some(pidfd) = container.process() else { return Ok(0) };
     let watch = group.oom_events().map_err(Error::doing("cannot watch for events"))?;
+    // v1 tells of nothing else but of the group's end, and tells before anybody is killed; v2 tells of much.
+    let counted = Tree::detect().is_ok_and(|tree| tree.is_v2());
     let mut seen = group.oom_kill_count().unwrap_or(0);
     let mut next = Instant::now() + interval;
     loop {
         let (ended, event) = wait(&pidfd, watch.as_fd(), next.saturating_duration_since(Instant::now()))?;
-        if ended {
-            return Ok(0);
-        }
         if event {
             watch.drain();
-            let count = group.oom_kill_count().unwrap_or(seen);
-            if count > seen {
+            let count = group.oom_kill_count().ok();
+            if count.is_some_and(|count| !counted || count > seen) {
                 println!("{}", json!({"type": "oom", "id": container.record.id}));
             }
-            seen = count;
+            seen = count.unwrap_or(seen);
+        }
+        if ended {
+            return Ok(0);
         }
         if Instant::now() >= next {
             print_stats()?;
@@ -77,6 +79,8 @@ fn data(stats: &Stats) -> Value {
             .map(|(major, minor, operation, value)| json!({"major": major, "minor": minor, "op": operation, "value": value}))
             .collect()
     };
+    let huge = |pages: &HugepageStats| json!({"usage": pages.usage, "max": pages.max_usage, "failcnt": pages.failures});
+    let huge: Map<String, Value> = stats.hugepages.iter().map(|(size, pages)| (size.clone(), huge(pages))).collect();
     json!({
         "cpu": {
             "usage": {
@@ -92,6 +96,7 @@ fn data(stats: &Stats) -> Value {
             "usage": {
                 "limit": memory.limit, "usage": memory.usage, "max": memory.max_usage, "failcnt": memory.failures,
             },
+            "swap": {"limit": memory.swap_limit, "usage": memory.swap_usage, "max": 0, "failcnt": 0},
             "raw": raw,
         },
         "pids": {"current": stats.pids.current, "limit": stats.pids.limit},
@@ -99,5 +104,8 @@ fn data(stats: &Stats) -> Value {
             "ioServiceBytesRecursive": devices(&stats.block.bytes),
             "ioServicedRecursive": devices(&stats.block.operations),
         },
+        "hugetlb": huge,
+        "intel_rdt": {},
+        "network_interfaces": null,
     })
 }

@@ -1,6 +1,7 @@
 //! `state`, `list` and `ps`: what there is, as JSON or tables.
 
 use std::fmt::Write as _;
+use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -37,6 +38,14 @@ fn describe(container: &Container) -> Result<Value> {
     Ok(value)
 }
 
+/// The same with the owner, whom only the list names.
+fn owned(container: &Container) -> Result<Value> {
+    let mut value = describe(container)?;
+    let uid = std::fs::metadata(&container.directory).map_err(Error::doing("cannot find the owner"))?.uid();
+    value["owner"] = if uid == 0 { json!("root") } else { json!(format!("#{uid}")) };
+    Ok(value)
+}
+
 /// Lists all containers.
 pub(super) fn list(context: &Context, parsed: &Parsed) -> Result<u8> {
     let containers = Container::all(context)?;
@@ -44,7 +53,7 @@ pub(super) fn list(context: &Context, parsed: &Parsed) -> Result<u8> {
         containers.iter().for_each(|container| println!("{}", container.record.id));
         return Ok(0);
     }
-    let states = containers.iter().map(describe).collect::<Result<Vec<_>>>()?;
+    let states = containers.iter().map(owned).collect::<Result<Vec<_>>>()?;
     match parsed.value("format").unwrap_or("table") {
         "json" if states.is_empty() => println!("null"),
         "json" => println!("{}", Value::from(states)),
@@ -56,10 +65,9 @@ pub(super) fn list(context: &Context, parsed: &Parsed) -> Result<u8> {
 
 fn table(states: &[Value]) -> String {
     const COLUMNS: [&str; 6] = ["id", "pid", "status", "bundle", "created", "owner"];
-    let text = |state: &Value, column: &str| match (column, &state[column]) {
-        ("owner", _) => "root".to_owned(),
-        (_, Value::String(text)) => text.clone(),
-        (_, other) => other.to_string(),
+    let text = |state: &Value, column: &str| match &state[column] {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
     };
     let heading = COLUMNS.map(str::to_uppercase);
     let rows: Vec<[String; 6]> =

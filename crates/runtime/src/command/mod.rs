@@ -10,6 +10,7 @@ mod create;
 mod error;
 mod events;
 mod exec;
+mod exec_process;
 mod features;
 mod flags;
 mod launch;
@@ -96,6 +97,11 @@ fn dispatch(arguments: &[String], log: &mut Log) -> Result<u8> {
         print_help();
         return Ok(0);
     };
+    if let Some(word) = global.value("rootless")
+        && !matches!(word, "auto" | "true" | "false")
+    {
+        return Err(Error::new(format!("invalid value {word:?} for flag -rootless: it is true, false or auto")));
+    }
     if global.is_set("systemd-cgroup") {
         return Err(Error::new(
             "--systemd-cgroup is not supported: this runtime manages control groups by itself (cgroupfs)",

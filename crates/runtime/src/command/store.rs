@@ -44,8 +44,23 @@ pub(super) struct Record {
     /// RFC 3339.
     pub(super) created: String,
     pub(super) cgroup: String,
+    /// Where the group's path begins in each hierarchy; empty where it begins at their roots.
+    #[serde(default)]
+    pub(super) cgroup_roots: Vec<PathBuf>,
+    /// The session keyring is that of whoever made the container, for its execs, too.
+    #[serde(default)]
+    pub(super) keeps_keyring: bool,
     /// The bundle's `config.json` as it was at creation.
     pub(super) config: Box<RawValue>,
+}
+
+impl Record {
+    /// The hierarchies, and where the container's group is in them.
+    fn place(&self) -> Result<(Tree, CgroupPath), corten_cgroup::Error> {
+        let (tree, path) = (Tree::detect()?, CgroupPath::parse(&self.cgroup)?);
+        let tree = if self.cgroup_roots.is_empty() { tree } else { tree.below(&self.cgroup_roots)? };
+        Ok((tree, path))
+    }
 }
 
 /// What a container is doing.
@@ -173,9 +188,18 @@ impl Container {
 
     /// The control group.
     pub(super) fn group(&self) -> Result<Group> {
-        let path = CgroupPath::parse(&self.record.cgroup).map_err(Error::doing("cgroup"))?;
-        let tree = Tree::detect().map_err(Error::doing("cgroup"))?;
-        tree.open(&path).map_err(Error::doing("cgroup"))
+        self.group_below("")
+    }
+
+    /// A group below it that somebody has made; the container's own for an empty path.
+    pub(super) fn group_below(&self, below: &str) -> Result<Group> {
+        let failed = || Error::doing("cgroup");
+        let (tree, path) = self.record.place().map_err(failed())?;
+        let path = match below.trim_matches('/') {
+            "" => path,
+            below => path.join(below).map_err(|_| Error::new(format!("{below} is not a sub cgroup path")))?,
+        };
+        tree.open(&path).map_err(failed())
     }
 
     pub(super) fn spec(&self) -> Result<Spec> {

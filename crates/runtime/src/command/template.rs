@@ -10,14 +10,15 @@ use super::error::{Error, Result};
 use super::flags::{Flag, Parsed};
 use super::{Context, SPEC_VERSION};
 
-pub(super) const FLAGS: &[Flag] = &[Flag::value("bundle", "b")];
+pub(super) const FLAGS: &[Flag] = &[Flag::value("bundle", "b"), Flag::switch("rootless", "")];
 
 /// Writes the document into the bundle; one that is there stays.
 pub(super) fn spec(_: &Context, parsed: &Parsed) -> Result<u8> {
     let path = Path::new(parsed.value("bundle").unwrap_or(".")).join("config.json");
     let failed = || Error::doing(format!("cannot write {}", path.display()));
     let mut file = OpenOptions::new().write(true).create_new(true).open(&path).map_err(failed())?;
-    let text = serde_json::to_string_pretty(&document()).map_err(Error::doing("JSON"))?;
+    let document = if parsed.is_set("rootless") { rootless() } else { document() };
+    let text = serde_json::to_string_pretty(&document).map_err(Error::doing("JSON"))?;
     writeln!(file, "{text}").map_err(failed())?;
     Ok(0)
 }
@@ -66,11 +67,39 @@ fn document() -> Value {
     })
 }
 
+/// For a caller without privileges: a user namespace in which the caller is root, the host's network, no limits, and the
+/// host's sysfs, because a new one takes a network namespace of one's own.
+fn rootless() -> Value {
+    let mut document = document();
+    let linux = &mut document["linux"];
+    let namespaces = ["pid", "ipc", "uts", "mount", "cgroup", "user"].map(|kind| json!({"type": kind}));
+    linux["namespaces"] = namespaces.to_vec().into();
+    let map = |id: u32| json!([{"containerID": 0, "hostID": id, "size": 1}]);
+    linux["uidMappings"] = map(rustix::process::geteuid().as_raw());
+    linux["gidMappings"] = map(rustix::process::getegid().as_raw());
+    linux.as_object_mut().map(|linux| linux.remove("resources"));
+    for mount in document["mounts"].as_array_mut().into_iter().flatten() {
+        if mount["destination"] == "/sys" {
+            let options = ["rbind", "nosuid", "noexec", "nodev", "ro"];
+            *mount = json!({"destination": "/sys", "type": "none", "source": "/sys", "options": options});
+        } else if let Some(options) = mount.get_mut("options").and_then(Value::as_array_mut) {
+            // Such ids are not mapped.
+            options
+                .retain(|option| !option.as_str().is_some_and(|it| it.starts_with("uid=") || it.starts_with("gid=")));
+        }
+    }
+    document
+}
+
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
-    fn the_document_can_be_planned() {
-        let spec: oci_spec::runtime::Spec = serde_json::from_value(super::document()).unwrap();
-        crate::plan(&spec, &crate::plan::Facts::default()).unwrap();
+    fn the_documents_can_be_planned() {
+        for document in [document(), rootless()] {
+            let spec: oci_spec::runtime::Spec = serde_json::from_value(document).unwrap();
+            crate::plan(&spec, &crate::plan::Facts::default()).unwrap();
+        }
     }
 }

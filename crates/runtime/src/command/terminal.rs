@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 
 use corten_sys::pty;
 use corten_sys::socket::Seqpacket;
-use rustix::event::PollFlags;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
 
 use super::error::{Error, Result};
@@ -30,13 +30,20 @@ pub(super) struct Console {
     primary: OwnedFd,
     before: Option<Termios>,
     input_open: bool,
+    /// Somebody in the container has the terminal open.
+    output_open: bool,
 }
 
 impl Console {
     /// Hands the terminal to the socket, or takes it into service.
     pub(super) fn serve(primary: OwnedFd, socket: Option<&str>) -> Result<Option<Console>> {
         match socket {
-            Some(path) => send(primary, path).map_err(Error::doing(format!("console socket {path}"))).map(|()| None),
+            Some(path) => {
+                // The receiver expects a terminal as open(2) makes it.
+                let ready = rustix::io::ioctl_fionbio(&primary, false).map_err(io::Error::from);
+                let sent = ready.and_then(|()| send(primary.as_fd(), b"/dev/ptmx", path));
+                sent.map_err(Error::doing(format!("console socket {path}"))).map(|()| None)
+            }
             None => Console::begin(primary).map(Some).map_err(Error::doing("cannot serve the terminal")),
         }
     }
@@ -49,7 +56,7 @@ impl Console {
             raw.make_raw();
             tcsetattr(stdin, OptionalActions::Flush, &raw)?;
         }
-        let console = Console { primary, before, input_open: true };
+        let console = Console { primary, before, input_open: true, output_open: true };
         console.follow_size();
         Ok(console)
     }
@@ -61,19 +68,26 @@ impl Console {
         }
     }
 
-    /// What to wait for: the terminal, and the caller's input while there is some.
-    pub(super) fn sources(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
-        let mut sources = vec![(self.primary.as_fd(), PollFlags::IN)];
-        if self.input_open {
-            sources.push((rustix::stdio::stdin(), PollFlags::IN));
-        }
-        sources
+    /// What to wait for: the terminal's output and the caller's input, while there is some.
+    pub(super) fn sources(&self) -> (Option<BorrowedFd<'_>>, Option<BorrowedFd<'_>>) {
+        (
+            self.output_open.then(|| self.primary.as_fd()),
+            // What is typed for nobody would only be lost.
+            (self.input_open && self.output_open).then(rustix::stdio::stdin),
+        )
     }
 
-    /// Copies what the program wrote. False at its end.
-    pub(super) fn copy_output(&self) -> bool {
+    /// Whether something is to be copied right now.
+    pub(super) fn has_output(&self) -> bool {
+        let mut fds = [PollFd::new(&self.primary, PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        self.output_open && poll(&mut fds, Some(&now)).is_ok_and(|count| count > 0)
+    }
+
+    /// Copies what the program wrote, up to the end of it or of whoever reads it here.
+    pub(super) fn copy_output(&mut self) {
         let mut buffer = [0; 8192];
-        match rustix::io::read(&self.primary, &mut buffer) {
+        self.output_open = match rustix::io::read(&self.primary, &mut buffer) {
             Ok(length) if length > 0 => write_all(rustix::stdio::stdout(), &buffer[..length]),
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => true,
             // EIO: nobody has the other side open.
@@ -112,8 +126,8 @@ fn write_all(to: BorrowedFd<'_>, mut data: &[u8]) -> bool {
             Ok(length) => data = &data[length..],
             Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::AGAIN) => {
-                let mut fds = [rustix::event::PollFd::new(&to, PollFlags::OUT)];
-                let _ = rustix::event::poll(&mut fds, None);
+                let mut fds = [PollFd::new(&to, PollFlags::OUT)];
+                let _ = poll(&mut fds, None);
             }
             Err(_) => return false,
         }
@@ -121,10 +135,8 @@ fn write_all(to: BorrowedFd<'_>, mut data: &[u8]) -> bool {
     true
 }
 
-/// The protocol of console sockets: one message with the terminal's descriptor and a name.
-fn send(primary: OwnedFd, path: &str) -> io::Result<()> {
-    // The receiver expects a terminal as open(2) makes it.
-    rustix::io::ioctl_fionbio(&primary, false)?;
+/// The protocol of console sockets, and of sockets for process descriptors: one message with a descriptor and a name.
+pub(super) fn send(fd: BorrowedFd<'_>, name: &[u8], path: &str) -> io::Result<()> {
     let socket = Seqpacket::from(OwnedFd::from(UnixStream::connect(path)?));
-    socket.send(b"/dev/ptmx", &[primary.as_fd()])
+    socket.send(name, &[fd])
 }

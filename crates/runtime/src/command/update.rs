@@ -28,6 +28,8 @@ pub(super) const FLAGS: &[Flag] = &[
     Flag::value("memory-reservation", ""),
     Flag::value("memory-swap", ""),
     Flag::value("pids-limit", ""),
+    Flag::value("l3-cache-schema", ""),
+    Flag::value("mem-bw-schema", ""),
 ];
 
 /// Sets what is named; the rest stays.
@@ -35,6 +37,14 @@ pub(super) fn update(context: &Context, parsed: &Parsed) -> Result<u8> {
     let container = Container::load(context, parsed.id())?;
     if container.status() == Status::Stopped {
         return Err(Error::new("container not running"));
+    }
+    for (flag, what) in [
+        ("l3-cache-schema", "Intel RDT/CAT: l3 cache schema is not enabled"),
+        ("mem-bw-schema", "Intel RDT/MBA: memory bandwidth schema is not enabled"),
+    ] {
+        if parsed.value(flag).is_some_and(|schema| !schema.is_empty()) {
+            return Err(Error::new(what));
+        }
     }
     let resources = match parsed.value("resources") {
         Some(path) => read(path)?,

@@ -24,71 +24,77 @@ pub(super) fn watch_signals(no_subreaper: bool) -> Result<OwnedFd> {
 
 /// Serves the program until it ends; its exit code, or 128 + n after signal n.
 pub(super) fn foreground(launched: &Launched, mut console: Option<Console>, signals: Option<&OwnedFd>) -> Result<u8> {
+    let mut code = None;
     loop {
         let ready = wait(launched, console.as_ref(), signals)?;
-        if let (Some(true), Some(signals)) = (ready.signals, signals) {
-            pass_on(launched, signals, console.as_ref());
+        if let Some(signals) = signals.filter(|_| ready.signals) {
+            code = pass_on(launched, signals, console.as_ref())?.or(code);
         }
         if let Some(console) = &mut console {
             if ready.input {
                 console.copy_input();
             }
-            if ready.output && !console.copy_output() && !ready.ended {
-                // Nothing more will come from there; the end is still to be waited for.
-                return end(launched);
+            if ready.output {
+                console.copy_output();
             }
         }
         if ready.ended {
-            while console.as_ref().is_some_and(has_output) && console.as_ref().is_some_and(Console::copy_output) {}
-            return end(launched);
+            while let Some(console) = console.as_mut().filter(|console| console.has_output()) {
+                console.copy_output();
+            }
+            let code = code.map_or_else(|| process::reap(launched.pid).map(|ended| ended.code), Ok);
+            return Ok(u8::try_from(code.map_err(Error::doing("waitpid"))?).unwrap_or(255));
         }
     }
 }
 
-fn end(launched: &Launched) -> Result<u8> {
-    let ended = process::reap(launched.pid).map_err(Error::doing("waitpid"))?;
-    // Orphans that came here end with this process.
-    Ok(u8::try_from(ended.code).unwrap_or(255))
-}
-
+#[derive(Default)]
 struct Ready {
     ended: bool,
-    signals: Option<bool>,
+    signals: bool,
     output: bool,
     input: bool,
 }
 
 fn wait(launched: &Launched, console: Option<&Console>, signals: Option<&OwnedFd>) -> Result<Ready> {
     let mut fds = vec![PollFd::new(&launched.pidfd, PollFlags::IN)];
-    fds.extend(signals.map(|signals| PollFd::new(signals, PollFlags::IN)));
-    let sources = console.map(Console::sources).unwrap_or_default();
-    fds.extend(sources.iter().map(|(fd, flags)| PollFd::new(fd, *flags)));
+    let mut marks: Vec<fn(&mut Ready)> = vec![|ready| ready.ended = true];
+    if let Some(signals) = signals {
+        fds.push(PollFd::new(signals, PollFlags::IN));
+        marks.push(|ready| ready.signals = true);
+    }
+    let (output, input) = console.map(Console::sources).unwrap_or_default();
+    if let Some(output) = &output {
+        fds.push(PollFd::new(output, PollFlags::IN));
+        marks.push(|ready| ready.output = true);
+    }
+    if let Some(input) = &input {
+        fds.push(PollFd::new(input, PollFlags::IN));
+        marks.push(|ready| ready.input = true);
+    }
     rustix::io::retry_on_intr(|| poll(&mut fds, None)).map_err(Error::doing("poll"))?;
-    let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
-    Ok(Ready {
-        ended: ready.next().unwrap_or(false),
-        signals: signals.and_then(|_| ready.next()),
-        output: ready.next().unwrap_or(false),
-        input: ready.next().unwrap_or(false),
-    })
+    let mut ready = Ready::default();
+    fds.iter().zip(marks).filter(|(fd, _)| !fd.revents().is_empty()).for_each(|(_, mark)| mark(&mut ready));
+    Ok(ready)
 }
 
-fn has_output(console: &Console) -> bool {
-    let sources = console.sources();
-    let Some((fd, flags)) = sources.first() else { return false };
-    let mut fds = [PollFd::new(fd, *flags)];
-    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut fds, Some(&now)).is_ok_and(|count| count > 0) && fds[0].revents().contains(PollFlags::IN)
-}
-
-fn pass_on(launched: &Launched, signals: &OwnedFd, console: Option<&Console>) {
+/// Hands signals on. Children that have ended are reaped, orphans that were given to this process among them; the
+/// program's exit code, if it was one of them.
+fn pass_on(launched: &Launched, signals: &OwnedFd, console: Option<&Console>) -> Result<Option<i32>> {
+    let mut code = None;
     while let Some(number) = signal::next(signals.as_fd()) {
         match (number, console) {
             (SIGWINCH, Some(console)) => console.follow_size(),
-            (SIGCHLD | SIGURG, _) => {}
+            (SIGCHLD, _) => {
+                while let Some(ended) = process::reap_any().map_err(Error::doing("waitpid"))? {
+                    code = if ended.pid == launched.pid { Some(ended.code) } else { code };
+                }
+            }
+            (SIGURG, _) => {}
             _ => {
                 let _ = process::signal_pidfd(launched.pidfd.as_fd(), number);
             }
         }
     }
+    Ok(code)
 }

@@ -20,7 +20,8 @@ use serde::{Deserialize, Serialize};
 pub use build::{exec_plan, plan, process_plan};
 pub use capability::capability_number;
 pub use namespaces::{IdMap, IdRange, Join, NamespaceKind, NamespaceSource, Namespaces, PidNamespace, TimeOffset};
-pub use parse::parse_spec;
+pub(crate) use options::words as mount_options;
+pub use parse::{parse_process, parse_spec, parse_spec_telling};
 pub use scheduling::{AffinityPlan, IoPriorityPlan, MemoryPolicyPlan, SchedulerPlan};
 
 /// Why a spec cannot become a plan.

@@ -35,18 +35,10 @@ impl Options {
     fn add(&mut self, word: &str) {
         if let Some(found) = propagation(word) {
             self.propagation = Some(found);
-            return;
-        }
-        match word {
-            // The last ones are flags of mount(2) that no file system of today makes anything of.
-            "" | "defaults" | "nofail" | "loud" | "silent" | "iversion" | "noiversion" => {}
-            "remount" => self.remount = true,
-            "bind" => self.bind = true,
-            "rbind" => (self.bind, self.recursive) = (true, true),
-            "tmpcopyup" => self.copy_up = true,
-            "idmap" => self.id_map = Some(false),
-            "ridmap" => self.id_map = Some(true),
-            _ => self.add_attribute(word),
+        } else if let Some((_, act)) = WORDS.iter().find(|(known, _)| *known == word) {
+            act(self);
+        } else {
+            self.add_attribute(word);
         }
     }
 
@@ -62,18 +54,55 @@ impl Options {
     }
 }
 
+/// What a word does.
+type Act = fn(&mut Options);
+
+/// Words that are neither attributes nor propagation.
+const WORDS: &[(&str, Act)] = &[
+    ("", |_| {}),
+    ("defaults", |_| {}),
+    ("nofail", |_| {}),
+    // Flags of mount(2) that no file system of today makes anything of.
+    ("loud", |_| {}),
+    ("silent", |_| {}),
+    ("iversion", |_| {}),
+    ("noiversion", |_| {}),
+    ("remount", |options| options.remount = true),
+    ("bind", |options| options.bind = true),
+    ("rbind", |options| (options.bind, options.recursive) = (true, true)),
+    ("tmpcopyup", |options| options.copy_up = true),
+    ("idmap", |options| options.id_map = Some(false)),
+    ("ridmap", |options| options.id_map = Some(true)),
+];
+
+/// Flags that the kernel's mount layer knows for every file system.
+const FOR_EVERY_FILE_SYSTEM: &[&str] = &["async", "dirsync", "lazytime", "mand", "nolazytime", "nomand", "sync"];
+
+const PROPAGATIONS: [(&str, Propagation); 4] = [
+    ("private", Propagation::Private),
+    ("shared", Propagation::Shared),
+    ("slave", Propagation::Slave),
+    ("unbindable", Propagation::Unbindable),
+];
+
+/// All words with a meaning of their own, for the list of features; sorted. Others are the file system's.
+pub(crate) fn words() -> Vec<String> {
+    let plain = WORDS.iter().map(|(word, _)| *word).chain(FOR_EVERY_FILE_SYSTEM.iter().copied());
+    let with_recursive = ATTRIBUTES.iter().map(|(word, _)| *word).chain(PROPAGATIONS.map(|(word, _)| word));
+    let recursive = with_recursive.clone().map(|word| format!("r{word}"));
+    let mut words: Vec<String> = plain.chain(with_recursive).map(str::to_owned).chain(recursive).collect();
+    words.retain(|word| !word.is_empty());
+    words.sort_unstable();
+    words
+}
+
 pub(super) fn propagation(word: &str) -> Option<(Propagation, bool)> {
-    let kind = |word: &str| match word {
-        "private" => Some(Propagation::Private),
-        "shared" => Some(Propagation::Shared),
-        "slave" => Some(Propagation::Slave),
-        "unbindable" => Some(Propagation::Unbindable),
-        _ => None,
-    };
+    let kind = |word: &str| PROPAGATIONS.iter().find(|(known, _)| *known == word).map(|(_, kind)| *kind);
     kind(word).map(|kind| (kind, false)).or_else(|| Some((kind(word.strip_prefix('r')?)?, true)))
 }
 
 /// One word's effect on the attribute bits.
+#[derive(Clone, Copy)]
 enum Change {
     Set(u64),
     Clear(u64),
@@ -94,26 +123,29 @@ impl Change {
     }
 }
 
+const ATTRIBUTES: &[(&str, Change)] = &[
+    ("ro", Change::Set(attr::RDONLY)),
+    ("rw", Change::Clear(attr::RDONLY)),
+    ("nosuid", Change::Set(attr::NOSUID)),
+    ("suid", Change::Clear(attr::NOSUID)),
+    ("nodev", Change::Set(attr::NODEV)),
+    ("dev", Change::Clear(attr::NODEV)),
+    ("noexec", Change::Set(attr::NOEXEC)),
+    ("exec", Change::Clear(attr::NOEXEC)),
+    ("nodiratime", Change::Set(attr::NODIRATIME)),
+    ("diratime", Change::Clear(attr::NODIRATIME)),
+    ("nosymfollow", Change::Set(attr::NOSYMFOLLOW)),
+    ("symfollow", Change::Clear(attr::NOSYMFOLLOW)),
+    ("noatime", Change::AccessTime(attr::NOATIME)),
+    ("strictatime", Change::AccessTime(attr::STRICTATIME)),
+    ("relatime", Change::AccessTime(attr::RELATIME)),
+    ("atime", Change::AccessTime(attr::RELATIME)),
+    ("nostrictatime", Change::AccessTime(attr::RELATIME)),
+    ("norelatime", Change::AccessTime(attr::STRICTATIME)),
+];
+
 fn attribute(word: &str) -> Option<Change> {
-    Some(match word {
-        "ro" => Change::Set(attr::RDONLY),
-        "rw" => Change::Clear(attr::RDONLY),
-        "nosuid" => Change::Set(attr::NOSUID),
-        "suid" => Change::Clear(attr::NOSUID),
-        "nodev" => Change::Set(attr::NODEV),
-        "dev" => Change::Clear(attr::NODEV),
-        "noexec" => Change::Set(attr::NOEXEC),
-        "exec" => Change::Clear(attr::NOEXEC),
-        "nodiratime" => Change::Set(attr::NODIRATIME),
-        "diratime" => Change::Clear(attr::NODIRATIME),
-        "nosymfollow" => Change::Set(attr::NOSYMFOLLOW),
-        "symfollow" => Change::Clear(attr::NOSYMFOLLOW),
-        "noatime" => Change::AccessTime(attr::NOATIME),
-        "strictatime" => Change::AccessTime(attr::STRICTATIME),
-        "relatime" | "atime" | "nostrictatime" => Change::AccessTime(attr::RELATIME),
-        "norelatime" => Change::AccessTime(attr::STRICTATIME),
-        _ => return None,
-    })
+    ATTRIBUTES.iter().find(|(known, _)| *known == word).map(|(_, change)| *change)
 }
 
 #[cfg(test)]

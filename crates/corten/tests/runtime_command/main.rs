@@ -1,0 +1,14 @@
+//! `corten runtime` as higher tools drive it: the real executable, on the real kernel. Needs root.
+
+#![expect(clippy::unwrap_used, reason = "a test program: what fails here is the test")]
+
+mod agent;
+mod exec;
+mod flags;
+mod hooks;
+mod life;
+mod limits;
+mod peers;
+mod safety;
+mod support;
+mod terminal;
