@@ -12,6 +12,8 @@ use serde_json::{Map, Value, json};
 pub enum Shape {
     /// `ContainerCreateRequest`, on input.
     ContainerCreate,
+    /// `ContainerUpdateRequest`, on input.
+    ContainerUpdate,
     /// `ContainerInspect`.
     ContainerInspect,
     /// One `ContainerSummary`.
@@ -63,6 +65,7 @@ const INPUT: &[Delta] = &[
     delta(Shape::ContainerCreate, 40, ipc_is_shareable),
     delta(Shape::ContainerCreate, 40, |o| each_mount(o, |m| remove_in(m, "BindOptions", "NonRecursive"))),
     delta(Shape::ContainerCreate, 25, |o| remove_in(o, "HostConfig", "AutoRemove")),
+    delta(Shape::ContainerUpdate, 40, |o| remove(o, "PidsLimit")),
 ];
 
 /// Rewrites an answer in its newest form to the form of `version`.
@@ -267,5 +270,8 @@ mod tests {
         adapt_input(Shape::ContainerCreate, ApiVersion::NEWEST, &mut new);
         assert_eq!(new, request);
         adapt_input(Shape::ContainerCreate, ApiVersion::new(24), &mut json!([1]));
+        let mut update = json!({"Memory": 1, "PidsLimit": 5});
+        adapt_input(Shape::ContainerUpdate, ApiVersion::new(39), &mut update);
+        assert_eq!(update, json!({"Memory": 1}));
     }
 }

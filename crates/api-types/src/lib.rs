@@ -17,7 +17,9 @@ mod lenient;
 mod mount;
 mod network;
 mod progress;
+mod stats;
 mod system;
+mod update;
 mod version;
 mod volume;
 
@@ -31,7 +33,9 @@ pub use json::{Empty, InvalidJson, decode, decode_value};
 pub use mount::*;
 pub use network::*;
 pub use progress::{ErrorDetail, JsonMessage, ProgressDetail};
+pub use stats::*;
 pub use system::*;
+pub use update::*;
 pub use version::{ApiVersion, InvalidVersion, VersionRefused};
 pub use volume::*;
 

@@ -30,6 +30,8 @@ pub struct MemoryStats {
     pub limit: u64,
     /// How often the limit was hit.
     pub failures: u64,
+    /// How often that was about to be fatal for a process (v2; 0 on v1, where [`crate::OomWatch`] knows).
+    pub out_of_memory: u64,
     /// Swap in use: alone on v2, with memory on v1, as the kernel counts; 0 where it doesn't.
     pub swap_usage: u64,
     /// Swap's limit, counted likewise; a huge number is no limit.

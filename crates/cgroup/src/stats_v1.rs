@@ -29,6 +29,7 @@ fn memory(dir: BorrowedFd<'_>) -> MemoryStats {
         max_usage: number("memory.max_usage_in_bytes"),
         limit: number("memory.limit_in_bytes"),
         failures: number("memory.failcnt"),
+        out_of_memory: 0,
         swap_usage: number("memory.memsw.usage_in_bytes"),
         swap_limit: number("memory.memsw.limit_in_bytes"),
         details: file::pairs(&details).map(|(name, value)| (name.to_owned(), value)).collect(),

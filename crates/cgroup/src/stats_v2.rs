@@ -21,6 +21,7 @@ fn memory(dir: BorrowedFd<'_>) -> MemoryStats {
         max_usage: number("memory.peak"),
         limit: number("memory.max"),
         failures: file::value_of(&events, "max").unwrap_or(0),
+        out_of_memory: file::value_of(&events, "oom").unwrap_or(0),
         swap_usage: number("memory.swap.current"),
         swap_limit: number("memory.swap.max"),
         details: file::pairs(&details).map(|(name, value)| (name.to_owned(), value)).collect(),

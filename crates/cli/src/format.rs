@@ -29,8 +29,13 @@ pub(crate) struct List {
 
 /// Prints rows as `--format`, `-q` or else the configured format asks.
 pub(crate) fn print(list: &List, rows: &[Row], matches: &Matches, configured: Option<&str>) -> Outcome {
+    write_plain(Sink::Stdout, render(list, rows, matches, configured)?.as_bytes())
+}
+
+/// What [`print`] prints.
+pub(crate) fn render(list: &List, rows: &[Row], matches: &Matches, configured: Option<&str>) -> Outcome<String> {
     let format = matches.get("format").or(configured).filter(|format| !format.is_empty()).unwrap_or("table");
-    let text = match format {
+    Ok(match format {
         _ if matches.is_on("quiet") && !matches.is_set("format") => quiet(list, rows),
         "table" if matches.is_on("quiet") => quiet(list, rows),
         "table" => default_table(list, rows),
@@ -39,8 +44,7 @@ pub(crate) fn print(list: &List, rows: &[Row], matches: &Matches, configured: Op
             Some(source) => table::align(&templated(list, rows, &unescape(source), true)?),
             None => templated(list, rows, &unescape(format), false)?,
         },
-    };
-    write_plain(Sink::Stdout, text.as_bytes())
+    })
 }
 
 /// Prints only what `-q` shows.

@@ -28,6 +28,8 @@ pub struct ConfigFile {
     pub detach_keys: Option<String>,
     /// Default `--format` of `ps`.
     pub ps_format: Option<String>,
+    /// Default `--format` of `stats`.
+    pub stats_format: Option<String>,
     /// Default `--format` of `images`.
     pub images_format: Option<String>,
     /// Default `--format` of `network ls`.

@@ -21,6 +21,16 @@ fn kill(pid: u32) {
     assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
 }
 
+/// Until the process is gone or only waits to be reaped.
+fn wait_for_end(pid: u32) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let stat = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    while !(stat().is_empty() || stat().contains(") Z ")) {
+        assert!(Instant::now() < deadline, "process {pid} goes on");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 fn namespaces(pid: u32) -> BTreeSet<String> {
     ["mnt", "uts", "ipc", "pid", "net"]
         .map(|kind| std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap().to_string_lossy().into_owned())
@@ -293,13 +303,15 @@ fn whatever_is_killed_the_rest_goes_on() {
     };
     let state =
         |name: &str| engine.docker(&["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", name]).ok().to_owned();
-    // Warm shims, then their stubs.
+    // Warm shims, then their stubs, with which they end.
     for shim in children(engine.pid()) {
         kill(shim);
+        wait_for_end(shim);
     }
     assert_eq!(sh(&engine, &[], "echo on"), "on");
-    for stub in children(engine.pid()).into_iter().flat_map(children) {
-        kill(stub);
+    for shim in children(engine.pid()) {
+        children(shim).into_iter().for_each(kill);
+        wait_for_end(shim);
     }
     assert_eq!(sh(&engine, &[], "echo on"), "on");
     // A container's shim, also while it is frozen.

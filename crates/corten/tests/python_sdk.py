@@ -127,6 +127,34 @@ def events_are_streamed():
 
 
 @case
+def limits_change_and_use_is_shown():
+    box = client.containers.run("busybox", "sleep 1000", detach=True, network_mode="none", mem_limit="64m")
+    try:
+        assert box.update(mem_limit="72m", memswap_limit="144m", cpu_shares=300)["Warnings"] is None
+        box.reload()
+        host = box.attrs["HostConfig"]
+        assert (host["Memory"], host["MemorySwap"], host["CpuShares"]) == (72 << 20, 144 << 20, 300), host
+        box.update(restart_policy={"Name": "on-failure", "MaximumRetryCount": 2})
+        box.reload()
+        assert box.attrs["HostConfig"]["RestartPolicy"] == {"Name": "on-failure", "MaximumRetryCount": 2}
+        stats = box.stats(stream=False)
+        assert stats["memory_stats"]["limit"] == 72 << 20 and stats["pids_stats"]["current"] == 1, stats
+        assert stats["precpu_stats"]["system_cpu_usage"] < stats["cpu_stats"]["system_cpu_usage"], stats
+        stream = box.stats(decode=True)
+        first, second = next(stream), next(stream)
+        assert second["preread"] == first["read"] and first["id"] == box.id, second
+        stream.close()
+        try:
+            box.update(mem_limit="1m")
+        except docker.errors.APIError as error:
+            assert error.response.status_code == 400 and "Minimum memory limit allowed is 6MB" in str(error), error
+        else:
+            raise AssertionError("a megabyte was enough")
+    finally:
+        box.remove(force=True)
+
+
+@case
 def networks_are_listed():
     names = {network.name for network in client.networks.list()}
     assert {"bridge", "host", "none"} <= names, names

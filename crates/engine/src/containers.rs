@@ -191,10 +191,15 @@ impl Containers {
         self.handle(name)?.ask(|reply| Request::Rename { new_name, reply }).await
     }
 
-    /// Changes limits and restart policy, also while the container runs.
-    pub async fn update(&self, name: &str, change: UpdateContainer) -> Result<(), Error> {
-        let change = Box::new(change);
-        self.handle(name)?.ask(|reply| Request::Update { change, reply }).await
+    /// Changes limits and restart policy, also while the container runs: durably, and in force when this returns. Returns
+    /// warnings for the client.
+    pub async fn update(&self, name: &str, mut change: UpdateContainer) -> Result<Vec<String>, Error> {
+        let warnings = crate::limits::check_change(&self.shared.support, &mut change.resources)?;
+        let handle = self.handle(name)?;
+        let id = handle.now().id.clone();
+        let updated = handle.ask(|reply| Request::Update { change: Box::new(change), reply }).await;
+        updated.map_err(|error| context(error, format!("Cannot update container {id}")))?;
+        Ok(warnings)
     }
 
     /// Removes a container. It is gone, durably, when this returns.
@@ -254,7 +259,7 @@ impl Containers {
         crate::top::top(&self.shared, self.handle(name)?.now(), arguments).await
     }
 
-    fn handle(&self, name: &str) -> Result<Arc<crate::registry::Handle>, Error> {
+    pub(crate) fn handle(&self, name: &str) -> Result<Arc<crate::registry::Handle>, Error> {
         self.shared.registry.find(&self.namespace, name)
     }
 }

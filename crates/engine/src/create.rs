@@ -14,7 +14,7 @@ use corten_images::Image;
 use corten_spec::limits;
 
 use crate::blocking;
-use crate::containers::{CreateContainer, Created, UpdateContainer};
+use crate::containers::{CreateContainer, Created};
 use crate::error::Error;
 use crate::launch;
 use crate::life::State;
@@ -264,7 +264,7 @@ fn check(shared: &Shared, spec: &mut ContainerSpec) -> Result<Vec<String>, Error
     }
     let default = if shared.cgroups.is_v2() { CgroupNs::Private } else { CgroupNs::Host };
     spec.cgroupns.get_or_insert(default);
-    check_limits(shared, &mut spec.resources)
+    crate::limits::check_new(&shared.support, &mut spec.resources)
 }
 
 /// The containers whose namespaces it will join.
@@ -340,64 +340,6 @@ pub(crate) fn log_attributes(spec: &ContainerSpec) -> BTreeMap<String, String> {
         }
     }
     attributes
-}
-
-/// Checks limits and fills those that follow from others.
-fn check_limits(shared: &Shared, wanted: &mut crate::settings::Resources) -> Result<Vec<String>, Error> {
-    let mut checked = crate::translate::resources(wanted)?;
-    limits::adapt(&mut checked);
-    let warnings =
-        limits::verify(&mut checked, &shared.support, false).map_err(|error| Error::Invalid(error.to_string()))?;
-    // What the host can't do was taken away; what follows from other limits was filled in.
-    wanted.memory = checked.memory.unwrap_or(0);
-    wanted.memory_swap = checked.memory_swap.unwrap_or(0);
-    wanted.memory_reservation = checked.memory_reservation.unwrap_or(0);
-    wanted.oom_kill_disable = shared.support.oom_kill_disable.then_some(checked.oom_kill_disable);
-    wanted.pids_limit = checked.pids_limit;
-    wanted.cpu_shares = checked.cpu_shares.unwrap_or(0);
-    wanted.nano_cpus = checked.nano_cpus.unwrap_or(0);
-    wanted.cpu_quota = checked.cpu_quota.unwrap_or(0);
-    wanted.cpuset_cpus = checked.cpuset_cpus.unwrap_or_default();
-    wanted.cpuset_mems = checked.cpuset_mems.unwrap_or_default();
-    Ok(warnings)
-}
-
-/// A container's settings with an update's changes.
-pub(crate) fn updated(shared: &Shared, spec: &ContainerSpec, change: &UpdateContainer) -> Result<ContainerSpec, Error> {
-    let mut next = spec.clone();
-    if let Some(restart) = change.restart {
-        if spec.auto_remove && restart != RestartPolicy::No {
-            return Err(Error::Invalid(
-                "Restart policy cannot be updated because AutoRemove is enabled for the container".into(),
-            ));
-        }
-        next.restart = restart;
-    }
-    let (new, limits) = (&change.resources, &mut next.resources);
-    let number = |value: &mut i64, change: i64| *value = if change == 0 { *value } else { change };
-    number(&mut limits.memory, new.memory);
-    number(&mut limits.memory_swap, new.memory_swap);
-    number(&mut limits.memory_reservation, new.memory_reservation);
-    number(&mut limits.cpu_shares, new.cpu_shares);
-    number(&mut limits.cpu_period, new.cpu_period);
-    number(&mut limits.cpu_quota, new.cpu_quota);
-    number(&mut limits.nano_cpus, new.nano_cpus);
-    number(&mut limits.cpu_realtime_period, new.cpu_realtime_period);
-    number(&mut limits.cpu_realtime_runtime, new.cpu_realtime_runtime);
-    if !new.cpuset_cpus.is_empty() {
-        limits.cpuset_cpus.clone_from(&new.cpuset_cpus);
-    }
-    if !new.cpuset_mems.is_empty() {
-        limits.cpuset_mems.clone_from(&new.cpuset_mems);
-    }
-    if new.pids_limit.is_some() {
-        limits.pids_limit = new.pids_limit;
-    }
-    if new.blkio_weight != 0 {
-        limits.blkio_weight = new.blkio_weight;
-    }
-    check_limits(shared, limits)?;
-    Ok(next)
 }
 
 #[cfg(test)]

@@ -59,6 +59,7 @@ impl Engine {
     /// requests.
     pub async fn shutdown(&self) {
         self.shared.pool.close();
+        self.shared.collector.close();
         let filler = self.filler.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(filler) = filler {
             crate::undo::log("the pool did not end cleanly", filler.await);
@@ -187,6 +188,7 @@ fn open(config: Config) -> Result<Shared, Error> {
         events,
         registry: Default::default(),
         execs: Default::default(),
+        collector: Default::default(),
         pool: Arc::new(pool),
         cgroups,
         cgroup_parent,

@@ -188,8 +188,8 @@ fn backing(config: &crate::Config) -> String {
     .into()
 }
 
-/// Bytes of the host's memory.
-fn memory() -> u64 {
+/// Bytes of the host's memory. Blocks.
+pub(crate) fn memory() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kilobytes = text
         .lines()

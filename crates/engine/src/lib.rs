@@ -10,6 +10,7 @@
 //!   block behind one doorway (`blocking`). What was done is undone in reverse when a later step fails.
 //! - A container's processes belong to its shim, not to the daemon: `pool` keeps warm ones, `link` is the daemon's end of one,
 //!   `reconcile` takes over those that an earlier daemon left.
+//! - `limits` says what a container's limits may be and become; `stats` looks at what containers use, one collector for all watchers.
 //! - Records (`record`) are written before a create or remove is acknowledged, durably; what runs is known by the shims, so a
 //!   running state's record only has to survive the daemon, not the machine.
 
@@ -27,6 +28,7 @@ mod init_layer;
 mod init_program;
 mod launch;
 pub mod life;
+mod limits;
 mod link;
 mod list;
 mod logs;
@@ -43,6 +45,7 @@ mod run;
 mod services;
 pub mod settings;
 mod shared;
+mod stats;
 mod task;
 mod top;
 mod translate;
@@ -56,6 +59,7 @@ pub use containers::{
     Containers, CreateContainer, Created, ListOptions, RemoveOptions, StopOptions, UpdateContainer, WaitCondition,
     WaitResult, Waiting,
 };
+pub use corten_cgroup::BlockStats;
 pub use corten_distribution::Credentials;
 pub use engine::Engine;
 pub use error::{Error, chain};
@@ -65,4 +69,5 @@ pub use logs::{LogOptions, LogStream};
 pub use resources::{NetworkService, NetworkState, VolumeService};
 pub use services::{Body, Download, ImageService, Operation};
 pub use settings::ContainerSpec;
+pub use stats::{Counters, Sample, Traffic, Usage, Watcher};
 pub use view::{BoundPort, ContainerView, Echo, EndpointView, ExecSpec, ExecView, Files, MountPoint, NetworkView};

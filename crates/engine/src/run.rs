@@ -67,9 +67,9 @@ impl Run {
         log("a container's processes could not be killed", killed.and_then(|killed| killed));
     }
 
-    /// Sets other limits.
-    pub(crate) async fn limit(&mut self, resources: &Resources) -> Result<(), Error> {
-        let Some(group) = self.group.clone() else { return Ok(()) };
+    /// Sets those of the limits that aren't zero or empty.
+    pub(crate) async fn limit(&self, resources: &Resources) -> Result<(), Error> {
+        let Some(group) = self.group.clone().filter(|_| *resources != Resources::default()) else { return Ok(()) };
         let limits = crate::translate::resources(resources)?;
         let oci = corten_spec::resources(&limits).map_err(Error::failed("cannot set the limits"))?;
         let limits = Limits::from(&oci);

@@ -26,6 +26,7 @@ use crate::init_program::InitProgram;
 use crate::pool::Pool;
 use crate::record::Records;
 use crate::registry::Registry;
+use crate::stats::Collector;
 
 /// The engine's inside.
 #[derive(Debug)]
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
     pub events: corten_events::Log,
     pub registry: Registry,
     pub execs: Execs,
+    pub collector: Collector,
     pub pool: Arc<Pool>,
     pub cgroups: Tree,
     pub cgroup_parent: CgroupPath,

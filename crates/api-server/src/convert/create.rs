@@ -288,7 +288,7 @@ fn cgroupns(text: &str) -> Option<CgroupNs> {
 }
 
 /// The policy was checked before.
-fn restart(policy: &corten_api_types::RestartPolicy) -> RestartPolicy {
+pub(crate) fn restart(policy: &corten_api_types::RestartPolicy) -> RestartPolicy {
     match policy.name.as_str() {
         "always" => RestartPolicy::Always,
         "unless-stopped" => RestartPolicy::UnlessStopped,

@@ -6,7 +6,7 @@ use corten_api_types::{
     HostConfig, MountPoint, NetworkSettings, PortBinding, PortMap,
 };
 use corten_base::time::{ZERO_TIME, from_unix_nanos, rfc3339_nano};
-use corten_engine::settings::{CgroupNs, ContainerSpec, EndpointSettings as Wanted, NetworkMode};
+use corten_engine::settings::{CgroupNs, ContainerSpec, EndpointSettings as Wanted, NetworkMode, RestartPolicy};
 use corten_engine::{ContainerView, EndpointView, NetworkView};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -125,11 +125,35 @@ fn host_config(view: &ContainerView) -> Result<HostConfig, Failure> {
         host.shm_size = if spec.shm_size > 0 { spec.shm_size } else { DEFAULT_SHM_SIZE };
     }
     host.oom_kill_disable = spec.resources.oom_kill_disable;
+    show_updated(&mut host, spec);
     if !spec.privileged {
         host.masked_paths = host.masked_paths.or_else(|| paths(&corten_spec::MASKED_PATHS));
         host.readonly_paths = host.readonly_paths.or_else(|| paths(&corten_spec::READONLY_PATHS));
     }
     Ok(host)
+}
+
+/// What `update` changes is shown as it is now, not as the client asked for it once.
+fn show_updated(host: &mut HostConfig, spec: &ContainerSpec) {
+    let limits = &spec.resources;
+    host.memory = limits.memory;
+    host.memory_swap = limits.memory_swap;
+    host.memory_reservation = limits.memory_reservation;
+    host.cpu_shares = limits.cpu_shares;
+    host.cpu_period = limits.cpu_period;
+    host.cpu_quota = limits.cpu_quota;
+    host.nano_cpus = limits.nano_cpus;
+    host.cpu_realtime_period = limits.cpu_realtime_period;
+    host.cpu_realtime_runtime = limits.cpu_realtime_runtime;
+    host.cpuset_cpus.clone_from(&limits.cpuset_cpus);
+    host.cpuset_mems.clone_from(&limits.cpuset_mems);
+    host.pids_limit = limits.pids_limit;
+    host.blkio_weight = limits.blkio_weight;
+    host.restart_policy.name = spec.restart.name().to_owned();
+    host.restart_policy.maximum_retry_count = match spec.restart {
+        RestartPolicy::OnFailure(most) => most.into(),
+        _ => 0,
+    };
 }
 
 fn graph_driver(view: &ContainerView) -> GraphDriver {

@@ -7,7 +7,9 @@ pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod network;
 pub(crate) mod progress;
+pub(crate) mod stats;
 pub(crate) mod system;
+pub(crate) mod update;
 pub(crate) mod validate;
 pub(crate) mod volume;
 

@@ -2,7 +2,7 @@
 //! objects is checked by the engine.
 
 use crate::error::Failure;
-use corten_api_types::{ContainerConfig, ContainerCreateRequest, HealthConfig, HostConfig, Mount};
+use corten_api_types::{ContainerConfig, ContainerCreateRequest, HealthConfig, HostConfig, Mount, RestartPolicy};
 
 /// Names that mean the engine's own runtime.
 const RUNTIMES: [&str; 4] = ["", "corten", "runc", "io.containerd.runc.v2"];
@@ -29,7 +29,8 @@ pub(crate) fn container(request: &ContainerCreateRequest) -> Result<(), Failure>
     let host = &request.host_config;
     modes(host)?;
     conflicts(&request.config, host)?;
-    restart_policy(host)?;
+    restart_policy(&host.restart_policy)?;
+    restarts_and_removes(host)?;
     ports(host)?;
     limits(host)?;
     logging(host)?;
@@ -136,26 +137,24 @@ fn conflicts(config: &ContainerConfig, host: &HostConfig) -> Result<(), Failure>
     Ok(())
 }
 
-fn restart_policy(host: &HostConfig) -> Result<(), Failure> {
-    let policy = &host.restart_policy;
+/// Checks a restart policy; without a name it says nothing, whatever else stands in it (Docker's old clients).
+pub(crate) fn restart_policy(policy: &RestartPolicy) -> Result<(), Failure> {
     let invalid = |text: String| Err(Failure::invalid(format!("invalid restart policy: {text}")));
-    let restarts = match policy.name.as_str() {
-        "" | "no" => false,
-        "always" | "unless-stopped" | "on-failure" => true,
-        other => {
-            return invalid(format!(
-                "unknown policy '{other}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
-            ));
+    match (policy.name.as_str(), policy.maximum_retry_count) {
+        ("", _) | ("no" | "always" | "unless-stopped", 0) | ("on-failure", 0..) => Ok(()),
+        ("on-failure", _) => invalid("maximum retry count cannot be negative".to_owned()),
+        ("no" | "always" | "unless-stopped", count) => {
+            let negative = if count < 0 { " and cannot be negative" } else { "" };
+            invalid(format!("maximum retry count can only be used with 'on-failure'{negative}"))
         }
-    };
-    if policy.maximum_retry_count != 0 && policy.name != "on-failure" {
-        let text = "maximum retry count can only be used with 'on-failure'";
-        let negative = if policy.maximum_retry_count < 0 { " and cannot be negative" } else { "" };
-        return invalid(format!("{text}{negative}"));
+        (other, _) => {
+            invalid(format!("unknown policy '{other}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"))
+        }
     }
-    if policy.maximum_retry_count < 0 {
-        return invalid("maximum retry count cannot be negative".to_owned());
-    }
+}
+
+fn restarts_and_removes(host: &HostConfig) -> Result<(), Failure> {
+    let restarts = !matches!(host.restart_policy.name.as_str(), "" | "no");
     if restarts && host.auto_remove {
         return Err(Failure::invalid("can't create 'AutoRemove' container with restart policy"));
     }

@@ -7,6 +7,7 @@ mod image;
 mod lifecycle;
 mod network;
 mod plugin;
+mod resources;
 mod streams;
 mod swarm;
 mod system;
@@ -18,6 +19,7 @@ use crate::router::Route;
 pub(crate) const ROUTES: &[&[Route]] = &[
     container::ROUTES,
     lifecycle::ROUTES,
+    resources::ROUTES,
     streams::ROUTES,
     exec::ROUTES,
     image::ROUTES,

@@ -26,7 +26,7 @@ pub(super) fn parse_signed(text: &str) -> Result<i64, String> {
 }
 
 /// An unsigned 16-bit number.
-pub(super) fn unsigned16(text: &str) -> Check {
+pub(crate) fn unsigned16(text: &str) -> Check {
     parse_unsigned(text).and_then(|number| match u16::try_from(number) {
         Ok(_) => Ok(()),
         Err(_) => Err(format!("strconv.ParseUint: parsing {}: value out of range", quote(text))),
@@ -46,12 +46,12 @@ pub(super) fn parse_unsigned(text: &str) -> Result<u64, String> {
 }
 
 /// A size such as `512m`.
-pub(super) fn memory(text: &str) -> Check {
+pub(crate) fn memory(text: &str) -> Check {
     units::parse_ram(text).map(drop).map_err(|error| error.to_string())
 }
 
 /// A size, or -1 for no limit.
-pub(super) fn swap(text: &str) -> Check {
+pub(crate) fn swap(text: &str) -> Check {
     if text == "-1" { Ok(()) } else { memory(text) }
 }
 
@@ -61,12 +61,12 @@ pub(crate) fn duration(text: &str) -> Check {
 }
 
 /// A number of CPUs.
-pub(super) fn cpus(text: &str) -> Check {
+pub(crate) fn cpus(text: &str) -> Check {
     parse_cpus(text).map(drop)
 }
 
 /// A number of CPUs in billionths, at most nine decimal places.
-pub(super) fn parse_cpus(text: &str) -> Result<i64, String> {
+pub(crate) fn parse_cpus(text: &str) -> Result<i64, String> {
     let wrong = || format!("failed to parse {text} as a rational number");
     let (negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use corten_api_types::RestartPolicy;
 use corten_base::units;
 use corten_client::Proxy;
 use serde_json::{Map, Value, json};
@@ -157,7 +158,8 @@ fn host_config(
     put("LogConfig", check(log_config(matches))?);
     put("NetworkMode", network_mode.into());
     put("PortBindings", ports.bindings_json());
-    put("RestartPolicy", check(restart_policy(matches.get("restart").unwrap_or("no")))?);
+    let policy = parse_restart_policy(matches.get("restart").unwrap_or("no")).map_err(Failure::message)?;
+    put("RestartPolicy", json!(policy));
     put("AutoRemove", on("rm"));
     put("VolumeDriver", text("volume-driver"));
     put("VolumesFrom", list("volumes-from"));
@@ -239,7 +241,8 @@ fn host_config(
     Ok(host)
 }
 
-fn parse_size(text: &str) -> i64 {
+/// Bytes of a size that has passed its flag's check; -1 is itself.
+pub(crate) fn parse_size(text: &str) -> i64 {
     if text == "-1" { -1 } else { units::parse_ram(text).unwrap_or_default() }
 }
 
@@ -292,10 +295,11 @@ fn mode(matches: &Matches, flag: &str, words: &[&str], kind: &str) -> Result<Val
     Err(format!("--{flag}: invalid {kind} mode"))
 }
 
-fn restart_policy(text: &str) -> Result<Value, String> {
-    let (name, count) = match text.split_once(':') {
+/// `name[:count]`; the daemon knows which names there are.
+pub(crate) fn parse_restart_policy(text: &str) -> Result<RestartPolicy, String> {
+    let (name, maximum_retry_count) = match text.split_once(':') {
         Some((name, count)) => {
-            let count: i64 = count
+            let count = count
                 .parse()
                 .map_err(|_| "invalid restart policy format: maximum retry count must be an integer".to_owned())?;
             (name, count)
@@ -305,7 +309,7 @@ fn restart_policy(text: &str) -> Result<Value, String> {
     if name.is_empty() && !text.is_empty() {
         return Err("invalid restart policy format: no policy provided before colon".to_owned());
     }
-    Ok(json!({ "Name": name, "MaximumRetryCount": count }))
+    Ok(RestartPolicy { name: name.to_owned(), maximum_retry_count })
 }
 
 fn log_config(matches: &Matches) -> Result<Value, String> {

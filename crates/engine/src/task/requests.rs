@@ -11,6 +11,7 @@ use super::{AfterExit, Task, answer};
 use crate::containers::{RemoveOptions, StopOptions, UpdateContainer};
 use crate::error::Error;
 use crate::life::{Event, Phase, Refusal, SIGKILL, Told};
+use crate::limits;
 use crate::record::Record;
 use crate::registry::Reply;
 use crate::settings::ContainerSpec;
@@ -126,12 +127,19 @@ impl Task {
         Ok(())
     }
 
+    /// The kernel hears first: what it refuses leaves no trace, and what isn't recorded was not acknowledged.
     pub(super) async fn update(&mut self, change: &UpdateContainer) -> Result<(), Error> {
-        let spec = crate::create::updated(&self.shared, &self.record.spec, change)?;
-        if let Some(run) = &mut self.run
-            && spec.resources != self.record.spec.resources
+        if matches!(self.state.phase, Phase::Removing | Phase::Dead) {
+            return Err(Error::Conflict("container is marked for removal and cannot be \"update\"".into()));
+        }
+        let spec = limits::updated(&self.record.spec, change)?;
+        let (before, after) = (&self.record.spec.resources, &spec.resources);
+        if let Some(run) = &self.run
+            && let Err(error) = run.limit(&limits::difference(before, after)).await
         {
-            run.limit(&spec.resources).await?;
+            let restored = run.limit(&limits::difference(after, before)).await;
+            crate::undo::log("a refused update's limits were not all put back", restored);
+            return Err(error);
         }
         let updated = Record { spec: Arc::new(spec), ..self.record.clone() };
         self.shared.records.replace(&updated, &self.state).await?;

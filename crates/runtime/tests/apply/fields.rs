@@ -74,7 +74,8 @@ fn user_namespace_joined(rootfs: &Path) {
 }
 
 fn idmapped_mounts(rootfs: &Path) {
-    let source = tempfile::tempdir().unwrap();
+    // Owners of a tmpfs, which /tmp may be, are mapped since Linux 6.3.
+    let source = tempfile::tempdir_in("/var/tmp").unwrap();
     fs::set_permissions(source.path(), fs::Permissions::from_mode(0o755)).unwrap();
     fs::write(source.path().join("file"), "x").unwrap();
     std::os::unix::fs::chown(source.path().join("file"), Some(5), Some(6)).unwrap();
@@ -248,9 +249,9 @@ fn remount_of_an_earlier_mount(rootfs: &Path) {
 
 fn root_propagation_words(rootfs: &Path) {
     let flags = |word: &str| {
-        let plan = spec("head -n 1 /proc/self/mountinfo | sed 's/^[0-9 :]*//; s/ - .*//; s/:.*/:/'", |value| {
-            value["linux"]["rootfsPropagation"] = word.into();
-        });
+        // The line of the root; kernels differ in the order of lines.
+        let script = "sed -n 's|^[0-9]* [0-9]* [0-9:]* [^ ]* / ||p' /proc/self/mountinfo | sed 's/ - .*//; s/:.*/:/'";
+        let plan = spec(script, |value| value["linux"]["rootfsPropagation"] = word.into());
         run(rootfs, &plan).unwrap()
     };
     assert!(flags("shared").contains("shared:") && flags("rshared").contains("shared:"));
