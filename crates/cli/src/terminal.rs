@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal as _, stdin, stdout};
 
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
 const DEFAULT_WIDTH: usize = 80;
 
@@ -46,6 +46,30 @@ impl RawMode {
         raw.make_raw();
         tcsetattr(stdin(), OptionalActions::Now, &raw).ok()?;
         Some(RawMode { before })
+    }
+}
+
+/// A terminal on standard input that doesn't show what is typed; dropping it restores what was.
+#[derive(Debug)]
+pub(crate) struct Silence {
+    before: Termios,
+}
+
+impl Silence {
+    /// Stops the echo. None when standard input is no terminal.
+    pub fn begin() -> Option<Silence> {
+        let before = tcgetattr(stdin()).ok()?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(stdin(), OptionalActions::Now, &silent).ok()?;
+        Some(Silence { before })
+    }
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        // A terminal that has gone away needs no restoring.
+        let _ = tcsetattr(stdin(), OptionalActions::Now, &self.before);
     }
 }
 

@@ -14,7 +14,7 @@ pub(crate) static GROUPS: &[(&str, &str)] = &[
 ];
 
 /// The commands that the program's help shows first.
-pub(crate) static COMMON: &[&str] = &["run", "exec", "ps", "pull", "push", "images", "version", "info"];
+pub(crate) static COMMON: &[&str] = &["run", "exec", "ps", "pull", "push", "images", "login", "version", "info"];
 
 /// Every command there is.
 pub(crate) static COMMANDS: &[&Command] = &[
@@ -36,6 +36,8 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &commands::inspect::VOLUME,
     &commands::kill::COMMAND,
     &commands::load::COMMAND,
+    &commands::login::LOGIN,
+    &commands::login::LOGOUT,
     &commands::logs::COMMAND,
     &commands::network::CREATE,
     &commands::network::LS,

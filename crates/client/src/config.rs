@@ -1,19 +1,15 @@
 //! The user's `config.json`: Docker's file, of which the client reads what it uses and ignores the rest.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use base64::engine::general_purpose::URL_SAFE;
 use corten_api_types::AuthConfig;
 use serde::Deserialize;
 
+use crate::credentials::StoredAuth;
 use crate::{Error, Result};
-
-/// The key under which Docker keeps its hub's credentials.
-const HUB_KEY: &str = "https://index.docker.io/v1/";
 
 /// What `config.json` says. Missing file: all defaults.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -42,11 +38,11 @@ pub struct ConfigFile {
     /// Proxy settings handed to containers, by daemon address or `default`.
     pub proxies: BTreeMap<String, Proxy>,
     /// Stored credentials by registry.
-    auths: BTreeMap<String, StoredAuth>,
+    pub(crate) auths: BTreeMap<String, StoredAuth>,
     /// A program that keeps all credentials.
-    creds_store: Option<String>,
+    pub(crate) creds_store: Option<String>,
     /// Programs that keep the credentials of single registries.
-    cred_helpers: BTreeMap<String, String>,
+    pub(crate) cred_helpers: BTreeMap<String, String>,
 }
 
 /// Proxy variables that a container gets in its environment.
@@ -63,16 +59,6 @@ pub struct Proxy {
     pub ftp_proxy: String,
     /// `ALL_PROXY`
     pub all_proxy: String,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct StoredAuth {
-    auth: String,
-    username: String,
-    password: String,
-    identitytoken: String,
-    registrytoken: String,
 }
 
 /// Credentials as the `X-Registry-Auth` header carries them: URL-safe base64 of their JSON.
@@ -103,68 +89,6 @@ impl ConfigFile {
     pub fn proxy_for(&self, host: &str) -> Option<&Proxy> {
         self.proxies.get(host).or_else(|| self.proxies.get("default"))
     }
-
-    /// The credentials for a registry's domain: from its helper, the store, or the file itself.
-    pub fn auth_for(&self, domain: &str) -> Option<AuthConfig> {
-        let key = if domain == "docker.io" { HUB_KEY } else { domain };
-        if let Some(helper) = self.cred_helpers.get(key).or(self.creds_store.as_ref()) {
-            return ask_helper(helper, key);
-        }
-        let matches = |stored: &str| stored == key || host_of(stored) == host_of(key);
-        let (_, stored) = self.auths.iter().find(|(stored, _)| matches(stored))?;
-        Some(decode_stored(stored, key))
-    }
-}
-
-/// Old files name registries by URL; only the host counts.
-fn host_of(key: &str) -> &str {
-    let rest = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
-    rest.split('/').next().unwrap_or(rest)
-}
-
-fn decode_stored(stored: &StoredAuth, key: &str) -> AuthConfig {
-    let decoded = STANDARD.decode(stored.auth.as_bytes()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    let (username, password) = match decoded.as_deref().and_then(|text| text.split_once(':')) {
-        Some((username, password)) => (username.to_owned(), password.trim_end_matches('\0').to_owned()),
-        None => (stored.username.clone(), stored.password.clone()),
-    };
-    AuthConfig {
-        username,
-        password,
-        server_address: key.to_owned(),
-        identity_token: stored.identitytoken.clone(),
-        registry_token: stored.registrytoken.clone(),
-        ..AuthConfig::default()
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct HelperAnswer {
-    username: String,
-    secret: String,
-}
-
-/// Runs `docker-credential-<helper> get`, Docker's protocol: the registry on stdin, JSON on stdout.
-fn ask_helper(helper: &str, key: &str) -> Option<AuthConfig> {
-    let mut child = Command::new(format!("docker-credential-{helper}"))
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .ok()?;
-    child.stdin.take()?.write_all(key.as_bytes()).ok()?;
-    let output = child.wait_with_output().ok()?;
-    let answer: HelperAnswer = serde_json::from_slice(&output.stdout).ok().filter(|_| output.status.success())?;
-    let mut auth = AuthConfig { server_address: key.to_owned(), ..AuthConfig::default() };
-    if answer.username == "<token>" {
-        auth.identity_token = answer.secret;
-    } else {
-        auth.username = answer.username;
-        auth.password = answer.secret;
-    }
-    Some(auth)
 }
 
 #[cfg(test)]

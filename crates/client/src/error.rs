@@ -51,6 +51,16 @@ pub enum Error {
     /// A host given on the command line or in the environment can't be used.
     #[error("{0}")]
     Endpoint(String),
+    /// A program that keeps credentials failed.
+    #[error("error {operation} credentials - err: {reason}, out: `{output}`")]
+    Helper {
+        /// `getting`, `storing` or `erasing`.
+        operation: &'static str,
+        /// How it ended.
+        reason: String,
+        /// What it said.
+        output: String,
+    },
     /// A named context can't be read.
     #[error("context \"{name}\": context not found: open {path}: {source}", path = path.display())]
     Context {
@@ -78,7 +88,7 @@ impl Error {
             Error::Unreachable { .. } | Error::Broken { .. } => ErrorKind::Unavailable,
             Error::SocketDenied { .. } => ErrorKind::Denied,
             Error::Api { status, .. } => kind_of_status(*status),
-            Error::Protocol(_) | Error::Decode(_) => ErrorKind::Internal,
+            Error::Protocol(_) | Error::Decode(_) | Error::Helper { .. } => ErrorKind::Internal,
             Error::Endpoint(_) | Error::Context { .. } | Error::Config { .. } => ErrorKind::Invalid,
         }
     }

@@ -7,6 +7,7 @@
 
 mod config;
 mod connection;
+mod credentials;
 mod endpoint;
 mod error;
 mod request;
@@ -15,6 +16,7 @@ mod transport;
 
 pub use config::{ConfigFile, Proxy, auth_header};
 pub use connection::{Client, Hijacked};
+pub use credentials::{HUB_KEY, registry_key};
 pub use endpoint::{DEFAULT_SOCKET, Endpoint, EndpointSource, Resolved, resolve_endpoint};
 pub use error::{Error, Result};
 pub use request::{Pending, Request};

@@ -241,13 +241,7 @@ impl Client {
         credentials: Option<&Credentials>,
     ) -> Result<Response<Body>> {
         let host = registry_host(request.reference.domain());
-        let known = self.schemes().get(host).copied();
-        let schemes: &[bool] = match known {
-            Some(true) => &[true],
-            Some(false) => &[false],
-            None if self.is_insecure(host).await => &[true, false],
-            None => &[true],
-        };
+        let schemes = self.schemes_for(host).await;
         let mut last = None;
         for &is_https in schemes {
             let call = request.call(if is_https { "https" } else { "http" }, host)?;
@@ -266,6 +260,17 @@ impl Client {
             }
         }
         Err(last.unwrap_or(Error::Status(StatusCode::BAD_GATEWAY)))
+    }
+
+    /// Whether to speak TLS with a registry, in the order of what is to be tried.
+    pub(crate) async fn schemes_for(&self, host: &str) -> &'static [bool] {
+        let known = self.schemes().get(host).copied();
+        match known {
+            Some(true) => &[true],
+            Some(false) => &[false],
+            None if self.is_insecure(host).await => &[true, false],
+            None => &[true],
+        }
     }
 
     fn schemes(&self) -> std::sync::MutexGuard<'_, HashMap<String, bool>> {
@@ -296,7 +301,9 @@ impl Client {
         if challenges.is_empty() {
             return Ok(response);
         }
-        let authorization = token::answer(&self.0.transport, &call, &challenges, &scopes, credentials).await?;
+        let wanted = token::Wanted::Scopes(&scopes);
+        let authorization =
+            token::answer(&self.0.transport, &call, &challenges, wanted, credentials).await?.authorization;
         call.authorization = Some(authorization.clone());
         let response = self.0.transport.call(&call).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
@@ -315,7 +322,7 @@ pub(crate) fn token_key(call: &Call, scopes: Vec<String>, credentials: Option<&C
 const CONTENT_DIGEST: &str = "docker-content-digest";
 
 /// The host that speaks for a reference's domain.
-fn registry_host(domain: &str) -> &str {
+pub(crate) fn registry_host(domain: &str) -> &str {
     if domain == "docker.io" { "registry-1.docker.io" } else { domain }
 }
 
@@ -324,7 +331,7 @@ fn media_type(headers: &HeaderMap) -> String {
     text.split(';').next().unwrap_or_default().trim().to_owned()
 }
 
-fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
+pub(crate) fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
     let values = headers.get_all(header::WWW_AUTHENTICATE).iter();
     values.filter_map(|value| value.to_str().ok()).flat_map(Challenge::parse).collect()
 }

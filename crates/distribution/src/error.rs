@@ -35,6 +35,14 @@ pub enum Error {
         /// The HTTP status.
         status: u16,
     },
+    /// The registry does not know this account.
+    #[error("login attempt to {url} failed with status: {status}")]
+    Login {
+        /// What was asked.
+        url: String,
+        /// The answer.
+        status: http::StatusCode,
+    },
     /// An answer with a status that means nothing here.
     #[error("received unexpected HTTP status: {0}")]
     Status(http::StatusCode),
@@ -65,6 +73,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether there was no connection that another scheme could not mend.
+    pub(crate) fn is_connecting(&self) -> bool {
+        matches!(self, Error::Request { source, .. } if source.is_connecting())
+    }
+
     /// What sort of failure it is.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -124,6 +137,9 @@ pub enum Cause {
     /// Basic credentials were asked for, and there are none.
     #[error("no basic auth credentials")]
     NoCredentials,
+    /// The token service does not know the account, or does not allow it; its words.
+    #[error("{0}")]
+    Denied(String),
     /// The challenge or the token service's answer makes no sense.
     #[error("{0}")]
     Token(String),
@@ -145,7 +161,7 @@ impl Cause {
     /// What sort of failure it is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Cause::NoCredentials => ErrorKind::Unauthorized,
+            Cause::NoCredentials | Cause::Denied(_) => ErrorKind::Unauthorized,
             Cause::Cancelled => ErrorKind::Cancelled,
             Cause::Lookup(_)
             | Cause::Dial { .. }

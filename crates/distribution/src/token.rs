@@ -36,26 +36,44 @@ impl Tokens {
     }
 }
 
-/// The `Authorization` value that the challenges to `call` ask for.
+/// What an account may do with an answer to a challenge.
+pub(crate) struct Granted {
+    /// The value of `Authorization`.
+    pub authorization: Secret,
+    /// A token that stands for the account's password from now on.
+    pub identity: Option<Secret>,
+}
+
+/// What is asked of a token service.
+#[derive(Clone, Copy)]
+pub(crate) enum Wanted<'a> {
+    /// A token that allows this.
+    Scopes(&'a [String]),
+    /// A token at all, and one that can take the password's place.
+    Login,
+}
+
+/// The answer that the challenges to `call` ask for.
 pub(crate) async fn answer(
     transport: &Transport,
     call: &Call,
     challenges: &[Challenge],
-    scopes: &[String],
+    wanted: Wanted<'_>,
     credentials: Option<&Credentials>,
-) -> Result<Secret> {
+) -> Result<Granted> {
     let account = credentials.map(Credentials::account);
+    let granted = |authorization| Ok(Granted { authorization, identity: None });
     if let Some(challenge) = challenges.iter().find(|challenge| challenge.scheme == "bearer") {
         if let Some(Account::RegistryToken(token)) = account {
-            return Ok(Secret::new(format!("Bearer {}", token.expose())));
+            return granted(Secret::new(format!("Bearer {}", token.expose())));
         }
-        let request = token_request(call, challenge, scopes, account).map_err(|cause| call.failed(cause))?;
-        let token = fetch(transport, &request).await?;
-        return Ok(Secret::new(format!("Bearer {}", token.expose())));
+        let request = token_request(call, challenge, wanted, account).map_err(|cause| call.failed(cause))?;
+        let (token, identity) = fetch(transport, &request).await?;
+        return Ok(Granted { authorization: Secret::new(format!("Bearer {}", token.expose())), identity });
     }
     match account {
         Some(Account::Password { user, password }) if challenges.iter().any(|c| c.scheme == "basic") => {
-            Ok(basic(user, password.expose()))
+            granted(basic(user, password.expose()))
         }
         _ if challenges.iter().any(|challenge| challenge.scheme == "basic") => Err(call.failed(Cause::NoCredentials)),
         _ => {
@@ -69,7 +87,7 @@ pub(crate) async fn answer(
 fn token_request(
     call: &Call,
     challenge: &Challenge,
-    scopes: &[String],
+    wanted: Wanted<'_>,
     account: Option<&Account>,
 ) -> Result<Call, Cause> {
     let realm =
@@ -84,8 +102,14 @@ fn token_request(
     if let Some(service) = challenge.parameter("service") {
         fields.push(("service", service.to_owned()));
     }
+    let scopes = match wanted {
+        Wanted::Scopes(scopes) => scopes,
+        Wanted::Login => &[],
+    };
     if let Some(Account::IdentityToken(token)) = account {
-        fields.push(("scope", scopes.join(" ")));
+        if !scopes.is_empty() {
+            fields.push(("scope", scopes.join(" ")));
+        }
         fields.push(("grant_type", "refresh_token".to_owned()));
         fields.push(("client_id", "corten".to_owned()));
         fields.push(("refresh_token", token.expose().to_owned()));
@@ -95,6 +119,9 @@ fn token_request(
         return Ok(request);
     }
     fields.extend(scopes.iter().map(|scope| ("scope", scope.clone())));
+    if matches!(wanted, Wanted::Login) {
+        fields.extend([("offline_token", "true".to_owned()), ("client_id", "corten".to_owned())]);
+    }
     let mut authorization = None;
     if let Some(Account::Password { user, password }) = account {
         fields.push(("account", user.clone()));
@@ -113,12 +140,14 @@ fn encoded(fields: &[(&str, String)]) -> String {
     fields.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect::<Vec<_>>().join("&")
 }
 
-async fn fetch(transport: &Transport, request: &Call) -> Result<Secret> {
+/// A token, and the one that may come with it for later.
+async fn fetch(transport: &Transport, request: &Call) -> Result<(Secret, Option<Secret>)> {
     #[derive(serde::Deserialize, Default)]
     #[serde(default)]
     struct Answer {
         token: Option<String>,
         access_token: Option<String>,
+        refresh_token: Option<String>,
     }
     let response = transport.call(request).await?;
     let status = response.status();
@@ -142,7 +171,8 @@ async fn fetch(transport: &Transport, request: &Call) -> Result<Secret> {
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(broken("the token service's token has characters that a header can't carry"));
     }
-    Ok(Secret::new(token))
+    let identity = answer.refresh_token.filter(|token| !token.is_empty()).map(Secret::new);
+    Ok((Secret::new(token), identity))
 }
 
 #[cfg(test)]
@@ -152,7 +182,7 @@ mod tests {
     fn request(realm: &str, account: Option<&Account>) -> Result<Call, Cause> {
         let call = Call::get("https://reg.test/v2/a/manifests/x".parse().unwrap());
         let challenge = Challenge::parse(&format!("Bearer realm=\"{realm}\",service=\"reg & co\""));
-        token_request(&call, &challenge[0], &["repository:a:pull".to_owned()], account)
+        token_request(&call, &challenge[0], Wanted::Scopes(&["repository:a:pull".to_owned()]), account)
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use corten_base::Namespace;
 use corten_cgroup::{CgroupPath, Tree};
 use corten_content::Store;
-use corten_distribution::RegistryConfig;
+use corten_distribution::{Credentials, RegistryConfig};
 use corten_images::Images;
 use corten_metadata::Database;
 use corten_network::Networks;
@@ -134,6 +134,11 @@ impl Engine {
         self.shared.events.subscribe(&Namespace::default(), filter, since_ns)
     }
 
+    /// Whether a registry takes an account; a token that can take the password's place, if it gives one.
+    pub async fn login(&self, address: &str, credentials: &Credentials) -> Result<Option<String>, Error> {
+        Ok(self.shared.registries.login(address, credentials).await.map_err(corten_images::Error::from)?)
+    }
+
     /// The engine's settings.
     pub fn config(&self) -> &Config {
         &self.shared.config
@@ -176,11 +181,13 @@ fn open(config: Config) -> Result<Shared, Error> {
     let support = support(&cgroups);
     let pool_tree = Tree::detect().map_err(control())?;
     let pool = Pool::new(&config.executable, pool_tree, cgroup_parent.clone(), config.pool_size)?;
+    let registries = registries(&config)?;
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(Shared {
         id: identity(data)?,
         records: Records::new(database),
-        registry_client: registry_client(&config)?,
+        registry_client: registries.blocking(tokio::runtime::Handle::current()),
+        registries,
         snapshots,
         images,
         networks,
@@ -204,7 +211,7 @@ fn open(config: Config) -> Result<Shared, Error> {
 }
 
 /// A client for registries, with the daemon's settings and its environment's proxies.
-fn registry_client(config: &Config) -> Result<corten_distribution::Blocking, Error> {
+fn registries(config: &Config) -> Result<corten_distribution::Client, Error> {
     let invalid = |error: corten_distribution::Error| Error::Invalid(crate::error::chain(&error));
     let mut settings = RegistryConfig::from_environment().map_err(invalid)?;
     settings.limits = config.registry_limits;
@@ -212,7 +219,7 @@ fn registry_client(config: &Config) -> Result<corten_distribution::Blocking, Err
     settings.insecure = insecure.collect::<Result<_, _>>().map_err(invalid)?;
     let mirrors = config.registry_mirrors.iter().map(|text| text.parse());
     settings.mirrors = mirrors.collect::<Result<_, _>>().map_err(invalid)?;
-    Ok(corten_distribution::Client::new(settings).blocking(tokio::runtime::Handle::current()))
+    Ok(corten_distribution::Client::new(settings))
 }
 
 fn make_directory(path: &Path) -> Result<(), Error> {

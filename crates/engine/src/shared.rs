@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     pub snapshots: Snapshots,
     /// Speaks to registries.
     pub registry_client: Blocking,
+    /// The same for asynchronous code.
+    pub registries: corten_distribution::Client,
     pub images: Images,
     pub networks: Networks,
     pub volumes: Volumes,

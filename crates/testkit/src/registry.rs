@@ -16,10 +16,30 @@ impl Registry {
 
     /// Starts a registry with its storage below the engine's directory.
     pub fn start(engine: &TestEngine) -> Self {
+        Self::start_with(engine, "")
+    }
+
+    /// The user of a registry that asks for one.
+    pub const USER: &str = "me";
+    /// That one's password.
+    pub const PASSWORD: &str = "U*U";
+
+    /// A registry that wants [`USER`](Self::USER) and [`PASSWORD`](Self::PASSWORD).
+    pub fn start_with_password(engine: &TestEngine) -> Self {
+        let file = engine.path().join("htpasswd");
+        // bcrypt of the password, from the test vectors of crypt_blowfish.
+        let line = format!("{}:$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n", Self::USER);
+        std::fs::write(&file, line).expect("writing the registry's passwords");
+        let auth = format!("auth:\n  htpasswd: {{realm: basic-realm, path: {}}}\n", file.display());
+        Self::start_with(engine, &auth)
+    }
+
+    /// A registry with more lines of configuration.
+    pub fn start_with(engine: &TestEngine, besides: &str) -> Self {
         let storage = engine.path().join("registry");
         let config = engine.path().join("registry.yml");
         let text = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: {}}}\n",
+            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: {}}}\n{besides}",
             storage.display(),
             Self::HOST
         );
@@ -28,7 +48,7 @@ impl Registry {
         command.arg("serve").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let registry = Self { child: command.spawn().expect("docker-registry starts") };
         let deadline = Instant::now() + Duration::from_secs(30);
-        while Answer::of(engine.inside("curl").args(["-sf", &format!("http://{}/v2/", Self::HOST)]), b"").code != 0 {
+        while Answer::of(engine.inside("curl").args(["-s", &format!("http://{}/v2/", Self::HOST)]), b"").code != 0 {
             assert!(Instant::now() < deadline, "docker-registry does not answer");
             std::thread::sleep(Duration::from_millis(20));
         }

@@ -7,6 +7,7 @@ use crate::error::Failure;
 use crate::response::{self, Response};
 use crate::router::{Route, route};
 use corten_api_types::deltas::Shape;
+use corten_images::Credentials;
 use hyper::header::{CACHE_CONTROL, HeaderName, HeaderValue, PRAGMA};
 use std::time::{Duration, SystemTime};
 
@@ -18,7 +19,7 @@ pub(crate) const ROUTES: &[Route] = &[
     route!(GET "/events" SystemEvents => events),
     route!(GET "/system/df" SystemDataUsage => super::disk::usage),
     route!(POST "/system/check" SystemCheck => super::disk::check),
-    route!(POST "/auth" SystemAuth => missing),
+    route!(POST "/auth" SystemAuth => auth),
     route!(POST "/session" Session => missing),
     route!(POST "/grpc" Grpc => missing),
 ];
@@ -41,6 +42,23 @@ async fn version(call: Call) -> Answer {
 async fn info(call: Call) -> Answer {
     let info = convert::system::info(call.engine.info().await?);
     response::adapted(Shape::SystemInfo, call.version, &info)
+}
+
+/// Tries an account out with its registry. The request's body is never logged.
+async fn auth(mut call: Call) -> Answer {
+    #[derive(serde::Deserialize)]
+    struct Address {
+        #[serde(default)]
+        serveraddress: String,
+    }
+    let body = call.bytes().await?;
+    let address: Address = corten_api_types::decode(&body)?;
+    let credentials = Credentials::from_json(&body).map_err(|error| Failure::invalid(error.to_string()))?;
+    // An account without a name is one that no registry knows.
+    let credentials = credentials.unwrap_or_else(|| Credentials::password("", ""));
+    let identity = call.engine.login(&address.serveraddress, &credentials).await?;
+    let answer = serde_json::json!({ "IdentityToken": identity.unwrap_or_default(), "Status": "Login Succeeded" });
+    Ok(response::json(&answer))
 }
 
 /// Past events from `since` on, then what comes, until `until`. With neither, only what comes.
