@@ -8,6 +8,7 @@ mod lints;
 mod metadata;
 mod oci;
 mod parity;
+mod soak;
 mod steps;
 mod vm;
 
@@ -25,6 +26,7 @@ fn main() -> Result<()> {
         "parity" => parity::run(&rest),
         "defences" => defences::run(&rest),
         "vm-test" => vm::run(&rest),
-        other => bail!("unknown job {other:?}; jobs are: test, check, bench, oci, parity, defences, vm-test"),
+        "soak" => soak::run(&rest),
+        other => bail!("unknown job {other:?}; jobs are: test, check, bench, oci, parity, defences, vm-test, soak"),
     }
 }

@@ -113,6 +113,38 @@ fn whiteout_tricks() {
 }
 
 #[test]
+fn names_that_differ_in_case_are_two() {
+    let tar = Tar::new().file("etc/Passwd", "1").file("etc/passwd", "2").directory("ETC").file("ETC/passwd", "3").end();
+    let stack = harmless(&tar);
+    let read = |name: &str| fs::read_to_string(stack.top().join(name)).unwrap();
+    assert_eq!([read("etc/Passwd"), read("etc/passwd"), read("ETC/passwd")], ["1", "2", "3"]);
+    // A whiteout is one in these letters only.
+    assert!(harmless(&Tar::new().file(".WH.etc", "x").end()).top().join(".WH.etc").exists());
+}
+
+#[test]
+fn a_bomb_of_holes_takes_no_place() {
+    // 8 TiB of holes in a few kilobytes; and more than a file system can hold.
+    let sparse = |size: u64| {
+        let mut tar = forged(156..157, b"S");
+        tar[257..265].copy_from_slice(b"ustar  \0");
+        tar[345..512].fill(0);
+        tar[386..410].copy_from_slice(b"00000000000\x0000000000004\0");
+        let mut real = [0; 12];
+        real[0] = 0x80;
+        real[4..].copy_from_slice(&size.to_be_bytes());
+        tar[483..495].copy_from_slice(&real);
+        seal(&mut tar[..512]);
+        tar
+    };
+    let stack = harmless(&sparse(8 << 40));
+    let status = fs::metadata(stack.top().join("a")).unwrap();
+    assert!(status.len() == 8 << 40 && std::os::unix::fs::MetadataExt::blocks(&status) < 100);
+    refused(&sparse(i64::MAX as u64));
+    refused(&sparse(u64::MAX));
+}
+
+#[test]
 fn names_that_are_too_long() {
     refused(&Tar::new().file(&"n".repeat(256), "").end());
     refused(&Tar::new().file(&"d/".repeat(2100), "").end());

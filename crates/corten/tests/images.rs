@@ -205,3 +205,14 @@ fn a_check_finds_damage_and_mends_it() {
     assert_eq!(engine.corten(&["images", "-q", "app"]).stdout, "");
     engine.finish();
 }
+
+#[test]
+fn nothing_is_wrong_after_kills() {
+    if !is_root("nothing_is_wrong_after_kills") {
+        return;
+    }
+    // A sample of what `./x soak images` does for longer.
+    let report = corten_testkit::soak::images(common::CORTEN, 8, 4, |_, _| {});
+    assert_eq!(report.failures, Vec::<String>::new());
+    assert!(report.kills == 8 && report.met > 0, "{report:?}");
+}

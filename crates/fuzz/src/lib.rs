@@ -28,4 +28,10 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: &[Target] = &[targets::config::TARGET, targets::mounts::TARGET, targets::seccomp::TARGET];
+pub const TARGETS: &[Target] = &[
+    targets::config::TARGET,
+    targets::image::TARGET,
+    targets::layer::TARGET,
+    targets::mounts::TARGET,
+    targets::seccomp::TARGET,
+];

@@ -6,6 +6,8 @@ mod common;
 
 use std::fs;
 use std::io::{self, Read};
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 
 use common::Fixture;
 use corten_archive::{Entry, Kind};
@@ -247,4 +249,45 @@ fn the_embedded_image_is_registered_once() {
     assert_eq!((image.id, image.repo_tags), (id, vec!["corten/hello:latest".to_owned()]));
     assert!(image.size > 1000);
     assert!(image.config.config.cmd.is_some());
+}
+
+#[test]
+fn a_hundred_and_twenty_layers() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let layer = |number: usize| {
+        let (own, hidden) = (format!("d/f{number}"), format!("d/.wh.f{}", number.wrapping_sub(1)));
+        tar(&[(&own, number.to_string().as_bytes()), (&hidden, b""), ("same", number.to_string().as_bytes())])
+    };
+    let image = TestImage::new("tall:1", (0..120).map(layer));
+    store.load(&docker_archive_bytes(std::slice::from_ref(&image), Packing::Gzip)).unwrap();
+    let found = store.images.resolve("tall:1", None).unwrap();
+    let root = store.snapshots.prepare("c", found.chain.as_ref()).unwrap();
+    let mount = root.mount_detached(corten_snapshot::MountOptions::default()).unwrap();
+    let shown = PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd()));
+    assert_eq!(fs::read_to_string(shown.join("same")).unwrap(), "119");
+    let names: Vec<_> = fs::read_dir(shown.join("d")).unwrap().map(|item| item.unwrap().file_name()).collect();
+    assert_eq!(names, ["f119"]);
+    assert_eq!(store.images.check(false, &common::nobody).unwrap().problems, []);
+    drop(mount);
+    store.snapshots.remove("c").unwrap();
+    store.images.remove("tall:1", false, false, &common::nobody).unwrap();
+    assert_eq!(store.holdings(&fixture), [0; 4]);
+}
+
+#[test]
+fn removing_one_image_leaves_what_others_share() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let [base, top] = layers();
+    let images = [TestImage::new("base:1", [base.clone()]), TestImage::new("app:1", [base, top])];
+    store.load(&docker_archive_bytes(&images, Packing::Gzip)).unwrap();
+    let before = store.holdings(&fixture);
+    store.images.remove("app:1", false, false, &common::nobody).unwrap();
+    let after = store.holdings(&fixture);
+    // The upper layer with its blob, configuration and manifest.
+    assert_eq!([before[0] - after[0], before[1] - after[1], before[2] - after[2]], [3, 1, 1]);
+    let left = store.images.resolve("base:1", None).unwrap();
+    assert!(store.images.layer_paths(&left).unwrap()[0].join("bin/true").exists());
+    assert_eq!(store.images.check(false, &common::nobody).unwrap().problems, []);
 }

@@ -14,6 +14,8 @@ mod throughput;
 
 use anyhow::{Result, bail};
 
+pub use start::{executable, option};
+
 /// Runs the bench named by the first argument. `lap`, `lap-api` and `lap-exec` are the coprocesses that benches time with.
 pub fn run(arguments: &[String]) -> Result<()> {
     let rest: Vec<&str> = arguments.iter().skip(1).map(String::as_str).collect();

@@ -1,0 +1,158 @@
+//! kill -9 at random points of operations on images; after each, a check that must find nothing wrong.
+//!
+//! A round starts two or three operations at once with Corten's own client, kills the daemon at a random time within them, starts
+//! it again and has it check its store. Which operations and when follows from the seed; where in its work the kill meets the
+//! daemon doesn't, which is the point.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::TestEngine;
+use crate::image::{Packing, TestImage, docker_archive_bytes, oci_archive_bytes, pack, tar};
+use crate::registry::Registry;
+
+/// The longest time between the operations' start and the kill.
+const LONGEST: u64 = 900;
+/// Names that operations work with.
+const NAMES: [&str; 4] = ["soak/a:1", "soak/b:1", "soak/c:1", "soak/d:2"];
+
+/// What a soak did.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// How often the daemon was killed.
+    pub kills: usize,
+    /// Operations that had ended before the kill.
+    pub ended: usize,
+    /// Operations that it met.
+    pub met: usize,
+    /// Checks that found something wrong, with what they said.
+    pub failures: Vec<String>,
+}
+
+/// Kills the daemon of `executable` so often; `progress` is told of each round.
+pub fn images(executable: &str, kills: usize, seed: u64, mut progress: impl FnMut(usize, &str)) -> Report {
+    let mut engine = TestEngine::start_with(executable, &["--insecure-registry", Registry::HOST]);
+    let registry = Registry::start(&engine);
+    let place = engine.path().join("soak");
+    std::fs::create_dir(&place).expect("making a folder for the archives");
+    let archives = archives(&place);
+    registry.push(&engine, &archives[0], "pulled:1");
+    registry.push(&engine, &archives[1], "pulled:2");
+    let mut random = Random(seed);
+    let mut report = Report::default();
+    for round in 0..kills {
+        let count = 2 + random.below(2);
+        let operations: Vec<Vec<String>> = (0..count).map(|_| operation(&mut random, &archives, &place)).collect();
+        let mut children: Vec<Child> =
+            operations.iter().map(|arguments| client(&engine, executable, arguments)).collect();
+        // Not to wait for anything: this is when the kill comes.
+        std::thread::sleep(Duration::from_millis(random.below(LONGEST)));
+        report.ended += children.iter_mut().filter_map(|child| child.try_wait().ok().flatten()).count();
+        engine.kill_daemon();
+        report.kills += 1;
+        for child in &mut children {
+            child.wait().expect("waiting for a client");
+        }
+        report.met += operations.len();
+        engine.start_daemon();
+        let check = engine.corten(&["system", "check"]);
+        if check.code != 0 {
+            let words: Vec<String> = operations.iter().map(|arguments| arguments.join(" ")).collect();
+            report.failures.push(format!("round {round} ({}):\n{}{}", words.join("; "), check.stdout, check.stderr));
+        }
+        progress(round, check.stdout.lines().last().unwrap_or_default());
+    }
+    // So far all that were started.
+    report.met -= report.ended;
+    report.failures.extend(leftovers(&engine));
+    drop(registry);
+    engine.finish();
+    report
+}
+
+/// With all images gone nothing of them may be left but the parts that a pull may continue with.
+fn leftovers(engine: &TestEngine) -> Option<String> {
+    engine.corten(&["image", "prune", "-af"]);
+    engine.corten(&["system", "check", "--repair"]);
+    let folder = |name: &str| std::fs::read_dir(engine.path().join("data").join(name)).map_or(0, Iterator::count);
+    let images = engine.corten(&["images", "-aq"]).stdout;
+    // What holds a day for an interrupted pull is its lease's business; layers have no such excuse. One folder is `empty`.
+    let snapshots = engine.path().join("data/snapshots");
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while folder("snapshots") > 1 && std::time::Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let left = folder("snapshots");
+    (left > 1 || !images.is_empty()).then(|| format!("{left} folders in {}, images:\n{images}", snapshots.display()))
+}
+
+/// Archives of images that share layers, packed in several ways.
+fn archives(place: &Path) -> Vec<PathBuf> {
+    let layer = |number: u8| {
+        let text: Vec<u8> = (0..600_000u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8 ^ number).collect();
+        let small: Vec<(String, Vec<u8>)> = (0..60).map(|at| (format!("d{at}/f{number}"), vec![number; 900])).collect();
+        let mut files: Vec<(&str, &[u8])> = vec![("big", &text), ("etc/", b""), ("etc/.wh.gone", b"")];
+        files.extend(small.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())));
+        tar(&files)
+    };
+    let layers: Vec<Vec<u8>> = (1..=4).map(layer).collect();
+    let image = |name: &str, numbers: &[usize]| TestImage {
+        created: format!("2026-11-2{}T00:00:00Z", numbers.len()),
+        ..TestImage::new(name, numbers.iter().map(|&at| layers[at].clone()))
+    };
+    let [a, b] = [image(NAMES[0], &[0, 1]), image(NAMES[1], &[0, 1, 2])];
+    let [c, d] = [image(NAMES[2], &[0, 3]), image(NAMES[3], &[3, 2, 1, 0])];
+    let contents = [
+        docker_archive_bytes(std::slice::from_ref(&a), Packing::Gzip),
+        docker_archive_bytes(std::slice::from_ref(&d), Packing::Plain),
+        docker_archive_bytes(&[b.clone(), d.clone()], Packing::Plain),
+        oci_archive_bytes(&[c, a], Packing::Zstd, true),
+        pack(&oci_archive_bytes(&[d, b], Packing::Plain, false), Packing::Gzip),
+    ];
+    let write = |(number, bytes): (usize, &Vec<u8>)| {
+        let path = place.join(format!("{number}.tar"));
+        std::fs::write(&path, bytes).expect("writing an archive");
+        path
+    };
+    contents.iter().enumerate().map(write).collect()
+}
+
+/// One command line.
+fn operation(random: &mut Random, archives: &[PathBuf], place: &Path) -> Vec<String> {
+    let name = NAMES[random.below(NAMES.len() as u64) as usize];
+    let archive = archives[random.below(archives.len() as u64) as usize].display().to_string();
+    let pulled = format!("{}/pulled:{}", Registry::HOST, 1 + random.below(2));
+    let saved = place.join("saved.tar").display().to_string();
+    let pushed = format!("{}/pushed:{}", Registry::HOST, random.below(3));
+    let words: &[&str] = match random.below(11) {
+        0..=2 => &["load", "-qi", &archive],
+        3 | 4 => &["pull", "-q", &pulled],
+        5 => &["rmi", "-f", name],
+        6 => &["rmi", "-f", &pulled],
+        7 => &["image", "prune", "-af"],
+        8 => &["save", "-o", &saved, name],
+        9 => &["tag", name, &pushed],
+        _ => &["push", "-q", &pushed],
+    };
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
+fn client(engine: &TestEngine, executable: &str, arguments: &[String]) -> Child {
+    let mut command = Command::new(executable);
+    command.args(arguments).env("DOCKER_HOST", engine.host()).env("DOCKER_CONFIG", engine.path().join("config"));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the client starts")
+}
+
+/// SplitMix64: small, and the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % limit
+    }
+}
