@@ -17,12 +17,16 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::io;
 use std::pin::Pin;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 pub(crate) const RAW: &str = "application/vnd.docker.raw-stream";
 pub(crate) const MULTIPLEXED: &str = "application/vnd.docker.multiplexed-stream";
 /// Bytes under way in one direction.
 const BUFFER: usize = 64 * 1024;
+
+/// How long a client may take to hang up after the end of the output.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// A raw session under way.
 pub(crate) type Session = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -95,14 +99,14 @@ pub(crate) fn attach(call: Call, process: Attached) -> Answer {
 
 /// A session that gives the client an attached process.
 pub(crate) async fn attached(client: ClientStream, early: Vec<u8>, attached: Attached) {
-    let (from_client, mut to_client) = tokio::io::split(client);
+    let (mut from_client, mut to_client) = tokio::io::split(client);
     let ended = async {
         if let Some(log) = attached.log {
             replay(log, &mut to_client).await?;
         }
         if let Some(stream) = attached.stream {
             let (from_process, to_process) = stream.into_split();
-            let input = input(early, from_client, to_process, attached.keys);
+            let input = input(early, &mut from_client, to_process, attached.keys);
             let output = output(from_process, &mut to_client);
             let detached = join(input, output).await?;
             if let Some(detach) = attached.detach.filter(|_| detached) {
@@ -115,9 +119,16 @@ pub(crate) async fn attached(client: ClientStream, early: Vec<u8>, attached: Att
         }
         to_client.shutdown().await
     };
-    if let Err(error) = ended.await {
-        tracing::debug!(%error, "an attached client went away");
+    match ended.await {
+        Ok(()) => linger(from_client).await,
+        Err(error) => tracing::debug!(%error, "an attached client went away"),
     }
+}
+
+/// Takes what the client still sends until it hangs up, which it does at the end of the output. A socket that is closed with
+/// something unread ends in an error (ECONNRESET) for the client, which may have typed ahead.
+async fn linger(mut from: impl AsyncRead + Unpin) {
+    let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut from, &mut tokio::io::sink())).await;
 }
 
 async fn replay(mut log: LogStream, to_client: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
@@ -225,6 +236,21 @@ mod tests {
         let mut output = String::new();
         client.read_to_string(&mut output).await.unwrap();
         assert_eq!(output, "out");
+    }
+
+    #[tokio::test]
+    async fn input_that_nobody_takes_is_no_error() {
+        let (mut client, process) = session(None);
+        drop(process);
+        // The output has ended; the client does not know yet.
+        let mut typed = 0;
+        while client.try_write(b"typed ahead").is_ok() && typed < 100 {
+            typed += 1;
+            tokio::task::yield_now().await;
+        }
+        let mut output = Vec::new();
+        client.read_to_end(&mut output).await.unwrap();
+        assert!(output.is_empty() && typed > 0);
     }
 
     #[tokio::test]
