@@ -5,6 +5,7 @@
 
 mod listen;
 mod options;
+mod runtimes;
 mod settings;
 mod values;
 

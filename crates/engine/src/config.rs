@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::runtimes::Runtimes;
 use crate::settings::Ulimit;
 
 /// The engine's settings; [`Config::default`] is `corten daemon` without flags.
@@ -45,6 +46,8 @@ pub struct Config {
     pub cgroup_parent: String,
     /// `no-new-privileges` for all containers.
     pub no_new_privileges: bool,
+    /// Who makes containers.
+    pub runtimes: Runtimes,
     /// Labels that `info` shows.
     pub labels: Vec<String>,
     /// `info` says that debugging is on.
@@ -74,6 +77,7 @@ impl Default for Config {
             init_path: None,
             cgroup_parent: "/corten".into(),
             no_new_privileges: false,
+            runtimes: Runtimes::default(),
             labels: Vec::new(),
             debug: false,
             event_capacity: 1024,

@@ -251,6 +251,10 @@ fn check(shared: &Shared, spec: &mut ContainerSpec) -> Result<Vec<String>, Error
     if !spec.stop_signal.is_empty() {
         corten_base::signal::parse(&spec.stop_signal).map_err(|error| invalid(&error))?;
     }
+    if spec.runtime.is_empty() {
+        spec.runtime.clone_from(&shared.config.runtimes.default);
+    }
+    shared.config.runtimes.find(&spec.runtime)?;
     check_names(spec)?;
     check_mounts(spec)?;
     check_log(spec)?;
@@ -279,9 +283,6 @@ fn check_joined(shared: &Shared, namespace: &Namespace, spec: &ContainerSpec) ->
 
 /// Names of things that must exist.
 fn check_names(spec: &ContainerSpec) -> Result<(), Error> {
-    if !matches!(spec.runtime.as_str(), "" | "corten" | "runc" | "io.containerd.runc.v2") {
-        return Err(Error::Invalid(format!("unknown or invalid runtime name: {}", spec.runtime)));
-    }
     let host_uts = spec.uts_host && !spec.hostname.is_empty() && spec.hostname != launch::host_name();
     if host_uts && spec.network_mode != NetworkMode::Host && spec.hostname.len() != 12 {
         return Err(Error::Invalid("conflicting options: hostname and the UTS mode".into()));

@@ -12,10 +12,10 @@ use bytes::Bytes;
 use corten_base::{ContainerId, ExecId, Namespace};
 use corten_runtime::ProcessPlan;
 use corten_runtime::agent::Agent;
-use corten_shim::client::Error as ShimError;
+use corten_shim::client::{Error as ShimError, ExecProcess};
 use corten_shim::protocol::{AttachMode, Event, ExecExited, TerminalSize};
 use corten_spec::exec::ExecSettings;
-use oci_spec::runtime::ContainerState;
+use oci_spec::runtime::{ContainerState, Process, Spec};
 use tokio::sync::watch;
 
 use crate::attach::{Attached, DetachKeys};
@@ -302,8 +302,25 @@ fn tell(shared: &Shared, view: &crate::view::ContainerView, entry: &Entry, actio
 /// What the shim is given for an execution.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    process: ProcessPlan,
+    process: Form,
     agent: Option<Agent>,
+}
+
+/// A process as whoever makes it takes it.
+#[derive(Debug)]
+enum Form {
+    Plan(Box<ProcessPlan>),
+    /// For another runtime: the runtime-spec's Process, and whether it has a terminal.
+    Document(Vec<u8>, bool),
+}
+
+impl Form {
+    fn for_shim(&self) -> ExecProcess<'_> {
+        match self {
+            Form::Plan(plan) => ExecProcess::Plan(plan),
+            Form::Document(text, terminal) => ExecProcess::Document(text, *terminal),
+        }
+    }
 }
 
 /// What an execution runs, worked out on its container's task.
@@ -316,7 +333,16 @@ pub(crate) async fn prepare(
         return Err(Refusal::NotRunning(task.record.id.to_string()).into());
     }
     let (shared, record, files, pid) = (task.shared.clone(), task.record.clone(), task.files.clone(), task.state.pid);
-    blocking::run(move || process_plan(&shared, &record, &files, &spec, size, pid).map(Box::new)).await?
+    let external = task.run.as_ref().is_some_and(|run| run.external);
+    blocking::run(move || {
+        let (oci, process) = process(&shared, &record, &files, &spec, size, pid)?;
+        let prepared = match external {
+            true => document(&process),
+            false => plan(&shared, &record, &files, &oci, &process, spec.privileged),
+        };
+        prepared.map(Box::new)
+    })
+    .await?
 }
 
 /// The container's part of a start: on its task.
@@ -338,7 +364,7 @@ pub(crate) async fn run(
         .link
         .call(|shim| {
             let attach = attach.as_ref().map(|(mode, socket)| (*mode, socket.as_fd()));
-            shim.exec(&id, &prepared.process, size, attach, prepared.agent.as_ref())
+            shim.exec(&id, prepared.process.for_shim(), size, attach, prepared.agent.as_ref())
         })
         .await;
     match started {
@@ -349,6 +375,7 @@ pub(crate) async fn run(
             Ok(())
         }
         Ok((other, _)) => Err(Error::Unavailable(format!("the shim answered an exec with {other:?}"))),
+        Err(error) if matches!(prepared.process, Form::Document(..)) => Err(crate::external::exec_failure(&error)),
         Err(ShimError::Failed(failure)) => Err(failed(&failure.message, failure.exit_code())),
         Err(error) => Err(failed(&chain(&error), 126)),
     }
@@ -363,15 +390,15 @@ fn failed(message: &str, exit_code: i32) -> Error {
     }
 }
 
-/// What the shim applies: the container's process with the execution's changes. Blocks.
-fn process_plan(
+/// What runs: the container's process with the execution's changes, beside the container's own document. Blocks.
+fn process(
     shared: &Shared,
     record: &Record,
     files: &Files,
     spec: &ExecSpec,
     size: Option<(u16, u16)>,
     pid: i32,
-) -> Result<Prepared, Error> {
+) -> Result<(Spec, Process), Error> {
     let path = format!("/proc/{pid}/root");
     let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
     let root = rustix::fs::openat(rustix::fs::CWD, path, flags, rustix::fs::Mode::empty())
@@ -406,15 +433,33 @@ fn process_plan(
     let mut env = process.env().clone().unwrap_or_default();
     translate::add_home(&mut env, &home);
     process.set_env(Some(env));
-    let profile = oci.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()).filter(|_| !spec.privileged);
+    Ok((oci, process))
+}
+
+/// For another runtime, which knows the container's seccomp profile by itself.
+fn document(process: &Process) -> Result<Prepared, Error> {
+    let text = serde_json::to_vec(process).map_err(Error::failed("cannot write the process's document"))?;
+    Ok(Prepared { process: Form::Document(text, process.terminal().unwrap_or_default()), agent: None })
+}
+
+/// What the shim applies.
+fn plan(
+    shared: &Shared,
+    record: &Record,
+    files: &Files,
+    oci: &Spec,
+    process: &Process,
+    privileged: bool,
+) -> Result<Prepared, Error> {
+    let profile = oci.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()).filter(|_| !privileged);
     let seccomp = profile.map(|profile| shared.seccomp.compile(profile)).transpose()?;
-    let process = corten_runtime::process_plan(&process, seccomp).map_err(|error| failed(&chain(&error), 126))?;
-    let agent = match spec.privileged {
+    let process = corten_runtime::process_plan(process, seccomp).map_err(|error| failed(&chain(&error), 126))?;
+    let agent = match privileged {
         true => None,
-        false => launch::connect_agent(&oci, record, files, ContainerState::Running)
+        false => launch::connect_agent(oci, record, files, ContainerState::Running)
             .map_err(|error| failed(&chain(&error), 126))?,
     };
-    Ok(Prepared { process, agent })
+    Ok(Prepared { process: Form::Plan(Box::new(process)), agent })
 }
 
 /// An execution's process has ended.

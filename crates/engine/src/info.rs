@@ -1,5 +1,6 @@
 //! What the engine says of itself and of its host.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use corten_base::Namespace;
@@ -7,6 +8,7 @@ use corten_base::Namespace;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::life::Phase;
+use crate::runtimes::ExternalRuntime;
 
 /// What `info` shows.
 #[derive(Debug, Clone, Default)]
@@ -75,6 +77,10 @@ pub struct Info {
     pub registry_mirrors: Vec<String>,
     /// Containers outlive the daemon.
     pub live_restore: bool,
+    /// Other runtimes than the engine's own, by name.
+    pub external_runtimes: BTreeMap<String, ExternalRuntime>,
+    /// Who makes a container that names no runtime.
+    pub default_runtime: String,
     /// The program of `--init`.
     pub init_binary: String,
     /// What the user should know of this host.
@@ -168,6 +174,8 @@ fn gather(engine: &Engine) -> Result<Info, Error> {
         insecure_registries: config.insecure_registries.clone(),
         registry_mirrors: config.registry_mirrors.clone(),
         live_restore: config.live_restore,
+        external_runtimes: config.runtimes.external.clone(),
+        default_runtime: config.runtimes.default.clone(),
         init_binary: config.init_path.as_ref().map_or("docker-init".into(), |path| path.to_string_lossy().into_owned()),
         warnings: warnings(&shared.support, shared.cgroups.is_v2()),
     })

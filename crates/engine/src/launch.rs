@@ -25,7 +25,7 @@ use oci_spec::runtime::ContainerState;
 use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::error::{Error, chain};
-use crate::network::{Joined, Plugged};
+use crate::network::Joined;
 use crate::pool::Usual;
 use crate::record::Record;
 use crate::settings::ContainerSpec;
@@ -66,6 +66,8 @@ pub(crate) struct Launched {
     pub pid: i32,
     pub network: NetworkView,
     pub warnings: Vec<String>,
+    /// Another runtime made it.
+    pub external: bool,
 }
 
 /// The exit code that Docker shows for a start that failed before the program could.
@@ -85,7 +87,8 @@ pub(crate) fn launch(launch: Launch) -> Result<Launched, Error> {
     let id = record.id.clone();
     undo.push(move || unmount_volumes(shared, &id, &mounted));
 
-    let warm = shared.pool.take()?;
+    let runtime = shared.config.runtimes.find(&record.spec.runtime)?;
+    let warm = if runtime.is_some() { shared.pool.on_host()? } else { shared.pool.take()? };
     let (mut connection, child, netns, pooled) = (warm.connection, warm.child, warm.netns, warm.group);
     // Until it is assigned, a shim ends with its connection; taken back last, so that no namespace is left when this returns.
     let plugged = crate::network::plug(shared, &record, &files, netns.as_fd(), &joined);
@@ -99,7 +102,12 @@ pub(crate) fn launch(launch: Launch) -> Result<Launched, Error> {
     let (space, id, network) = (record.namespace.clone(), record.id.clone(), plugged.network.clone());
     undo.push(move || crate::network::unplug_failed(shared, &space, &id, &network));
 
-    let started = start(shared, &record, &files, &rootfs, &attaches, &joined, &plugged, pooled, &mut connection);
+    let making =
+        Making { shared, record: &record, files: &files, rootfs: &rootfs, attaches: &attaches, joined: &joined };
+    let started = match runtime {
+        None => start(&making, pooled, &mut connection),
+        Some(runtime) => crate::external::start(&making, runtime, &mut connection),
+    };
     let (started, group, spare, events) = match started {
         Ok(started) => started,
         Err(error) => {
@@ -111,7 +119,9 @@ pub(crate) fn launch(launch: Launch) -> Result<Launched, Error> {
     undo.keep();
     let Started { pid, warnings } = started;
     let network = plugged.network;
-    Ok(Launched { connection, child: Some(child), events, netns: Some(netns), group, spare, pid, network, warnings })
+    let external = runtime.is_some();
+    let (child, netns) = (Some(child), Some(netns));
+    Ok(Launched { connection, child, events, netns, group, spare, pid, network, warnings, external })
 }
 
 /// The root file system, attached to nothing yet.
@@ -126,28 +136,76 @@ pub(crate) fn root_options(record: &Record) -> MountOptions {
     MountOptions { read_only: false, volatile: record.spec.auto_remove }
 }
 
-type Running = (Started, Group, Option<Group>, VecDeque<Event>);
+/// A process that runs, where it runs, a group that is not needed, and what the shim has reported meanwhile.
+pub(crate) type Running = (Started, Group, Option<Group>, VecDeque<Event>);
+
+/// What a start has gathered when it comes to the container itself.
+#[derive(Clone, Copy)]
+pub(crate) struct Making<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) record: &'a Record,
+    pub(crate) files: &'a Files,
+    pub(crate) rootfs: &'a OwnedFd,
+    pub(crate) attaches: &'a [(AttachMode, OwnedFd)],
+    pub(crate) joined: &'a Joined,
+}
+
+impl Making<'_> {
+    /// The container's OCI document. What `-v` binds is there afterwards.
+    pub(crate) fn document(&self) -> Result<oci_spec::runtime::Spec, Error> {
+        let Making { shared, record, files, .. } = *self;
+        let facts = start_facts(shared, record, files, self.rootfs.as_fd(), self.joined)?;
+        let home = facts.user.home.clone();
+        let mut settings = translate::settings(record, files, facts, &shared.config)?;
+        translate::add_home(&mut settings.env, &home);
+        prepare_sources(&record.mounts)?;
+        oci_document(shared, &settings)
+    }
+
+    /// The clients that are there before the process.
+    pub(crate) fn attach(&self) -> Vec<(AttachMode, BorrowedFd<'_>)> {
+        self.attaches.iter().map(|(mode, socket)| (*mode, socket.as_fd())).collect()
+    }
+
+    /// Binds the shim to the container; its directory is there afterwards, by which a later daemon finds it.
+    pub(crate) fn assign(&self, connection: &mut Connection) -> Result<(), Error> {
+        let (run, directory) = open_directories(self.shared, self.record, self.files)?;
+        let assigned = connection.assign(self.record.id.as_str(), run.as_fd(), directory.as_fd());
+        assigned.map(drop).map_err(unsent())
+    }
+}
+
+/// A shim that does not take its packets.
+pub(crate) fn unsent() -> impl FnOnce(ShimError) -> Error {
+    Error::failed("cannot hand the container to its shim")
+}
+
+/// Waits for the answer to a start. What the shim says beside it is kept; a refusal is told by `refused`, with its exit code.
+pub(crate) fn await_start(
+    connection: &mut Connection,
+    wanted: u64,
+    refused: impl Fn(&str, i32) -> Error,
+) -> Result<(Started, VecDeque<Event>), Error> {
+    let mut events = VecDeque::new();
+    let answer = connection.recv_answer(wanted, START_TIMEOUT, |Message { re, event }, _| {
+        // The answer to Assign comes before, if it is a refusal the start is refused too.
+        if re.is_none() {
+            events.push_back(event);
+        }
+    });
+    match answer {
+        Ok((Event::Started(started), _)) => Ok((started, events)),
+        Ok((other, _)) => Err(Error::Unavailable(format!("the shim answered a start with {other:?}"))),
+        Err(ShimError::Failed(failure)) => Err(refused(&failure.message, failure.exit_code())),
+        Err(error) => Err(refused(&chain(&error), FAILED)),
+    }
+}
 
 /// The part that a shim takes part in. On failure the control group is gone again; the caller ends the shim.
-#[expect(clippy::too_many_arguments, reason = "the one place where all that a start has gathered comes together")]
-fn start(
-    shared: &Shared,
-    record: &Record,
-    files: &Files,
-    rootfs: &OwnedFd,
-    attaches: &[(AttachMode, OwnedFd)],
-    joined: &Joined,
-    plugged: &Plugged,
-    pooled: Option<Group>,
-    connection: &mut Connection,
-) -> Result<Running, Error> {
+fn start(making: &Making<'_>, pooled: Option<Group>, connection: &mut Connection) -> Result<Running, Error> {
+    let Making { shared, record, files, rootfs, joined, .. } = *making;
     let mut group = Grouped { group: pooled, spare: None };
-    let facts = start_facts(shared, record, files, rootfs.as_fd(), joined)?;
-    let home = facts.user.home.clone();
-    let mut settings = translate::settings(record, files, facts, &shared.config)?;
-    translate::add_home(&mut settings.env, &home);
-    prepare_sources(&record.mounts)?;
-    let oci = oci_document(shared, &settings)?;
+    let oci = making.document()?;
     let plan = plan(shared, &oci)?;
 
     let failed = |error: sources::Error| task_failure(&chain(&error), FAILED);
@@ -157,14 +215,10 @@ fn start(
     let agent = connect_agent(&oci, record, files, ContainerState::Creating)
         .map_err(|error| task_failure(&chain(&error), FAILED))?;
     // The directory comes before the control group: by it a later daemon finds both.
-    let (run, directory) = open_directories(shared, record, files)?;
+    making.assign(connection)?;
     let joins_itself = group.place(shared, record, &oci)?;
     let group_fds = group.get()?.dir_fds().map_err(Error::failed("cannot open the control group"))?;
 
-    let sent = || Error::failed("cannot hand the container to its shim");
-    connection.assign(record.id.as_str(), run.as_fd(), directory.as_fd()).map_err(sent())?;
-    let attach: Vec<(AttachMode, BorrowedFd<'_>)> =
-        attaches.iter().map(|(mode, socket)| (*mode, socket.as_fd())).collect();
     let request = StartRequest {
         plan: &plan,
         rootfs: rootfs.as_fd(),
@@ -173,24 +227,12 @@ fn start(
         cgroups: &borrow(&group_fds),
         join_cgroups: joins_itself,
         streams: streams(record),
-        attach: &attach,
+        attach: &making.attach(),
         agent: agent.as_ref(),
     };
-    let wanted = connection.start(&request).map_err(sent())?;
-    let mut events = VecDeque::new();
-    let answer = connection.recv_answer(wanted, START_TIMEOUT, |Message { re, event }, _| {
-        // The answer to Assign comes before, if it is a refusal the start is refused too.
-        if re.is_none() {
-            events.push_back(event);
-        }
-    });
-    let _ = plugged;
-    match answer {
-        Ok((Event::Started(started), _)) => Ok((started, group.keep()?, group.spare.take(), events)),
-        Ok((other, _)) => Err(Error::Unavailable(format!("the shim answered a start with {other:?}"))),
-        Err(ShimError::Failed(failure)) => Err(task_failure(&failure.message, failure.exit_code())),
-        Err(error) => Err(task_failure(&chain(&error), FAILED)),
-    }
+    let wanted = connection.start(&request).map_err(unsent())?;
+    let (started, events) = await_start(connection, wanted, task_failure)?;
+    Ok((started, group.keep()?, group.spare.take(), events))
 }
 
 /// A directory in the place of a program is refused in the same words as what has no permission to be executed.
@@ -199,7 +241,7 @@ pub(crate) fn as_denied(message: &str) -> Cow<'_, str> {
 }
 
 /// What the runtime says of a file in the place of a directory, or the other way round.
-const MOUNT_HINT: &str = "Are you trying to mount a directory onto a file";
+pub(crate) const MOUNT_HINT: &str = "Are you trying to mount a directory onto a file";
 
 /// What Docker says when a task could not be made, in front of what the runtime says.
 fn task_failure(message: &str, exit_code: i32) -> Error {
@@ -215,24 +257,29 @@ fn task_failure(message: &str, exit_code: i32) -> Error {
     }
 }
 
-fn borrow(fds: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
+pub(crate) fn borrow(fds: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
     fds.iter().map(AsFd::as_fd).collect()
 }
 
 /// Who joins another container's IPC namespace sees its `/dev/shm` as well: POSIX shared memory and semaphores are files there. That mount
 /// is in the other container's mount namespace alone, so it is looked up there, and takes the place of the bind source that stood for it.
 fn share_shm(plan: &corten_runtime::Plan, files: &Files, joined: &Joined, trees: &mut [OwnedFd]) -> Result<(), Error> {
-    let failed = || Error::failed("cannot share the other container's /dev/shm");
+    let failed = Error::failed("cannot share the other container's /dev/shm");
     let stands_for_it = |mount: &MountPlan| match &mount.kind {
         MountKind::Bind { source, path, .. } if std::path::Path::new(path) == files.directory => Some(*source),
         _ => None,
     };
     let place = plan.mounts.iter().filter(|mount| mount.destination == "/dev/shm").find_map(stands_for_it);
     let (Some(pid), Some(tree)) = (joined.ipc, place.and_then(|index| trees.get_mut(index))) else { return Ok(()) };
-    let namespace = fs::File::open(format!("/proc/{pid}/ns/mnt")).map_err(failed())?;
-    let shm = || corten_sys::path::find(CWD, "dev/shm").and_then(|found| mount::clone_of(found.as_fd(), false));
-    *tree = corten_sys::namespace::in_mount_namespace(namespace.as_fd(), shm).map_err(failed())?;
+    *tree = shm_of(pid).map_err(failed)?;
     Ok(())
+}
+
+/// The `/dev/shm` of a process's mount namespace, detached.
+pub(crate) fn shm_of(pid: i32) -> std::io::Result<OwnedFd> {
+    let namespace = fs::File::open(format!("/proc/{pid}/ns/mnt"))?;
+    let shm = || corten_sys::path::find(CWD, "dev/shm").and_then(|found| mount::clone_of(found.as_fd(), false));
+    corten_sys::namespace::in_mount_namespace(namespace.as_fd(), shm)
 }
 
 fn start_facts(
@@ -395,7 +442,7 @@ fn end(record: &Record, mut connection: Connection, mut child: Child) {
     log("a failed start's shim could not be reaped", child.wait().map(|_| ()));
 }
 
-fn streams(record: &Record) -> Streams {
+pub(crate) fn streams(record: &Record) -> Streams {
     let spec = &record.spec;
     Streams {
         tty: spec.tty,
@@ -429,13 +476,20 @@ pub(crate) fn log_name(record: &Record) -> String {
 }
 
 /// The control group on its way from the pool to the container; removed when the way ends early.
-struct Grouped {
+pub(crate) struct Grouped {
     group: Option<Group>,
     /// The pool's group of a container that couldn't use it; the stub in it ends with the start.
     spare: Option<Group>,
 }
 
 impl Grouped {
+    /// A group with its final name and without limits: whoever else makes the container sets them.
+    pub(crate) fn unlimited(shared: &Shared, record: &Record) -> Result<Grouped, Error> {
+        let path = shared.cgroup_path(&record.id, &record.spec.cgroup_parent)?;
+        let group = shared.cgroups.create(&path).map_err(Error::failed("cannot make the container's control group"))?;
+        Ok(Grouped { group: Some(group), spare: None })
+    }
+
     /// Gives the group its final name and limits. True if the init has to join it by itself.
     fn place(&mut self, shared: &Shared, record: &Record, oci: &oci_spec::runtime::Spec) -> Result<bool, Error> {
         let failed = || Error::failed("cannot make the container's control group");
@@ -461,11 +515,11 @@ impl Grouped {
         Ok(joins_itself)
     }
 
-    fn get(&self) -> Result<&Group, Error> {
+    pub(crate) fn get(&self) -> Result<&Group, Error> {
         self.group.as_ref().ok_or_else(|| Error::Unavailable("the container has no control group".into()))
     }
 
-    fn keep(&mut self) -> Result<Group, Error> {
+    pub(crate) fn keep(&mut self) -> Result<Group, Error> {
         self.group.take().ok_or_else(|| Error::Unavailable("the container has no control group".into()))
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use corten_cgroup::{CgroupPath, Group, Limits, Tree};
 use corten_runtime::Plan;
-use corten_shim::client::{Connection, Executable, Spawned, WarmOptions, spawn_warm};
+use corten_shim::client::{Connection, Executable, Spawned, WarmOptions, spawn_external, spawn_warm};
 use corten_shim::protocol::{Event, Ready};
 use tokio::sync::Notify;
 
@@ -174,6 +174,22 @@ impl Pool {
         }
     }
 
+    /// A shim for another runtime's container, made for the caller: those are not kept ready. Blocks.
+    pub(crate) fn on_host(&self) -> Result<Warm, Error> {
+        let failed = "cannot make a supervisor for another runtime";
+        let path = std::env::var_os("PATH");
+        let spawned = spawn_external(&self.executable, path.as_deref()).map_err(Error::failed(failed))?;
+        let Spawned { mut connection, mut child } = spawned;
+        match receive_ready(&mut connection) {
+            Ok((_, netns)) => Ok(Warm { connection, child, netns, group: None }),
+            Err(error) => {
+                drop(connection);
+                crate::undo::log("a supervisor that did not get ready could not be reaped", child.wait().map(|_| ()));
+                Err(error)
+            }
+        }
+    }
+
     /// Spawns a shim and waits until it is warm. Blocks.
     fn spawn(&self) -> Result<Warm, Error> {
         let options = WarmOptions { late_init: self.tree.is_v2() };
@@ -191,11 +207,7 @@ impl Pool {
 
     /// Waits until a new shim is warm, and has it prepare itself for a usual container, in a control group of its own.
     fn greet(&self, connection: &mut Connection) -> Result<(OwnedFd, Option<Group>), Error> {
-        let (message, mut fds) = connection.recv(WARM_TIMEOUT).map_err(Error::failed("cannot make a warm shim"))?;
-        let Event::Ready(ready) = message.event else {
-            return Err(Error::Unavailable("a shim did not begin with its greeting".into()));
-        };
-        let netns = fds.pop().ok_or_else(|| Error::Unavailable("a shim sent no network namespace".into()))?;
+        let (ready, netns) = receive_ready(connection)?;
         let group = self.group_for(&ready).map_err(Error::failed("cannot make a warm shim's control group"))?;
         if let Some(usual) = self.usual.get() {
             let directories = group.as_ref().map_or(Ok(Vec::new()), Group::dir_fds);
@@ -222,4 +234,14 @@ impl Pool {
             }
         }
     }
+}
+
+/// Waits for a new shim's greeting, which brings its network namespace.
+fn receive_ready(connection: &mut Connection) -> Result<(Ready, OwnedFd), Error> {
+    let (message, mut fds) = connection.recv(WARM_TIMEOUT).map_err(Error::failed("cannot make a warm shim"))?;
+    let Event::Ready(ready) = message.event else {
+        return Err(Error::Unavailable("a shim did not begin with its greeting".into()));
+    };
+    let netns = fds.pop().ok_or_else(|| Error::Unavailable("a shim sent no network namespace".into()))?;
+    Ok((ready, netns))
 }

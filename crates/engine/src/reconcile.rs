@@ -183,7 +183,8 @@ fn run(shared: &Shared, record: &Record, adopted: Adopted) -> Result<Run, Error>
     let path = shared.cgroup_path(&record.id, &record.spec.cgroup_parent)?;
     let group = shared.cgroups.open(&path).ok();
     let link = Link::new(connection, None, events)?;
-    Ok(Run::adopted(link, state.pid.unwrap_or(0), netns, group, (*record.network).clone()))
+    let network = (*record.network).clone();
+    Ok(Run::adopted(link, state.pid.unwrap_or(0), netns, group, network, state.external))
 }
 
 /// Removes what a run left whose shim is gone. Blocks.

@@ -26,6 +26,8 @@ pub(crate) struct Run {
     group: Option<Arc<Group>>,
     /// What it is plugged into; none once it was taken off.
     network: Option<NetworkView>,
+    /// Another runtime made it, and is asked where it might keep count.
+    pub(crate) external: bool,
 }
 
 impl Run {
@@ -38,6 +40,7 @@ impl Run {
             netns: launched.netns,
             group: Some(Arc::new(launched.group)),
             network: Some(launched.network.clone()),
+            external: launched.external,
         };
         Ok((run, launched.network, launched.warnings))
     }
@@ -49,12 +52,17 @@ impl Run {
         netns: Option<OwnedFd>,
         group: Option<Group>,
         network: NetworkView,
+        external: bool,
     ) -> Run {
-        Run { link, pid, netns, group: group.map(Arc::new), network: Some(network) }
+        Run { link, pid, netns, group: group.map(Arc::new), network: Some(network), external }
     }
 
     /// Freezes or thaws the container's processes.
     pub(crate) async fn freeze(&mut self, on: bool) {
+        if self.external {
+            let done = self.link.call(|shim| shim.freeze(on)).await.map(drop);
+            return log("another runtime could not freeze or thaw its container", done);
+        }
         let Some(group) = self.group.clone() else { return };
         let frozen = blocking::run(move || group.freeze(on).map_err(Error::failed("cannot freeze or thaw"))).await;
         log("a container could not be frozen or thawed", frozen.and_then(|frozen| frozen));
@@ -68,10 +76,15 @@ impl Run {
     }
 
     /// Sets those of the limits that aren't zero or empty.
-    pub(crate) async fn limit(&self, resources: &Resources) -> Result<(), Error> {
+    pub(crate) async fn limit(&mut self, resources: &Resources) -> Result<(), Error> {
         let Some(group) = self.group.clone().filter(|_| *resources != Resources::default()) else { return Ok(()) };
         let limits = crate::translate::resources(resources)?;
         let oci = corten_spec::resources(&limits).map_err(Error::failed("cannot set the limits"))?;
+        if self.external {
+            let text = serde_json::to_vec(&oci).map_err(Error::failed("cannot set the limits"))?;
+            let done = self.link.call(|shim| shim.limit(&text)).await;
+            return done.map(drop).map_err(Error::failed("cannot set the limits"));
+        }
         let limits = Limits::from(&oci);
         blocking::run(move || group.apply(&limits).map_err(Error::failed("cannot set the limits"))).await?
     }
@@ -85,7 +98,7 @@ impl Run {
 
     /// Lets the shim go and gives everything back. Each part is tried, whatever becomes of the others.
     pub(crate) async fn tear_down(self, shared: &Arc<Shared>, record: &Record) {
-        let Run { link, netns, group, network, .. } = self;
+        let Run { link, netns, group, network, external, .. } = self;
         link.release().await;
         let (shared, record) = (shared.clone(), record.clone());
         let done = blocking::run(move || {
@@ -93,6 +106,8 @@ impl Run {
                 network::unplug(&shared, &record.id, &network);
             }
             drop(netns);
+            // Another runtime has removed it by itself, if all went well.
+            let group = group.filter(|group| !external || shared.cgroups.open(group.path()).is_ok());
             if let Some(group) = group {
                 // A container in the host's PID namespace may leave processes.
                 launch::discard(&group);

@@ -4,6 +4,7 @@
 //! with its reactor, calls [`Connection::try_recv`] when it is readable and the request methods at any time (a request
 //! is one small packet; the socket buffer holds hundreds).
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -13,13 +14,13 @@ use std::time::Duration;
 
 use corten_base::ErrorKind;
 use corten_runtime::agent::Agent;
-use corten_runtime::{Failure, NamespaceKind, Plan, ProcessPlan};
+use corten_runtime::{Failure, NamespaceKind, PidNamespace, Plan, ProcessPlan};
 use corten_sys::socket::Seqpacket;
 use corten_sys::{memfd, mount};
 
 use crate::protocol::{
-    Assign, Attach, AttachMode, Command, Event, Exec, ExitStatus, MAX_FDS, MAX_PACKET, Message, Prepare, Request,
-    Resize, Signal, Start, Streams, Target, TerminalSize,
+    Assign, Attach, AttachMode, Command, Event, Exec, ExitStatus, External, Freeze, MAX_FDS, MAX_PACKET, Message,
+    Prepare, Request, Resize, Signal, Start, Streams, Target, TerminalSize,
 };
 
 /// What can go wrong between the daemon and a shim.
@@ -118,14 +119,25 @@ pub struct Spawned {
 
 /// Spawns a warm shim, `corten shim`, without forking the caller (posix_spawn).
 pub fn spawn_warm(executable: &Executable, options: WarmOptions) -> Result<Spawned, Error> {
+    spawn(executable, options.late_init.then_some("--late-init"), None)
+}
+
+/// Spawns a shim for a container that another runtime makes, likewise. It looks programs up in `path`, which is all of its and the
+/// runtime's environment.
+pub fn spawn_external(executable: &Executable, path: Option<&OsStr>) -> Result<Spawned, Error> {
+    spawn(executable, Some("--external"), path)
+}
+
+fn spawn(executable: &Executable, flag: Option<&str>, path: Option<&OsStr>) -> Result<Spawned, Error> {
     let failed = |source| Error::Spawn { path: executable.path.clone(), source };
     let (ours, theirs) = Seqpacket::pair().map_err(failed)?;
     ours.set_nonblocking(true).map_err(failed)?;
     let child = Process::new(corten_sys::process::fd_path(executable.file.as_fd()))
         .arg0("corten")
         .arg("shim")
-        .args(options.late_init.then_some("--late-init"))
+        .args(flag)
         .env_clear()
+        .envs(path.map(|path| ("PATH", path)))
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -174,6 +186,53 @@ pub struct StartRequest<'a> {
     pub attach: &'a [(AttachMode, BorrowedFd<'a>)],
     /// Who answers what the seccomp filter notifies.
     pub agent: Option<&'a Agent>,
+}
+
+/// What a start by another runtime hands over.
+#[derive(Debug)]
+pub struct ExternalStart<'a> {
+    /// Who makes the container.
+    pub runtime: External,
+    /// The runtime-spec's document, for the bundle. What it names below the bundle is where [`Bundle`](crate::protocol::Bundle) says.
+    pub document: &'a [u8],
+    /// The root file system: a detached mount.
+    pub rootfs: BorrowedFd<'a>,
+    /// Mount trees that the bundle shall have.
+    pub sources: &'a [BorrowedFd<'a>],
+    /// Cgroup directories: v1 one per hierarchy, v2 one. The runtime puts the container there by itself.
+    pub cgroups: &'a [BorrowedFd<'a>],
+    /// Standard streams and log.
+    pub streams: Streams,
+    /// Clients attached before the process runs.
+    pub attach: &'a [(AttachMode, BorrowedFd<'a>)],
+}
+
+/// What an exec runs.
+#[derive(Clone, Copy, Debug)]
+pub enum ExecProcess<'a> {
+    /// By the shim itself.
+    Plan(&'a ProcessPlan),
+    /// By the container's own runtime: the runtime-spec's Process, and whether it has a terminal.
+    Document(&'a [u8], bool),
+}
+
+impl ExecProcess<'_> {
+    fn terminal(&self) -> bool {
+        match self {
+            ExecProcess::Plan(plan) => plan.terminal,
+            ExecProcess::Document(_, terminal) => *terminal,
+        }
+    }
+
+    fn sealed(&self) -> Result<OwnedFd, Error> {
+        match self {
+            ExecProcess::Plan(plan) => {
+                let plan = serde_json::to_vec(plan).map_err(Error::Malformed)?;
+                memfd::sealed("process", &plan).map_err(Error::Io)
+            }
+            ExecProcess::Document(text, _) => memfd::sealed("process", text).map_err(Error::Io),
+        }
+    }
 }
 
 /// An agent's state as it crosses the socket.
@@ -288,7 +347,33 @@ impl Connection {
             streams: request.streams.clone(),
             attach: request.attach.iter().map(|(mode, _)| *mode).collect(),
             agent: request.agent.is_some(),
+            external: None,
         };
+        self.send_start(start, &fds)
+    }
+
+    /// Has another runtime start the container. Answered by [`Event::Started`] or [`Event::Failed`].
+    pub fn start_external(&mut self, request: ExternalStart<'_>) -> Result<u64, Error> {
+        let document = memfd::sealed("document", request.document).map_err(Error::Io)?;
+        let mut fds = vec![document.as_fd(), request.rootfs];
+        fds.extend(request.sources);
+        fds.extend(request.cgroups);
+        fds.extend(request.attach.iter().map(|(_, socket)| *socket));
+        let start = Start {
+            sources: request.sources.len(),
+            namespaces: Vec::new(),
+            pid: PidNamespace::New,
+            cgroups: request.cgroups.len(),
+            join_cgroups: false,
+            streams: request.streams,
+            attach: request.attach.iter().map(|(mode, _)| *mode).collect(),
+            agent: false,
+            external: Some(request.runtime),
+        };
+        self.send_start(start, &fds)
+    }
+
+    fn send_start(&mut self, start: Start, fds: &[BorrowedFd<'_>]) -> Result<u64, Error> {
         let (ahead, last) = fds.split_at(fds.len().saturating_sub(MAX_FDS));
         for some in ahead.chunks(MAX_FDS) {
             self.send(Command::Descriptors, some)?;
@@ -305,13 +390,12 @@ impl Connection {
     pub fn exec(
         &mut self,
         exec_id: &str,
-        process: &ProcessPlan,
+        process: ExecProcess<'_>,
         size: Option<TerminalSize>,
         attach: Option<(AttachMode, BorrowedFd<'_>)>,
         agent: Option<&Agent>,
     ) -> Result<u64, Error> {
-        let plan = serde_json::to_vec(process).map_err(Error::Malformed)?;
-        let plan = memfd::sealed("process", &plan).map_err(Error::Io)?;
+        let plan = process.sealed()?;
         let mut fds = vec![plan.as_fd()];
         fds.extend(attach.map(|(_, socket)| socket));
         let state = agent_state(agent)?;
@@ -319,7 +403,7 @@ impl Connection {
         fds.extend(state.as_ref().map(AsFd::as_fd));
         let exec = Exec {
             exec_id: exec_id.into(),
-            tty: process.terminal,
+            tty: process.terminal(),
             size,
             attach: attach.map(|(mode, _)| mode),
             agent: agent.is_some(),
@@ -335,6 +419,18 @@ impl Connection {
     /// Sends a signal to the container's init or an exec's process. Answered by [`Event::Done`].
     pub fn signal(&mut self, exec_id: Option<&str>, signal: i32) -> Result<u64, Error> {
         self.send(Command::Signal(Signal { exec_id: exec_id.map(Into::into), signal }), &[])
+    }
+
+    /// Has the container's own runtime freeze or thaw it. Answered by [`Event::Done`] or [`Event::Failed`].
+    pub fn freeze(&mut self, on: bool) -> Result<u64, Error> {
+        self.send(Command::Freeze(Freeze { on }), &[])
+    }
+
+    /// Has the container's own runtime set limits, the runtime-spec's LinuxResources. Answered by [`Event::Done`] or
+    /// [`Event::Failed`].
+    pub fn limit(&mut self, resources: &[u8]) -> Result<u64, Error> {
+        let resources = memfd::sealed("resources", resources).map_err(Error::Io)?;
+        self.send(Command::Limit, &[resources.as_fd()])
     }
 
     /// Closes standard input. Answered by [`Event::Done`].

@@ -7,17 +7,19 @@ use std::path::Path;
 use corten_runtime::agent::Agent;
 use corten_runtime::apply::Stdio;
 use corten_runtime::{Failure, FailureKind, NamespaceKind, PidNamespace};
+use corten_sys::memfd;
 use corten_sys::process::{self, flags};
 use corten_sys::socket::Listener;
 
+use crate::external::{Parts, Runtime};
 use crate::io::Io;
 use crate::json_log::JsonLog;
 use crate::process::Process;
 use crate::protocol::{
-    Assign, Attach, Command, Event, Exec as ExecRequest, ExecStarted, Phase, Prepare, Resize, SOCKET_NAME, Signal,
-    Start, State, Target, VERSION,
+    Assign, Attach, Command, Event, Exec as ExecRequest, ExecStarted, External, Phase, Prepare, Resize, SOCKET_NAME,
+    Signal, Start, State, Target, VERSION,
 };
-use crate::stub::{Fds, Order, Stub, read_agent, read_process};
+use crate::stub::{Fds, MAX_PLAN, Order, Stub, read_agent, read_process};
 use crate::supervisor::{Exec, Origin, Supervisor};
 
 impl Supervisor {
@@ -40,7 +42,19 @@ impl Supervisor {
             },
             Command::Attach(request) => self.attach(&request, fds),
             Command::Resize(request) => self.resize(&request),
-            Command::Signal(request) => self.signal(&request),
+            Command::Signal(request) => match self.signal(origin, &request) {
+                Ok(Answered::Later) => return,
+                Ok(Answered::Now) => Ok(()),
+                Err(failure) => Err(failure),
+            },
+            Command::Freeze(request) => match self.have_runtime(origin, |runtime| runtime.freeze(request.on)) {
+                Ok(()) => return,
+                Err(failure) => Err(failure),
+            },
+            Command::Limit => match self.limit(origin, fds) {
+                Ok(()) => return,
+                Err(failure) => Err(failure),
+            },
             Command::CloseStdin(target) => self.close_stdin(&target),
             Command::State => {
                 let state = Event::State(Box::new(self.state()));
@@ -112,9 +126,20 @@ impl Supervisor {
         for (mode, socket) in request.attach.iter().zip(handed.attach) {
             io.attach(socket, *mode);
         }
+        let stub = match &request.external {
+            None => self.begin(&request, handed.tree, stdio)?,
+            Some(external) => self.begin_external(external, handed.tree, stdio)?,
+        };
+        self.init = Some(Process::new(stub, io, request.streams.size, origin, handed.agent));
+        self.phase = Phase::Starting;
+        Ok(())
+    }
+
+    /// Hands the plan to the init stub.
+    fn begin(&mut self, request: &Start, tree: Tree, stdio: Option<Stdio>) -> Result<Stub, Failure> {
         let warm = request.pid == PidNamespace::New && self.stub.is_some();
         let stub = self
-            .stub_for(&request, &handed.namespaces)
+            .stub_for(request, &tree.namespaces)
             .map_err(|error| Failure::host("cannot make the container's init", &error))?;
         let inside = !warm && self.unified_cgroup(request.join_cgroups).is_some();
         // A stub that could not join what it was prepared with, or that is not the one that was, joins now.
@@ -126,14 +151,38 @@ impl Supervisor {
             same_cgroups: !request.join_cgroups,
             pipes: stdio.is_some(),
         };
-        let mut passed = vec![handed.plan.as_fd(), handed.rootfs.as_fd()];
-        passed.extend(handed.sources.iter().chain(&handed.namespaces).chain(join).map(AsFd::as_fd));
+        let mut passed = vec![tree.plan.as_fd(), tree.rootfs.as_fd()];
+        passed.extend(tree.sources.iter().chain(&tree.namespaces).chain(join).map(AsFd::as_fd));
         if let Some(Stdio::Pipes { stdin, stdout, stderr }) = &stdio {
             passed.extend([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]);
         }
         stub.order(&order, &passed).map_err(|error| Failure::host("cannot hand the plan over", &error))?;
-        self.init = Some(Process::new(stub, io, request.streams.size, origin, handed.agent));
-        self.phase = Phase::Starting;
+        Ok(stub)
+    }
+
+    /// Has another runtime make the container.
+    fn begin_external(&mut self, external: &External, tree: Tree, stdio: Option<Stdio>) -> Result<Stub, Failure> {
+        let failed = |error: io::Error| Failure::host("cannot have the runtime make the container", &error);
+        let document = memfd::read(tree.plan, MAX_PLAN).map_err(failed)?;
+        let (rootfs, netns) = (tree.rootfs.as_fd(), self.netns.as_fd());
+        let parts = Parts { document: &document, rootfs, netns, sources: &tree.sources };
+        let runtime = Runtime::new(external.clone(), self.container_id.as_deref().unwrap_or_default());
+        let stub = runtime.create(&parts, stdio.is_none(), stdio.as_ref()).map_err(failed)?;
+        self.runtime = Some(runtime);
+        Ok(stub)
+    }
+
+    fn limit(&mut self, origin: Origin, mut fds: Fds) -> Result<(), Failure> {
+        let resources = one(&mut fds)?;
+        self.have_runtime(origin, |runtime| runtime.limit(resources))
+    }
+
+    /// Has the container's own runtime do something; answered when it has.
+    fn have_runtime(&mut self, origin: Origin, job: impl FnOnce(&Runtime) -> io::Result<Stub>) -> Result<(), Failure> {
+        let own = || Failure::new(FailureKind::Conflict, "the container has no other runtime");
+        let runtime = self.runtime.as_ref().ok_or_else(own)?;
+        let stub = job(runtime).map_err(|error| Failure::host("cannot run the container's runtime", &error))?;
+        self.jobs.push(Process::new(stub, Io::default(), None, origin, None));
         Ok(())
     }
 
@@ -149,7 +198,7 @@ impl Supervisor {
         let (mut io, stdio) = if request.streams.tty {
             (Io::terminal(), None)
         } else {
-            let (io, stdio) = Io::pipes(request.streams.open_stdin)?;
+            let (io, stdio) = Io::pipes(request.streams.open_stdin, self.null)?;
             (io, Some(stdio))
         };
         io.stdin_once = request.streams.stdin_once;
@@ -191,7 +240,7 @@ impl Supervisor {
 
     fn exec(&mut self, origin: Origin, request: ExecRequest, mut fds: Fds) -> Result<(), Failure> {
         self.expect_phase(Phase::Running)?;
-        let plan = read_process(one(&mut fds)?)?;
+        let plan = one(&mut fds)?;
         let socket = request.attach.map(|mode| Ok::<_, Failure>((mode, one(&mut fds)?))).transpose()?;
         let agent = request.agent.then(|| read_agent(&mut fds)).transpose();
         let agent = agent.map_err(|error| Failure::host("malformed exec", &error))?;
@@ -201,15 +250,21 @@ impl Supervisor {
             (Io::terminal(), None)
         } else {
             let stdin = request.attach.is_some_and(|mode| mode.stdin);
-            let (io, stdio) = Io::pipes(stdin).map_err(failed)?;
+            let (io, stdio) = Io::pipes(stdin, self.null).map_err(failed)?;
             (io, Some(stdio))
         };
         io.stdin_once = true;
         if let Some((mode, socket)) = socket {
             io.attach(socket, mode);
         }
-        let into = self.unified_cgroup(true);
-        let stub = Stub::exec(&plan, init.stub.pidfd.as_fd(), &self.cgroups, into, stdio).map_err(failed)?;
+        let stub = match &self.runtime {
+            None => {
+                let (plan, into) = (read_process(plan)?, self.unified_cgroup(true));
+                Stub::exec(&plan, init.stub.pidfd.as_fd(), &self.cgroups, into, stdio)
+            }
+            Some(runtime) => runtime.exec(&request.exec_id, plan, request.tty, stdio.as_ref()),
+        };
+        let stub = stub.map_err(failed)?;
         let process = Process::new(stub, io, request.size, origin, agent);
         self.execs.push(Exec { id: request.exec_id, process, reported: false });
         Ok(())
@@ -234,7 +289,17 @@ impl Supervisor {
         }
     }
 
-    fn signal(&mut self, request: &Signal) -> Result<(), Failure> {
+    /// The first process of another runtime's container may only stand for it (a sandbox): there that runtime delivers.
+    fn signal(&mut self, origin: Origin, request: &Signal) -> Result<Answered, Failure> {
+        if let (Some(_), None) = (&self.runtime, &request.exec_id) {
+            let init = self.find(None)?.stub.pidfd.try_clone();
+            let job = |runtime: &Runtime| runtime.kill(request.signal, init?.as_fd());
+            return self.have_runtime(origin, job).map(|()| Answered::Later);
+        }
+        self.signal_process(request).map(|()| Answered::Now)
+    }
+
+    fn signal_process(&mut self, request: &Signal) -> Result<(), Failure> {
         let process = self.find(request.exec_id.as_deref())?;
         process::signal_pidfd(process.stub.pidfd.as_fd(), request.signal).map_err(|error| match error.raw_os_error() {
             Some(3) => not_running(),
@@ -265,6 +330,7 @@ impl Supervisor {
             phase: self.phase,
             pid: self.init.as_ref().filter(|_| running).map(|init| init.stub.pid),
             exit: self.exit,
+            external: self.runtime.is_some(),
             execs: self
                 .execs
                 .iter()
@@ -281,12 +347,23 @@ fn is_unified(directory: &OwnedFd) -> bool {
     rustix::fs::fstatfs(directory).is_ok_and(|system| system.f_type == CGROUP2_MAGIC)
 }
 
-/// The descriptors of a start, sorted.
-struct Handed {
+/// Whether a request has its answer.
+enum Answered {
+    Now,
+    Later,
+}
+
+/// What a container is made from.
+struct Tree {
     plan: OwnedFd,
     rootfs: OwnedFd,
     sources: Vec<OwnedFd>,
     namespaces: Vec<OwnedFd>,
+}
+
+/// The descriptors of a start, sorted.
+struct Handed {
+    tree: Tree,
     cgroups: Vec<OwnedFd>,
     attach: Vec<OwnedFd>,
     agent: Option<Agent>,
@@ -295,10 +372,12 @@ struct Handed {
 impl Handed {
     fn take(request: &Start, fds: &mut Fds) -> io::Result<Handed> {
         Ok(Handed {
-            plan: fds.one()?,
-            rootfs: fds.one()?,
-            sources: fds.take(request.sources)?,
-            namespaces: fds.take(request.namespaces.len())?,
+            tree: Tree {
+                plan: fds.one()?,
+                rootfs: fds.one()?,
+                sources: fds.take(request.sources)?,
+                namespaces: fds.take(request.namespaces.len())?,
+            },
             cgroups: fds.take(request.cgroups)?,
             attach: fds.take(request.attach.len())?,
             agent: request.agent.then(|| read_agent(fds)).transpose()?,

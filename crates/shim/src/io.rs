@@ -49,13 +49,13 @@ pub(crate) enum Ready {
 }
 
 impl Io {
-    /// Makes pipes; returns the program's ends. Without `open_stdin` its input is the null device.
-    pub(crate) fn pipes(open_stdin: bool) -> io::Result<(Io, Stdio)> {
+    /// Makes pipes; returns the program's ends. Without `open_stdin` its input is the null device at `null`.
+    pub(crate) fn pipes(open_stdin: bool, null: &str) -> io::Result<(Io, Stdio)> {
         let (stdin, ours) = if open_stdin {
             let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
             (read, Some(nonblocking(write)?))
         } else {
-            (openat(CWD, "/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?, None)
+            (openat(CWD, null, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?, None)
         };
         let (out, stdout) = pipe_with(PipeFlags::CLOEXEC)?;
         let (err, stderr) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -227,6 +227,12 @@ impl Io {
             }
         }
         taken
+    }
+
+    /// There was no program: what its pipes hold is somebody else's, and nobody's to read.
+    pub(crate) fn discard(&mut self, buffer: &mut Vec<u8>) {
+        self.outputs = [None, None];
+        self.finish(buffer);
     }
 
     /// The process has ended: takes what its pipes still hold, ends the log, and lets the clients go once they have

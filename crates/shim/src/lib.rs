@@ -9,12 +9,17 @@
 //! Start:    plan and descriptors to the stub; it executes the program  ->  Started
 //! exit:     streams drained, exit.json by rename  ->  Exited; then Release, or the end if no daemon is connected
 //! ```
+//!
+//! A container of another runtime has a shim of the same kind that was started with `--external`: it stays in the host's tree, and
+//! what the stub does is done by that runtime's command line.
 
 pub mod client;
 mod clients;
+mod external;
 mod handlers;
 mod io;
 mod json_log;
+pub mod lookup;
 mod oom;
 mod process;
 pub mod protocol;

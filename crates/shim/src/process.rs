@@ -41,6 +41,11 @@ impl Process {
         Process { stub, io, size, starting: Some(origin), agent, warnings, mounts, ended: None, failed: false }
     }
 
+    /// Its program runs, or has run: before that, whatever flows is not its own.
+    pub(crate) fn flows(&self) -> bool {
+        self.starting.is_none()
+    }
+
     /// True if its present process is the one with this id. Once that has been reaped the id may be another's.
     pub(crate) fn is(&self, pid: i32) -> bool {
         self.stub.pid == pid && self.ended.is_none()
@@ -60,7 +65,7 @@ impl Process {
         // It ends by itself, unless its own filter keeps it from that, or the failure is on this side.
         let _ = process::signal_pidfd(self.stub.pidfd.as_fd(), SIGKILL);
         self.mounts.clear();
-        self.io.finish(buffer);
+        self.io.discard(buffer);
     }
 
     /// Takes all notes that have come. Once the matter is decided: whom to answer, and what.

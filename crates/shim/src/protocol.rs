@@ -16,6 +16,7 @@
 //! `exit.json` (one [`ExitStatus`], by rename) before it reports the exit.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use corten_runtime::{Failure, NamespaceKind, PidNamespace};
 use serde::{Deserialize, Serialize};
@@ -76,6 +77,11 @@ pub enum Command {
     Signal(Signal),
     /// Closes the container's (or exec's) standard input. Answered by `Done`.
     CloseStdin(Target),
+    /// Has the container's own runtime freeze or thaw it. Only for a container with [`External`]. Answered by `Done` or `Failed`.
+    Freeze(Freeze),
+    /// Has the container's own runtime set other limits. Fd: memfd with the runtime-spec's LinuxResources. Only for a container
+    /// with [`External`]. Answered by `Done` or `Failed`.
+    Limit,
     /// Asks for the shim's state. Answered by `State` with the network namespace's fd.
     State,
     /// The exit has been recorded: the shim may end. Answered by `Done`.
@@ -103,7 +109,7 @@ pub struct Assign {
 
 /// Payload of [`Command::Start`].
 ///
-/// Fds: plan memfd, detached root file system mount, `sources` mount trees in the plan's order, one per entry of
+/// Fds: plan memfd (with `external`: the runtime-spec's document), detached root file system mount, `sources` mount trees in the plan's order, one per entry of
 /// `namespaces`, `cgroups` cgroup directories (v1: one per hierarchy; v2: one), one stream socket per entry of `attach`; with
 /// `agent` a connected stream socket and a memfd with a runtime-spec ContainerProcessState without the process id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,6 +131,58 @@ pub struct Start {
     /// The seccomp filter's listener goes to an agent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub agent: bool,
+    /// Another program makes the container, by the OCI command line. The shim has to be one made for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<External>,
+}
+
+/// A runtime that is another program: `<program> <arguments> create --bundle .. <container id>`, and so on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct External {
+    /// Its path, or its name to be looked up in the shim's `PATH`.
+    pub program: String,
+    /// What stands before the command's own arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arguments: Vec<String>,
+    /// The run directory's path on the host. The bundle is below it: see [`Bundle`].
+    pub directory: String,
+}
+
+/// Where a container of another runtime is put together, below its run directory. The mounts are in the shim's own mount
+/// namespace.
+///
+/// ```text
+/// bundle/config.json   the document
+/// bundle/rootfs/       the root file system is attached here
+/// bundle/netns         the shim's network namespace is attached here
+/// bundle/sources/<n>   the n-th mount tree that was handed over is attached here
+/// state/               the runtime's own, given as --root
+/// ```
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    directory: PathBuf,
+}
+
+impl Bundle {
+    /// The bundle below a run directory.
+    pub fn below(run_directory: &Path) -> Bundle {
+        Bundle { directory: run_directory.join("bundle") }
+    }
+
+    /// The bundle's directory.
+    pub fn path(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The network namespace that the shim holds.
+    pub fn network_namespace(&self) -> PathBuf {
+        self.directory.join("netns")
+    }
+
+    /// A mount tree that is handed over.
+    pub fn source(&self, index: usize) -> PathBuf {
+        self.directory.join("sources").join(index.to_string())
+    }
 }
 
 /// How the container's standard streams are made and where its output is recorded.
@@ -195,7 +253,8 @@ pub struct Attach {
     pub mode: AttachMode,
 }
 
-/// Payload of [`Command::Exec`]. Fds: memfd with a [`corten_runtime::ProcessPlan`], then one stream socket if `attach` is there,
+/// Payload of [`Command::Exec`]. Fds: memfd with a [`corten_runtime::ProcessPlan`] (for a container with [`External`]: with the
+/// runtime-spec's Process), then one stream socket if `attach` is there,
 /// then with `agent` two as for [`Start`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exec {
@@ -233,6 +292,13 @@ pub struct Signal {
     pub exec_id: Option<String>,
     /// Signal number.
     pub signal: i32,
+}
+
+/// Payload of [`Command::Freeze`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Freeze {
+    /// Freeze, else thaw.
+    pub on: bool,
 }
 
 /// Names the container (no exec id) or one of its execs.
@@ -338,6 +404,9 @@ pub struct State {
     /// Execs that are running.
     #[serde(default)]
     pub execs: Vec<ExecStarted>,
+    /// Another program made the container ([`External`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub external: bool,
 }
 
 /// Phases of a shim's life.

@@ -40,6 +40,7 @@ fn requests_of_version_1() {
             },
             attach: vec![AttachMode { stdin: true, stdout: true, stderr: false }],
             agent: false,
+            external: None,
         })),
         concat!(
             r#"{"seq":7,"type":"Start","sources":2,"namespaces":["network"],"pid":"new","cgroups":9,"join_cgroups":false,"#,
@@ -79,6 +80,12 @@ fn requests_of_version_1() {
     );
     golden(&request(Command::Prepare(Prepare { cgroups: 0 })), r#"{"seq":7,"type":"Prepare"}"#);
     golden(&request(Command::Prepare(Prepare { cgroups: 9 })), r#"{"seq":7,"type":"Prepare","cgroups":9}"#);
+    golden(&request(Command::Freeze(Freeze { on: true })), r#"{"seq":7,"type":"Freeze","on":true}"#);
+    golden(&request(Command::Limit), r#"{"seq":7,"type":"Limit"}"#);
+    golden(
+        &External { program: "crun".into(), arguments: vec!["--debug".into()], directory: "/r".into() },
+        r#"{"program":"crun","arguments":["--debug"],"directory":"/r"}"#,
+    );
     golden(&request(Command::State), r#"{"seq":7,"type":"State"}"#);
     golden(&request(Command::Release), r#"{"seq":7,"type":"Release"}"#);
 }
@@ -112,6 +119,7 @@ fn messages_of_version_1() {
             pid: Some(11),
             exit: None,
             execs: vec![],
+            external: false,
         }))),
         r#"{"re":7,"type":"State","version":1,"shim_pid":10,"container_id":"ab","phase":"running","pid":11,"execs":[]}"#,
     );

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::protocol::MAX_FDS;
 
 /// No plan is larger.
-const MAX_PLAN: u64 = 16 << 20;
+pub(crate) const MAX_PLAN: u64 = 16 << 20;
 
 /// A process under construction, from the shim's side.
 #[derive(Debug)]
@@ -82,6 +82,26 @@ impl Stub {
                 let failure = apply::exec(plan, stdio, apply::Manner::default(), &mut reporter);
                 give_up(failure, &mut reporter);
             }
+        })?;
+        Ok(Stub { leading: true, ..stub })
+    }
+
+    /// Clones a process that keeps only `keep` and the standard streams, and leads the way by other means: `body` tells of the
+    /// process that it has led to, if any. When it is through, the matter is decided.
+    pub(crate) fn guide(
+        keep: &[BorrowedFd<'_>],
+        stdio: Option<&Stdio>,
+        body: impl FnOnce(&mut Reporter) -> Result<(), Failure>,
+    ) -> io::Result<Stub> {
+        let stub = Stub::spawn(0, None, |mut reporter| {
+            let mut keep = keep.to_vec();
+            keep.push(reporter.socket().as_fd());
+            close_others(&keep, &[], stdio);
+            match body(&mut reporter) {
+                Ok(()) => reporter.executing(),
+                Err(failure) => reporter.failed(failure),
+            }
+            process::exit_now(0)
         })?;
         Ok(Stub { leading: true, ..stub })
     }

@@ -10,6 +10,7 @@ use corten_sys::socket::{Listener, Seqpacket};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags, openat, renameat};
 
+use crate::external::Runtime;
 use crate::io::Ready;
 use crate::oom;
 use crate::process::Process;
@@ -41,6 +42,12 @@ pub(crate) struct Supervisor {
     pub(crate) phase: Phase,
     pub(crate) init: Option<Process>,
     pub(crate) execs: Vec<Exec>,
+    /// The other runtime whose container it is.
+    pub(crate) runtime: Option<Runtime>,
+    /// What that runtime was asked to do; each goes when it is answered.
+    pub(crate) jobs: Vec<Process>,
+    /// Where the null device is.
+    pub(crate) null: &'static str,
     pub(crate) exit: Option<ExitStatus>,
     /// Ends of processes that no note has named yet.
     strays: Vec<process::Ended>,
@@ -72,6 +79,7 @@ enum Token {
     Connection(usize),
     InitControl,
     ExecControl(usize),
+    JobControl(usize),
     Init(Ready),
     Exec(usize, Ready),
 }
@@ -99,6 +107,9 @@ impl Supervisor {
             phase: Phase::Warm,
             init: None,
             execs: Vec::new(),
+            runtime: None,
+            jobs: Vec::new(),
+            null: warm.null,
             exit: None,
             strays: Vec::new(),
             released: false,
@@ -107,6 +118,9 @@ impl Supervisor {
         shim.send(0, None, Event::Ready(ready), true);
         while !shim.is_finished() {
             shim.turn()?;
+        }
+        if let Some(runtime) = &shim.runtime {
+            runtime.delete();
         }
         Ok(())
     }
@@ -169,13 +183,22 @@ impl Supervisor {
             if let Ok(reports) = init.stub.reports() {
                 add(Token::InitControl, PollFd::from_borrowed_fd(reports.as_fd(), PollFlags::IN));
             }
-            init.io.interests(|ready, fd| add(Token::Init(ready), fd));
+            if init.flows() {
+                init.io.interests(|ready, fd| add(Token::Init(ready), fd));
+            }
         }
         for (index, exec) in self.execs.iter().enumerate() {
             if let Ok(reports) = exec.process.stub.reports() {
                 add(Token::ExecControl(index), PollFd::from_borrowed_fd(reports.as_fd(), PollFlags::IN));
             }
-            exec.process.io.interests(|ready, fd| add(Token::Exec(index, ready), fd));
+            if exec.process.flows() {
+                exec.process.io.interests(|ready, fd| add(Token::Exec(index, ready), fd));
+            }
+        }
+        for (index, job) in self.jobs.iter().enumerate() {
+            if let Ok(reports) = job.stub.reports() {
+                add(Token::JobControl(index), PollFd::from_borrowed_fd(reports.as_fd(), PollFlags::IN));
+            }
         }
         (tokens, polled)
     }
@@ -187,6 +210,7 @@ impl Supervisor {
             Token::Connection(index) => self.receive(index),
             Token::InitControl => self.init_notes(),
             Token::ExecControl(index) => self.exec_notes(index),
+            Token::JobControl(index) => self.job_notes(index),
             Token::Init(ready) => {
                 if let Some(init) = &mut self.init {
                     init.io.serve(ready, flags, &mut self.buffer);
@@ -205,6 +229,7 @@ impl Supervisor {
             exec.process.io.sweep();
         }
         self.execs.retain(|exec| !exec.reported || exec.process.io.has_clients());
+        self.jobs.retain(|job| job.starting.is_some());
         // Large only while output flows.
         self.buffer = Vec::new();
     }
@@ -310,6 +335,11 @@ impl Supervisor {
                 self.answer(origin, Event::Failed(failure));
             }
         }
+    }
+
+    fn job_notes(&mut self, index: usize) {
+        let Some((origin, outcome)) = self.jobs[index].take_notes(&mut self.strays) else { return };
+        self.answer(origin, outcome.map_or_else(Event::Failed, |()| Event::Done));
     }
 
     fn reap(&mut self) -> io::Result<()> {

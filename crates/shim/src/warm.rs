@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use corten_runtime::apply::base;
+use corten_sys::mount::{self, Propagation};
 use corten_sys::process::flags;
 use corten_sys::socket::Seqpacket;
 use corten_sys::{namespace, process, signal};
@@ -13,10 +14,11 @@ use crate::stub::Stub;
 use crate::supervisor::Supervisor;
 
 /// Runs a shim whose standard input is the daemon's socket. `args` are what follows the role's name: `--late-init`
-/// makes the init stub at start instead of now.
+/// makes the init stub at start instead of now; `--external` makes a shim for another runtime's container.
 pub fn main(args: &[String]) -> ! {
-    let late_init = args.iter().any(|argument| argument == "--late-init");
-    let code = match warm_up(late_init).and_then(Supervisor::run) {
+    let is_set = |flag: &str| args.iter().any(|argument| argument == flag);
+    let warm = if is_set("--external") { stay_on_host() } else { warm_up(is_set("--late-init")) };
+    let code = match warm.and_then(Supervisor::run) {
         Ok(()) => 0,
         // There is nobody to tell: the daemon sees the socket close.
         Err(_) => 1,
@@ -31,9 +33,38 @@ pub(crate) struct Warm {
     pub(crate) children: OwnedFd,
     pub(crate) netns: OwnedFd,
     pub(crate) stub: Option<Stub>,
+    /// Where the null device is.
+    pub(crate) null: &'static str,
 }
 
 fn warm_up(late_init: bool) -> io::Result<Warm> {
+    let daemon = become_supervisor()?;
+    namespace::unshare(flags::NETWORK | flags::IPC | flags::UTS)?;
+    namespace::bring_loopback_up()?;
+    let netns = network_namespace()?;
+    base::enter_minimal_root()?;
+    let children = signal::child_events()?;
+    let stub = if late_init { None } else { Some(Stub::new(flags::PID, None)?) };
+    Ok(Warm { daemon, children, netns, stub, null: "/null" })
+}
+
+/// For another runtime, which expects the host around it: only its container's mounts are not the host's to see, and end with
+/// the shim. What the host mounts later is seen here too. The container's network namespace is held, not entered.
+fn stay_on_host() -> io::Result<Warm> {
+    let daemon = become_supervisor()?;
+    namespace::unshare(flags::MOUNT)?;
+    mount::set_root_propagation(Propagation::Slave)?;
+    let host = network_namespace()?;
+    namespace::unshare(flags::NETWORK)?;
+    namespace::bring_loopback_up()?;
+    let netns = network_namespace()?;
+    namespace::join(host.as_fd(), flags::NETWORK)?;
+    let children = signal::child_events()?;
+    Ok(Warm { daemon, children, netns, stub: None, null: "/dev/null" })
+}
+
+/// What every shim is: the reaper of a container's processes, in a session of its own, deaf to signals.
+fn become_supervisor() -> io::Result<Seqpacket> {
     process::set_name(c"corten-shim")?;
     // Copies of this process stand inside containers until they exec: nothing there may trace them or follow
     // their /proc links (CVE-2016-9962, CVE-2019-5736).
@@ -43,13 +74,11 @@ fn warm_up(late_init: bool) -> io::Result<Warm> {
     signal::block_all()?;
     process::become_subreaper()?;
     rustix::process::umask(Mode::empty());
-    namespace::unshare(flags::NETWORK | flags::IPC | flags::UTS)?;
-    namespace::bring_loopback_up()?;
-    let netns = rustix::fs::open("/proc/self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    base::enter_minimal_root()?;
-    let children = signal::child_events()?;
-    let stub = if late_init { None } else { Some(Stub::new(flags::PID, None)?) };
-    Ok(Warm { daemon, children, netns, stub })
+    Ok(daemon)
+}
+
+fn network_namespace() -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open("/proc/self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 /// Moves the socket away from descriptor 0, which becomes the null device like 1 and 2.

@@ -29,6 +29,22 @@ pub fn unblock_in(command: &mut Command) -> &mut Command {
     unsafe { command.pre_exec(unblock_all) }
 }
 
+/// The same, and the kernel kills the process when its parent ends: what runs on somebody's behalf does not outlive them.
+pub fn bind_to_parent(command: &mut Command) -> &mut Command {
+    let parent = std::process::id();
+    let bind = move || {
+        unblock_all()?;
+        crate::process::set_parent_death_signal(libc::SIGKILL)?;
+        // It may have ended before it was asked for.
+        match std::os::unix::process::parent_id() == parent {
+            true => Ok(()),
+            false => Err(io::Error::from_raw_os_error(libc::ESRCH)),
+        }
+    };
+    // SAFETY: the closure makes three system calls between fork and exec; it neither allocates nor takes a lock.
+    unsafe { command.pre_exec(bind) }
+}
+
 fn set_mask(mask: u64) -> io::Result<()> {
     // SAFETY: the kernel reads its 8-byte signal set from a valid pointer.
     let result = unsafe {

@@ -119,7 +119,7 @@ fn host_config(view: &ContainerView) -> Result<HostConfig, Failure> {
         }
     };
     fill(&mut host.log_config.kind, if spec.log_driver.is_empty() { "json-file" } else { &spec.log_driver });
-    fill(&mut host.runtime, "corten");
+    fill(&mut host.runtime, if spec.runtime.is_empty() { corten_engine::BUILT_IN[0] } else { &spec.runtime });
     fill(&mut host.cgroupns_mode, if spec.cgroupns == Some(CgroupNs::Private) { "private" } else { "host" });
     if host.shm_size == 0 {
         host.shm_size = if spec.shm_size > 0 { spec.shm_size } else { DEFAULT_SHM_SIZE };

@@ -5,11 +5,10 @@ use corten_api_types::{
     RegistryServiceConfig, Runtime, SystemInfo, SystemVersion,
 };
 use corten_base::time::{from_unix_nanos, rfc3339_nano};
-use corten_engine::{Info, Version};
+use corten_engine::{BUILT_IN, ExternalRuntime, Info, Version};
 use std::collections::BTreeMap;
 
 const INDEX: &str = "https://index.docker.io/v1/";
-const RUNTIME: &str = "corten";
 
 /// `GET /version`.
 pub(crate) fn version(version: Version) -> SystemVersion {
@@ -86,8 +85,8 @@ pub(crate) fn info(info: Info) -> SystemInfo {
         name: info.name,
         labels: info.labels,
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
-        runtimes: BTreeMap::from([(RUNTIME.to_owned(), Runtime { path: RUNTIME.to_owned(), ..Runtime::default() })]),
-        default_runtime: RUNTIME.to_owned(),
+        runtimes: runtimes(info.external_runtimes),
+        default_runtime: info.default_runtime,
         live_restore_enabled: info.live_restore,
         init_binary: info.init_binary,
         containerd_commit: Commit::default(),
@@ -98,6 +97,17 @@ pub(crate) fn info(info: Info) -> SystemInfo {
         warnings: Some(info.warnings).filter(|warnings| !warnings.is_empty()),
         ..SystemInfo::default()
     }
+}
+
+/// All names that `--runtime` takes; those of the engine's own mean its own program.
+fn runtimes(external: BTreeMap<String, ExternalRuntime>) -> BTreeMap<String, Runtime> {
+    let own = Runtime { path: BUILT_IN[0].to_owned(), ..Runtime::default() };
+    let own = BUILT_IN.iter().map(|name| ((*name).to_owned(), own.clone()));
+    let other = external.into_iter().map(|(name, ExternalRuntime { path, arguments })| {
+        let runtime_args = Some(arguments).filter(|arguments| !arguments.is_empty());
+        (name, Runtime { path, runtime_args, ..Runtime::default() })
+    });
+    own.chain(other).collect()
 }
 
 fn plugins() -> PluginsInfo {

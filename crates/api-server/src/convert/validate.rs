@@ -4,8 +4,6 @@
 use crate::error::Failure;
 use corten_api_types::{ContainerConfig, ContainerCreateRequest, HealthConfig, HostConfig, Mount, RestartPolicy};
 
-/// Names that mean the engine's own runtime.
-const RUNTIMES: [&str; 4] = ["", "corten", "runc", "io.containerd.runc.v2"];
 const LOG_OPTIONS: [&str; 10] = [
     "max-file",
     "max-size",
@@ -95,9 +93,6 @@ fn modes(host: &HostConfig) -> Result<(), Failure> {
     }
     if !["", "default"].contains(&host.isolation.as_str()) {
         return Err(Failure::invalid(format!("invalid isolation ({}): linux only supports 'default'", host.isolation)));
-    }
-    if !RUNTIMES.contains(&host.runtime.as_str()) {
-        return Err(Failure::invalid(format!("unknown or invalid runtime name: {}", host.runtime)));
     }
     Ok(())
 }
@@ -307,7 +302,6 @@ mod tests {
         host(json!({"UTSMode": "x"}), "invalid UTS mode: x");
         host(json!({"CgroupnsMode": "x"}), "invalid cgroup namespace mode: x");
         host(json!({"Isolation": "hyperv"}), "invalid isolation (hyperv): linux only supports 'default'");
-        host(json!({"Runtime": "x"}), "unknown or invalid runtime name: x");
         host(json!({"ShmSize": -1}), "SHM size can not be less than 0");
         host(json!({"OomScoreAdj": 2000}), "Invalid value 2000, range for oom score adj is [-1000, 1000]");
         host(json!({"ExtraHosts": ["x"]}), "bad format for add-host: \"x\"");

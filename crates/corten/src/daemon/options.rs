@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::runtimes;
 use super::settings::Settings;
 use super::values::{
     absolute, address_pools, at_least_one, boolean, list, map, one, only, parse, plain_tcp, size, text, ulimits,
@@ -71,6 +72,7 @@ const fn absent(flag: &'static str, key: &'static str, kind: Kind) -> Opt {
 }
 
 static OPTIONS: &[Opt] = &[
+    option("add-runtime", "runtimes", Kind::Map, "Register an OCI runtime: name=path", runtimes::add),
     option("bip", "bip", Kind::Text, "IPv4 address for the default bridge", |s, v| {
         parse(one(v)).map(|net| s.engine.network.bip = Some(net))
     }),
@@ -114,6 +116,13 @@ static OPTIONS: &[Opt] = &[
     option("default-gateway", "default-gateway", Kind::Text, "Gateway for the default bridge network", |s, v| {
         parse(one(v)).map(|address| s.engine.network.default_gateway = Some(address))
     }),
+    option(
+        "default-runtime",
+        "default-runtime",
+        Kind::Text,
+        "Runtime of containers that name none (default \"corten\")",
+        |s, v| text(&mut s.engine.runtimes.default, v),
+    ),
     option(
         "default-shm-size",
         "default-shm-size",
@@ -272,7 +281,6 @@ static OPTIONS: &[Opt] = &[
         boolean(&mut s.background, v)
     }),
     option("validate", "", Kind::Bool, "Validate the configuration and exit", |s, v| boolean(&mut s.validate, v)),
-    option("default-runtime", "default-runtime", Kind::Text, "", |_, v| only(v, &["runc", "corten"])),
     option("storage-driver", "storage-driver", Kind::Text, "", |_, v| only(v, &["", "overlay2", "overlayfs"])),
     option("exec-opt", "exec-opts", Kind::List, "", |_, v| only(v, &["native.cgroupdriver=cgroupfs"])),
     option("seccomp-profile", "seccomp-profile", Kind::Text, "", |_, v| only(v, &["", "builtin"])),
@@ -287,8 +295,6 @@ static OPTIONS: &[Opt] = &[
     absent("userns-remap", "userns-remap", Kind::Text),
     absent("authorization-plugin", "authorization-plugins", Kind::List),
     absent("metrics-addr", "metrics-addr", Kind::Text),
-    absent("add-runtime", "", Kind::Text),
-    absent("", "runtimes", Kind::Map),
     absent("default-network-opt", "default-network-opts", Kind::Map),
     absent("dns", "dns", Kind::List),
     absent("dns-opt", "dns-opts", Kind::List),
@@ -473,6 +479,7 @@ fn combine(flags: &Given, file: &Given) -> Result<Settings, String> {
         let name = if option.flag.is_empty() { option.key.into() } else { format!("--{}", option.flag) };
         (option.apply)(&mut settings, values).map_err(|error| format!("{name}: {error}"))?;
     }
+    settings.engine.runtimes.check()?;
     Ok(settings)
 }
 

@@ -67,6 +67,28 @@ fn refusals() {
 }
 
 #[test]
+fn runtimes_come_from_the_flag_or_the_file() {
+    let flags = settings("--add-runtime crun=/usr/bin/crun --add-runtime=y=y --default-runtime y", "").unwrap();
+    assert_eq!(flags.engine.runtimes.external.keys().collect::<Vec<_>>(), ["crun", "y"]);
+    assert_eq!(flags.engine.runtimes.default, "y");
+    let file = r#"{"default-runtime":"crun","runtimes":{"crun":{"path":"/usr/bin/crun","runtimeArgs":["--debug"]}}}"#;
+    let found = settings("", file).unwrap();
+    assert_eq!(found.engine.runtimes.external["crun"].arguments, ["--debug"]);
+    assert_eq!(found.engine.runtimes.default, "crun");
+    assert_eq!(settings("", "").unwrap().engine.runtimes.default, "corten");
+    let check = |arguments: &str, file: &str, expect: &str| assert_eq!(settings(arguments, file).unwrap_err(), expect);
+    check("--add-runtime runc=/x", "", "runtime name 'runc' is reserved");
+    check("--default-runtime nosuch", "", "specified default runtime 'nosuch' does not exist");
+    check("--add-runtime x", "", "--add-runtime: invalid runtime argument: x");
+    check(
+        "--add-runtime x=/y",
+        r#"{"runtimes":{"x":{"path":"/y"}}}"#,
+        "the following directives are specified both as a flag and in the configuration file: runtimes: (from flag: x=/y, \
+         from file: x={\"path\":\"/y\"})",
+    );
+}
+
+#[test]
 fn plain_tcp_has_to_be_said() {
     assert!(!settings("", "").unwrap().plain_tcp);
     assert!(settings("--tls=false", "").unwrap().plain_tcp);

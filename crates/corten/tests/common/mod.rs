@@ -63,3 +63,13 @@ pub fn sleeper(engine: &TestEngine, options: &[&str]) -> u32 {
 pub fn pid(engine: &TestEngine, name: &str) -> u32 {
     engine.docker(&["inspect", "-f", "{{.State.Pid}}", name]).ok().parse().expect("a process id")
 }
+
+/// Waits until something is so.
+#[track_caller]
+pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !done() {
+        assert!(std::time::Instant::now() < deadline, "waited in vain: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}

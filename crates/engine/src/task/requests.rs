@@ -134,7 +134,7 @@ impl Task {
         }
         let spec = limits::updated(&self.record.spec, change)?;
         let (before, after) = (&self.record.spec.resources, &spec.resources);
-        if let Some(run) = &self.run
+        if let Some(run) = &mut self.run
             && let Err(error) = run.limit(&limits::difference(before, after)).await
         {
             let restored = run.limit(&limits::difference(after, before)).await;

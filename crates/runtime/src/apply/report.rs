@@ -133,7 +133,7 @@ impl Reporter {
     }
 
     /// Hands the terminal's other side over.
-    pub(super) fn console(&mut self, primary: OwnedFd) -> Result<(), Failure> {
+    pub fn console(&mut self, primary: OwnedFd) -> Result<(), Failure> {
         self.send(&Note::Console, &[primary.as_fd()]).explain("cannot hand the terminal over")
     }
 
@@ -172,8 +172,9 @@ impl Reporter {
         }
     }
 
-    /// Tells that the program is executed next: from now on only a failure says otherwise.
-    pub(super) fn executing(&mut self) {
+    /// Tells that the program is executed next (or by now, in a process that was led to): from now on only a failure says
+    /// otherwise.
+    pub fn executing(&mut self) {
         self.slate.mark(EXECUTING);
     }
 

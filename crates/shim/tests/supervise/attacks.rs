@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use corten_shim::client::Error;
+use corten_shim::client::ExecProcess;
 use corten_shim::protocol::{Event, LogConfig, Streams};
 use serde_json::json;
 
@@ -192,7 +193,8 @@ fn packets_of_any_size(world: &World) {
     let process = plan(spec(&["sleep", "100"])).process;
     // As many as the socket holds ends of: a daemon that takes no packets is dropped.
     for number in 0..200 {
-        let seq = shim.connection.exec(&format!("{number:064}"), &process, None, None, None).unwrap();
+        let seq =
+            shim.connection.exec(&format!("{number:064}"), ExecProcess::Plan(&process), None, None, None).unwrap();
         shim.answer(seq).unwrap();
     }
     let seq = shim.connection.state().unwrap();
@@ -216,7 +218,7 @@ fn an_exec_that_leaves_writers_behind(world: &World) {
     let script = "trap '' PIPE; for i in 1 2 3 4; do (while :; do echo yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy; done) 2>/dev/null & done";
     let (ours, theirs) = UnixStream::pair().unwrap();
     let process = plan(spec(&["sh", "-c", script])).process;
-    let seq = shim.connection.exec("e1", &process, None, Some((ALL, theirs.as_fd())), None).unwrap();
+    let seq = shim.connection.exec("e1", ExecProcess::Plan(&process), None, Some((ALL, theirs.as_fd())), None).unwrap();
     shim.answer(seq).unwrap();
     drop(theirs);
     assert_eq!(shim.exec_exited("e1").code, 0);
@@ -237,7 +239,7 @@ fn descriptors_inside(world: &World) {
     let first = read_until(&ours, "end");
     let (ours, exec) = UnixStream::pair().unwrap();
     let process = plan(spec(&["sh", "-c", script])).process;
-    let seq = shim.connection.exec("e1", &process, None, Some((ALL, exec.as_fd())), None).unwrap();
+    let seq = shim.connection.exec("e1", ExecProcess::Plan(&process), None, Some((ALL, exec.as_fd())), None).unwrap();
     shim.answer(seq).unwrap();
     let second = read_until(&ours, "end");
     for text in [first, second] {

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
+use corten_shim::client::ExecProcess;
 use corten_shim::protocol::Event;
 use serde_json::json;
 
@@ -93,7 +94,8 @@ fn joined_shown_and_out_of_memory(world: &World) {
 
         let process = plan(spec(&["cat", "/proc/self/cgroup"])).process;
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let seq = shim.connection.exec("e", &process, None, Some((ALL, theirs.as_fd())), None).unwrap();
+        let seq =
+            shim.connection.exec("e", ExecProcess::Plan(&process), None, Some((ALL, theirs.as_fd())), None).unwrap();
         drop(theirs);
         assert!(matches!(shim.answer(seq).unwrap(), Event::ExecStarted(_)));
         let output = unframe(&read_all(&ours));

@@ -10,6 +10,7 @@ use corten_runtime::plan::{Facts, SeccompProgram};
 use corten_runtime::{Failure, Plan};
 use corten_seccomp::{Machine, compile};
 use corten_shim::client::Error;
+use corten_shim::client::ExecProcess;
 use corten_shim::protocol::Event;
 use oci_spec::runtime::{ContainerState, Spec};
 use serde_json::{Value, json};
@@ -67,7 +68,7 @@ fn failures_are_told_without_system_calls(world: &World) {
         for (command, code) in [("/bin/nosuch", 127), ("/etc/plain", 126)] {
             let spec = spec_of(command);
             let process = corten_runtime::process_plan(spec.process().as_ref().unwrap(), Some(seccomp(&spec))).unwrap();
-            let seq = shim.connection.exec("e", &process, None, None, None).unwrap();
+            let seq = shim.connection.exec("e", ExecProcess::Plan(&process), None, None, None).unwrap();
             let failed = failure(shim.answer(seq));
             assert_eq!(failed.exit_code(), code, "{failed}");
             assert!(failed.message.contains(command), "{failed}");
@@ -176,7 +177,7 @@ fn an_agent_answers_an_exec(world: &World) {
     let spec = with_profile(MKDIR, false, peer.profile());
     let process = corten_runtime::process_plan(spec.process().as_ref().unwrap(), Some(seccomp(&spec))).unwrap();
     let agent = peer.agent(&spec, ContainerState::Running);
-    let seq = shim.connection.exec("e", &process, None, None, Some(&agent)).unwrap();
+    let seq = shim.connection.exec("e", ExecProcess::Plan(&process), None, None, Some(&agent)).unwrap();
     let Event::ExecStarted(started) = shim.answer(seq).unwrap() else { panic!("expected ExecStarted") };
     drop(agent);
     peer.expect(started.pid, "running");

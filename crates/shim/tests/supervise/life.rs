@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
 use corten_runtime::FailureKind;
+use corten_shim::client::ExecProcess;
 use corten_shim::client::{Connection, Error, read_exit_status};
 use corten_shim::protocol::{Event, Phase};
 use serde_json::json;
@@ -135,8 +136,10 @@ fn exec(world: &World) {
 
     let (ours, theirs) = UnixStream::pair().unwrap();
     let script = "hostname; ps | grep -q 'sleep 100' && echo together; cat; ls /proc/self/fd; exit 5";
-    let seq =
-        shim.connection.exec("e1", &process(&["sh", "-c", script]), None, Some((ALL, theirs.as_fd())), None).unwrap();
+    let seq = shim
+        .connection
+        .exec("e1", ExecProcess::Plan(&process(&["sh", "-c", script])), None, Some((ALL, theirs.as_fd())), None)
+        .unwrap();
     drop(theirs);
     assert!(matches!(shim.answer(seq).unwrap(), Event::ExecStarted(_)));
     write_all(&ours, "typed");
@@ -149,7 +152,7 @@ fn exec(world: &World) {
     assert_eq!(shim.exec_exited("e1").code, 5);
 
     for (command, code) in [("nosuch", 127), ("/etc", 126)] {
-        let seq = shim.connection.exec("e2", &process(&[command]), None, None, None).unwrap();
+        let seq = shim.connection.exec("e2", ExecProcess::Plan(&process(&[command])), None, None, None).unwrap();
         match shim.answer(seq) {
             Err(Error::Failed(failure)) => assert_eq!(failure.exit_code(), code),
             other => panic!("{other:?}"),
@@ -157,10 +160,10 @@ fn exec(world: &World) {
     }
     let mut away = process(&["true"]);
     away.cwd = "/nosuch".into();
-    let seq = shim.connection.exec("e3", &away, None, None, None).unwrap();
+    let seq = shim.connection.exec("e3", ExecProcess::Plan(&away), None, None, None).unwrap();
     assert!(shim.answer(seq).unwrap_err().to_string().contains("chdir to cwd (\"/nosuch\")"));
 
-    let seq = shim.connection.exec("e4", &process(&["sleep", "100"]), None, None, None).unwrap();
+    let seq = shim.connection.exec("e4", ExecProcess::Plan(&process(&["sleep", "100"])), None, None, None).unwrap();
     shim.answer(seq).unwrap();
     let seq = shim.connection.signal(Some("e4"), 15).unwrap();
     shim.answer(seq).unwrap();
@@ -169,7 +172,7 @@ fn exec(world: &World) {
     let seq = shim.connection.signal(None, 9).unwrap();
     shim.answer(seq).unwrap();
     shim.exited();
-    let seq = shim.connection.exec("e5", &process(&["true"]), None, None, None).unwrap();
+    let seq = shim.connection.exec("e5", ExecProcess::Plan(&process(&["true"])), None, None, None).unwrap();
     assert!(shim.answer(seq).is_err());
     shim.release();
 }

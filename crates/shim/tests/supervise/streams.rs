@@ -4,6 +4,7 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
+use corten_shim::client::ExecProcess;
 use corten_shim::protocol::{AttachMode, LogConfig, Streams, TerminalSize};
 
 use crate::Case;
@@ -129,7 +130,7 @@ fn exec_terminal(world: &World) {
     process.terminal = true;
     let (ours, theirs) = UnixStream::pair().unwrap();
     let size = Some(TerminalSize { width: 70, height: 30 });
-    let seq = shim.connection.exec("t", &process, size, Some((ALL, theirs.as_fd())), None).unwrap();
+    let seq = shim.connection.exec("t", ExecProcess::Plan(&process), size, Some((ALL, theirs.as_fd())), None).unwrap();
     drop(theirs);
     shim.answer(seq).unwrap();
     read_until(&ours, "/dev/pts/");
