@@ -1,6 +1,6 @@
 //! Device rules boiled down to a default and its exceptions, as both versions can express it.
 //!
-//! v1's own files work just so; on v2 a program is made from it ([`crate::ebpf`]). Rules that would deny a part of what an
+//! v1's own files work just so, and are told of differences only ([`Policy::steps_from`]); on v2 a program is made from it ([`crate::ebpf`]). Rules that would deny a part of what an
 //! earlier rule allows as a range (or the reverse) are refused, since v1 can't express them.
 
 use std::fmt;
@@ -43,6 +43,42 @@ impl Policy {
         Ok(policy)
     }
 
+    /// What v1 shows in `devices.list`: the exceptions where all else is denied, or that all is allowed, whatever the
+    /// exceptions from that. `None` for the latter.
+    fn parse_list(list: &str) -> Option<Self> {
+        let exception = |line: &str| {
+            let mut words = line.split(' ');
+            let block = match words.next()? {
+                "b" => true,
+                "c" => false,
+                _ => return None,
+            };
+            let (major, minor) = words.next()?.split_once(':')?;
+            let number = |text: &str| if text == "*" { Some(None) } else { text.parse().ok().map(Some) };
+            Some(Exception { block, major: number(major)?, minor: number(minor)?, access: access(words.next()?)? })
+        };
+        let exceptions = list.lines().map(exception).collect::<Option<_>>()?;
+        Some(Self { allow: false, exceptions })
+    }
+
+    /// The writes to v1's files that make this of what `devices.list` shows. What is allowed before and after is allowed all the
+    /// time, unless everything was: that list has no smaller step to a denial.
+    pub(crate) fn steps_from(&self, list: &str) -> Vec<(&'static str, String)> {
+        let written = |file, exceptions: Vec<Exception>| exceptions.into_iter().map(move |it| (file, it.to_string()));
+        match Self::parse_list(list) {
+            Some(present) if !self.allow => {
+                let added = written("devices.allow", difference(&self.exceptions, &present.exceptions));
+                added.chain(written("devices.deny", difference(&present.exceptions, &self.exceptions))).collect()
+            }
+            // "a" resets the list of exceptions as well.
+            _ => {
+                let (all, exceptions) =
+                    if self.allow { ("devices.allow", "devices.deny") } else { ("devices.deny", "devices.allow") };
+                [(all, "a".to_owned())].into_iter().chain(written(exceptions, self.exceptions.clone())).collect()
+            }
+        }
+    }
+
     fn take(&mut self, rule: &DeviceRule) -> Result<()> {
         // The kernel ignores numbers and accesses with "a"; such a rule forgets all that came before.
         if rule.kind == DeviceKind::All {
@@ -78,6 +114,15 @@ impl Policy {
         self.exceptions.retain(|known| known.access != 0);
         Ok(())
     }
+}
+
+/// What is in the first list and not in the second.
+fn difference(these: &[Exception], those: &[Exception]) -> Vec<Exception> {
+    let rest = |this: &Exception| {
+        let known = those.iter().find(|that| that.same_devices(this)).map_or(0, |that| that.access);
+        Exception { access: this.access & !known, ..*this }
+    };
+    these.iter().map(rest).filter(|rest| rest.access != 0).collect()
 }
 
 impl Exception {
@@ -165,6 +210,26 @@ pub(crate) mod tests {
         check(&["+c 1:3", "+a"], true, &[]);
         check(&["+a", "-b 8:0 w"], true, &["b 8:0 w"]);
         check(&["-a", "+c 1:3", "+c 1:5", "-c 1:* w"], false, &["c 1:3 rm", "c 1:5 rm"]);
+    }
+
+    #[test]
+    fn v1_lists_change_by_their_differences() {
+        let check = |list: &str, text: &[&str], expect: &[&str]| {
+            let policy = Policy::new(&rules(text)).unwrap();
+            let steps = policy.steps_from(list).into_iter();
+            let steps: Vec<_> = steps.map(|(file, value)| format!("{}={value}", &file["devices.".len()..])).collect();
+            assert_eq!(steps, expect, "{list:?}");
+        };
+        let usual = ["-a", "+c 1:3 rwm", "+b *:* m"];
+        check("c 1:3 rwm\nb *:* m\n", &usual, &[]);
+        check("c 1:3 rwm\n", &usual, &["allow=b *:* m"]);
+        check("c 1:3 r\nc 1:5 rw\n", &usual, &["allow=c 1:3 wm", "allow=b *:* m", "deny=c 1:5 rw"]);
+        check("", &usual, &["allow=c 1:3 rwm", "allow=b *:* m"]);
+        check("c 1:3 rwm\n", &["-a"], &["deny=c 1:3 rwm"]);
+        check("a *:* rwm\n", &usual, &["deny=a", "allow=c 1:3 rwm", "allow=b *:* m"]);
+        check("a *:* rwm\n", &["+a", "-b 8:0 w"], &["allow=a", "deny=b 8:0 w"]);
+        check("c 1:3 rwm\n", &["+a"], &["allow=a"]);
+        check("something new\n", &["-a"], &["deny=a"]);
     }
 
     #[test]

@@ -256,6 +256,12 @@ impl Group {
                 let quota = present.split_whitespace().next().unwrap_or("max");
                 self.write_in(hierarchy, dir, "cpu.max", &format!("{quota} {period}"))
             }
+            Step::Devices(policy) => {
+                let (hierarchy, dir) = self.place(Controller::Devices)?;
+                let list = self.read(hierarchy, dir, "devices.list")?;
+                let steps = policy.steps_from(&list);
+                steps.iter().try_for_each(|(name, value)| self.write_in(hierarchy, dir, name, value))
+            }
             Step::Many(controller, name, values) => self.write_many(*controller, name, values),
         }
     }

@@ -22,6 +22,7 @@ mod oom;
 mod own;
 mod path;
 mod plan;
+mod pressure;
 mod remove;
 mod stats;
 mod stats_v1;
@@ -36,7 +37,8 @@ pub use group::Group;
 pub use limits::{BlockIo, DeviceKind, DeviceRule, HugepageLimit, Limits};
 pub use oom::OomWatch;
 pub use path::CgroupPath;
-pub use stats::{BlockStats, CpuStats, HugepageStats, MemoryStats, PidsStats, Stats};
+pub use pressure::{Pressure, Stall, Stalls};
+pub use stats::{BlockStats, CpuStats, HugepageStats, MemoryStats, PidsStats, RdmaStats, Stats};
 pub use tree::{Support, Tree};
 pub use v2::weight_of_shares;
 

@@ -1,6 +1,7 @@
 //! Writes as data: what a set of limits means for the files of a group.
 
 use crate::detect::Controller;
+use crate::devices::Policy;
 
 /// Something to be written to a file of one controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub(crate) enum Step {
     Around(Write, Box<Step>),
     /// A period alone in `cpu.max`, whose first word stays.
     Period(u64),
+    /// v1's list of devices becomes this, by what its present state lacks and has too much.
+    Devices(Policy),
     /// Several values for one file.
     Many(Controller, &'static str, Vec<String>),
 }
@@ -35,6 +38,7 @@ impl Step {
                 write.controller
             }
             Self::Period(_) => Controller::Cpu,
+            Self::Devices(_) => Controller::Devices,
             Self::Many(controller, ..) => *controller,
         }
     }
@@ -68,6 +72,7 @@ pub(crate) mod tests {
             Step::Either(one, two) => format!("{}|{}", line(one), line(two)),
             Step::Around(write, step) => format!("{}&{}", line(write), shorthand(step)),
             Step::Period(period) => format!("cpu.max=_ {period}"),
+            Step::Devices(policy) => format!("devices={}", if policy.allow { "allow" } else { "deny" }),
             Step::Many(_, file, values) => format!("{file}={}", values.join(",")),
         }
     }

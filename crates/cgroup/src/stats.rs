@@ -1,8 +1,9 @@
 //! Statistics of a group, in one form for both versions.
 
 use std::collections::BTreeMap;
+use std::os::fd::BorrowedFd;
 
-use crate::{Group, Result, stats_v1, stats_v2};
+use crate::{Group, Result, file, stats_v1, stats_v2};
 
 /// What a group uses and has used. Parts whose controller isn't there are zero.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +18,17 @@ pub struct Stats {
     pub block: BlockStats,
     /// Huge pages by size, such as `2MB`.
     pub hugepages: BTreeMap<String, HugepageStats>,
+    /// Adapters for remote memory by name, such as `mlx4_0`.
+    pub rdma: BTreeMap<String, RdmaStats>,
+}
+
+/// Resources of one adapter in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RdmaStats {
+    /// Handles.
+    pub handles: u64,
+    /// Objects.
+    pub objects: u64,
 }
 
 /// Memory in bytes.
@@ -86,6 +98,18 @@ pub struct BlockStats {
     pub bytes: Vec<(u64, u64, String, u64)>,
     /// Operations.
     pub operations: Vec<(u64, u64, String, u64)>,
+}
+
+/// `rdma.current`, the same on both versions: `mlx4_0 hca_handle=2 hca_object=2000`.
+pub(crate) fn rdma(dir: BorrowedFd<'_>) -> BTreeMap<String, RdmaStats> {
+    let text = file::read(dir, "rdma.current").unwrap_or_default();
+    let line = |line: &str| {
+        let (device, rest) = line.split_once(' ')?;
+        let value =
+            |key: &str| rest.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('=')?.parse().ok());
+        Some((device.to_owned(), RdmaStats { handles: value("hca_handle")?, objects: value("hca_object")? }))
+    };
+    text.lines().filter_map(line).collect()
 }
 
 impl Group {

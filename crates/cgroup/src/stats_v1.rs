@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 
 use crate::detect::Controller;
 use crate::stats::{BlockStats, CpuStats, HugepageStats, MemoryStats, PidsStats, Stats};
-use crate::{Group, Result, file};
+use crate::{Group, Result, file, stats};
 
 /// `cpuacct.stat` counts in ticks of the user's clock, 100 a second on every architecture we know.
 const TICK: u64 = 10_000_000;
@@ -18,6 +18,7 @@ pub(crate) fn read(group: &Group) -> Result<Stats> {
         pids: dir(Controller::Pids).map(pids).unwrap_or_default(),
         block: dir(Controller::Io).map(block).unwrap_or_default(),
         hugepages: dir(Controller::Hugetlb).map(hugepages).unwrap_or_default(),
+        rdma: dir(Controller::Rdma).map(stats::rdma).unwrap_or_default(),
     })
 }
 

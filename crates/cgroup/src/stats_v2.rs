@@ -5,11 +5,18 @@ use std::os::fd::BorrowedFd;
 
 use crate::detect::Controller;
 use crate::stats::{BlockStats, CpuStats, HugepageStats, MemoryStats, PidsStats, Stats};
-use crate::{Group, Result, file};
+use crate::{Group, Result, file, stats};
 
 pub(crate) fn read(group: &Group) -> Result<Stats> {
     let (_, dir) = group.place(Controller::Core)?;
-    Ok(Stats { memory: memory(dir), cpu: cpu(dir), pids: pids(dir), block: block(dir), hugepages: hugepages(dir) })
+    Ok(Stats {
+        memory: memory(dir),
+        cpu: cpu(dir),
+        pids: pids(dir),
+        block: block(dir),
+        hugepages: hugepages(dir),
+        rdma: stats::rdma(dir),
+    })
 }
 
 fn memory(dir: BorrowedFd<'_>) -> MemoryStats {

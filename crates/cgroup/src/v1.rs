@@ -1,6 +1,6 @@
 //! Limits on v1: which files get what.
 
-use crate::detect::Controller::{Cpu, Cpuset, Devices, Hugetlb, Io, Memory, NetCls, NetPrio, Pids, Rdma};
+use crate::detect::Controller::{Cpu, Cpuset, Hugetlb, Io, Memory, NetCls, NetPrio, Pids, Rdma};
 use crate::devices::Policy;
 use crate::limits::Limits;
 use crate::plan::{Step, Write, one, pair, write};
@@ -53,12 +53,7 @@ fn many(controller: crate::Controller, file: &'static str, values: impl Iterator
 
 fn devices(limits: &Limits, steps: &mut Vec<Step>) -> Result<()> {
     let Some(rules) = &limits.device_rules else { return Ok(()) };
-    let policy = Policy::new(rules)?;
-    // "a" resets the list of exceptions as well.
-    let (all, exceptions) =
-        if policy.allow { ("devices.allow", "devices.deny") } else { ("devices.deny", "devices.allow") };
-    steps.push(one(Devices, all, "a"));
-    steps.extend(many(Devices, exceptions, policy.exceptions.iter().map(ToString::to_string)));
+    steps.push(Step::Devices(Policy::new(rules)?));
     Ok(())
 }
 

@@ -72,6 +72,73 @@ fn devices_are_denied() {
     assert_eq!(file(&fixture.tree, &group, "devices", "devices.list"), "a *:* rwm");
 }
 
+/// A device that is allowed before and after a change can be opened at every moment.
+#[test]
+fn devices_stay_while_others_come_and_go() {
+    let Some(mut fixture) = Fixture::new("flicker", false) else { return };
+    let group = fixture.group("one");
+    let change = |others: &[u32]| {
+        let mut rules = vec![rule(false, DeviceKind::All, None, "rwm"), rule(true, DeviceKind::Char, Some(3), "rw")];
+        rules.extend(others.iter().map(|minor| rule(true, DeviceKind::Char, Some(*minor), "r")));
+        group.apply(&Limits { device_rules: Some(rules), ..Limits::default() }).unwrap();
+    };
+    change(&[]);
+    let pid = fixture.spawn(&group, "i=0; while [ $i -lt 20000 ]; do : > /dev/null || exit 1; i=$((i+1)); done");
+    let is_running = || !std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") Z ");
+    let mut changes = 0;
+    while is_running() {
+        change(&[5, 8, 9]);
+        change(&[]);
+        changes += 2;
+    }
+    assert!(fixture.wait().success(), "/dev/null was away for a moment");
+    assert!(changes > 10, "{changes} changes show nothing");
+    assert_eq!(file(&fixture.tree, &group, "devices", "devices.list"), "c 1:3 rw");
+}
+
+/// Real-time shares are given from above: a group has what its parent has to give.
+#[test]
+fn real_time_and_the_killer() {
+    let Some(fixture) = Fixture::new("rt", false) else { return };
+    let group = fixture.group("one");
+    group.apply(&Limits { oom_kill_disable: true, ..Limits::default() }).unwrap();
+    assert!(file(&fixture.tree, &group, "memory", "memory.oom_control").starts_with("oom_kill_disable 1"));
+    let parent = fixture.tree.open(&fixture.parent).unwrap();
+    let limits = Limits {
+        cpu_realtime_period: Some(500_000),
+        cpu_realtime_runtime: Some(10_000),
+        memory_swappiness: Some(7),
+        ..Limits::default()
+    };
+    if let Err(error) = parent.apply(&limits) {
+        assert!(error.to_string().contains("cpu.rt_"), "{error}");
+        eprintln!("skipped: the kernel schedules no groups in real time: {error}");
+        return;
+    }
+    group.apply(&Limits { cpu_realtime_runtime: Some(5_000), ..limits }).unwrap();
+    assert_eq!(file(&fixture.tree, &group, "cpu", "cpu.rt_period_us"), "500000");
+    assert_eq!(file(&fixture.tree, &group, "cpu", "cpu.rt_runtime_us"), "5000");
+    assert_eq!(file(&fixture.tree, &group, "memory", "memory.swappiness"), "7");
+}
+
+/// Not every kernel has these controllers; Debian's has (`./x vm-test --cgroup v1`).
+#[test]
+fn network_class_and_priorities() {
+    let Some(fixture) = Fixture::new("net", false) else { return };
+    let group = fixture.group("one");
+    let limits =
+        Limits { network_class: Some(0x10_0001), network_priorities: vec![("lo".into(), 5)], ..Limits::default() };
+    match group.apply(&limits) {
+        Err(error) if error.to_string().contains("is not available") => eprintln!("skipped: {error}"),
+        applied => {
+            applied.unwrap();
+            assert_eq!(file(&fixture.tree, &group, "net_cls", "net_cls.classid"), 0x10_0001.to_string());
+            let priorities = file(&fixture.tree, &group, "net_prio", "net_prio.ifpriomap");
+            assert!(priorities.lines().any(|line| line == "lo 5"), "{priorities}");
+        }
+    }
+}
+
 #[test]
 fn a_pooled_group_is_renamed_with_its_process() {
     let Some(mut fixture) = Fixture::new("rename", false) else { return };

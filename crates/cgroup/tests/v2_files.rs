@@ -116,6 +116,8 @@ fn statistics_are_read() {
         ("hugetlb.2MB.current", "2097152\n"),
         ("hugetlb.2MB.rsvd.current", "0\n"),
         ("hugetlb.2MB.events", "max 5\n"),
+        ("rdma.current", "mlx4_0 hca_handle=2 hca_object=2000\nocrdma1 hca_handle=3 hca_object=max\n"),
+        ("cpu.pressure", "some avg10=1.50 avg60=0.00 avg300=0.00 total=9\n"),
     ];
     for (name, text) in files {
         fs::write(root.path().join("corten/one").join(name), text).unwrap();
@@ -128,4 +130,25 @@ fn statistics_are_read() {
     assert_eq!((stats.pids.current, stats.pids.limit), (2, 0));
     let pages = corten_cgroup::HugepageStats { usage: 2 << 20, max_usage: 0, failures: 5 };
     assert_eq!(stats.hugepages, [("2MB".to_owned(), pages)].into());
+    let adapter = corten_cgroup::RdmaStats { handles: 2, objects: 2000 };
+    assert_eq!(stats.rdma, [("mlx4_0".to_owned(), adapter)].into());
+    let pressure = group.pressure();
+    assert_eq!(pressure.cpu.map(|cpu| (cpu.some.avg10, cpu.some.total)), Some((1.5, 9)));
+    assert_eq!((pressure.memory, pressure.io), (None, None));
+}
+
+/// No machine of ours has such an adapter: this is only shown on plain files.
+#[test]
+fn limits_of_remote_memory_reach_their_file() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("cgroup.controllers"), "rdma\n").unwrap();
+    let group = Tree::at(root.path()).unwrap().create(&path("/corten/one")).unwrap();
+    let file = root.path().join("corten/one/rdma.max");
+    let set = |handles, objects| {
+        fs::write(&file, "").unwrap();
+        group.apply(&Limits { rdma: vec![("mlx4_0".into(), handles, objects)], ..Limits::default() }).unwrap();
+        fs::read_to_string(&file).unwrap()
+    };
+    assert_eq!(set(Some(2), Some(2000)), "mlx4_0 hca_handle=2 hca_object=2000");
+    assert_eq!(set(None, Some(5)), "mlx4_0 hca_object=5");
 }

@@ -157,6 +157,11 @@ fn freezing_killing_and_counting() {
     while group.procs().unwrap().len() < 3 {
         std::thread::yield_now();
     }
+    let pressure = group.pressure();
+    let is_measured = std::path::Path::new("/proc/pressure/cpu").exists();
+    for stalls in [pressure.cpu, pressure.memory, pressure.io] {
+        assert_eq!(stalls.is_some(), is_measured, "{pressure:?}");
+    }
     group.freeze(true).unwrap();
     assert!(group.is_frozen().unwrap());
     let stats = group.stats().unwrap();

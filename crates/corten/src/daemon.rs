@@ -3,6 +3,7 @@
 //! The settings come from flags with dockerd's names and from a file with dockerd's keys (`daemon/options.rs`). What the daemon does
 //! on a signal is Docker's too: SIGTERM and SIGINT end it with its containers (unless `live-restore`), a second one without waiting.
 
+mod descriptors;
 mod listen;
 mod options;
 mod runtimes;
@@ -56,7 +57,7 @@ pub fn main(arguments: Vec<String>) -> ExitCode {
     }
 }
 
-fn run(settings: Settings) -> Result<(), String> {
+fn run(mut settings: Settings) -> Result<(), String> {
     if !rustix::process::geteuid().is_root() {
         return Err("the daemon needs root privileges (rootless mode is not there yet)".into());
     }
@@ -66,6 +67,9 @@ fn run(settings: Settings) -> Result<(), String> {
     }
     spare_memory();
     log_to_stderr(&settings);
+    if let Err(error) = descriptors::take_all(&mut settings.engine.default_ulimits) {
+        tracing::warn!(%error, "the limit of open descriptors stays as it is");
+    }
     // Before any thread is made: all of them leave these signals to the descriptor.
     let signals = corten_sys::signal::watch(&[SIGHUP, SIGINT, SIGTERM])
         .map_err(|error| format!("cannot watch signals: {error}"))?;

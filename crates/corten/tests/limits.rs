@@ -102,6 +102,36 @@ fn a_paused_container_stands_still() {
     engine.finish();
 }
 
+/// The daemon takes all descriptors that it may have; containers and what is executed in them have what it began with.
+#[test]
+fn the_daemons_descriptors_are_not_the_containers() {
+    if !is_root("the_daemons_descriptors_are_not_the_containers") {
+        return;
+    }
+    use corten_sys::limits::{Limit, Resource, get, set};
+    let nofile = Resource::parse("RLIMIT_NOFILE").expect("a name of the specification");
+    let before = get(nofile).expect("this process has limits");
+    set(nofile, Limit { soft: 512, ..before }).expect("lowering the soft limit");
+    let engine = engine();
+    set(nofile, before).expect("raising the soft limit");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", engine.pid())).expect("the daemon lives");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("the limit");
+    let hard = before.hard.to_string();
+    assert_eq!(line.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), [&hard, &hard], "{line}");
+    let shows = "ulimit -Sn; ulimit -Hn";
+    engine.docker(&["run", "-d", "--name", "box", "--network", "none", "busybox", "sh", "-c", "sleep 1000"]).ok();
+    let run = |options: &[&str]| {
+        let run = ["run", "--rm", "--network", "none"];
+        engine.docker(&[&run, options, &["busybox", "sh", "-c", shows]].concat()).ok().to_owned()
+    };
+    let expect = format!("512\n{hard}");
+    assert_eq!(run(&[]), expect);
+    assert_eq!(engine.docker(&["exec", "box", "sh", "-c", shows]).ok(), expect);
+    assert_eq!(run(&["--ulimit", "nofile=100:200"]), "100\n200");
+    engine.docker(&["rm", "-f", "box"]).ok();
+    engine.finish();
+}
+
 /// A published port on the bridge, asked from the engine's own network namespace.
 #[test]
 fn a_limited_server_is_reached_on_its_port() {

@@ -210,18 +210,12 @@ fn versions_events_and_both_clients() {
     assert_eq!(inspect(&engine, "box", format), "67108864 -1 30000 unless-stopped");
     engine.corten(&["update", "-m", "64m", "nosuch"]).fails(1, "Error response from daemon: No such container: nosuch");
     engine.corten(&["update", "box"]).fails(1, "you must provide one or more flags when using this command");
-    let events = [
-        "events",
-        "--since",
-        "1",
-        "--until",
-        "0s",
-        "--filter",
-        "event=update",
-        "--format",
-        "{{.Actor.Attributes.name}}",
-    ];
-    assert_eq!(engine.docker(&events).ok().lines().collect::<Vec<_>>(), ["box"; 4]);
+    // Whole seconds: until the end of this one.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock after 1970");
+    let until = (now.as_secs() + 1).to_string();
+    let events = ["events", "--since", "1", "--until", &until, "--filter", "event=update"];
+    let events = engine.docker(&[&events[..], &["--format", "{{.Actor.Attributes.name}}"]].concat());
+    assert_eq!(events.ok().lines().collect::<Vec<_>>(), ["box"; 4]);
     engine.docker(&["rm", "-f", "box"]).ok();
     engine.finish();
 }

@@ -26,7 +26,7 @@ pub fn boot(parts: &Parts, layout: Layout) -> Result<()> {
     let console = File::create(&parts.console)?;
     // The root's own parameters: a kernel that panics ends the machine instead of hanging.
     let kernel = match layout {
-        Layout::V2 => "console=ttyS0 panic=-1 quiet cgroup_no_v1=all corten.cgroup=v2",
+        Layout::V2 => "console=ttyS0 panic=-1 quiet psi=1 cgroup_no_v1=all corten.cgroup=v2",
         Layout::V1 => "console=ttyS0 panic=-1 quiet corten.cgroup=v1",
     };
     let disk = |file: &PathBuf| format!("file={},if=virtio,format=raw,snapshot=on", file.display());

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use corten_cgroup::{HugepageStats, Stats, Tree};
+use corten_cgroup::{HugepageStats, Pressure, Stall, Stats, Tree};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Map, Value, json};
 
@@ -24,7 +24,7 @@ pub(super) fn events(context: &Context, parsed: &Parsed) -> Result<u8> {
     let group = container.group()?;
     let print_stats = || {
         let stats = group.stats().map_err(Error::doing("cannot read the statistics"))?;
-        println!("{}", json!({"type": "stats", "id": container.record.id, "data": data(&stats)}));
+        println!("{}", json!({"type": "stats", "id": container.record.id, "data": data(&stats, &group.pressure())}));
         Ok(())
     };
     if parsed.is_set("stats") {
@@ -70,7 +70,7 @@ fn wait(pidfd: &OwnedFd, events: std::os::fd::BorrowedFd<'_>, left: Duration) ->
     Ok((!fds[0].revents().is_empty(), !fds[1].revents().is_empty()))
 }
 
-fn data(stats: &Stats) -> Value {
+fn data(stats: &Stats, pressure: &Pressure) -> Value {
     let memory = &stats.memory;
     let detail = |name: &str| memory.details.get(name).copied().unwrap_or(0);
     let raw: Map<String, Value> = memory.details.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
@@ -81,7 +81,7 @@ fn data(stats: &Stats) -> Value {
     };
     let huge = |pages: &HugepageStats| json!({"usage": pages.usage, "max": pages.max_usage, "failcnt": pages.failures});
     let huge: Map<String, Value> = stats.hugepages.iter().map(|(size, pages)| (size.clone(), huge(pages))).collect();
-    json!({
+    let mut data = json!({
         "cpu": {
             "usage": {
                 "total": stats.cpu.usage, "percpu": stats.cpu.per_cpu, "kernel": stats.cpu.system, "user": stats.cpu.user,
@@ -107,5 +107,15 @@ fn data(stats: &Stats) -> Value {
         "hugetlb": huge,
         "intel_rdt": {},
         "network_interfaces": null,
-    })
+    });
+    for (key, stalls) in [("cpu", pressure.cpu), ("memory", pressure.memory), ("blkio", pressure.io)] {
+        if let Some(stalls) = stalls {
+            data[key]["psi"] = json!({"some": stall(stalls.some), "full": stall(stalls.full)});
+        }
+    }
+    data
+}
+
+fn stall(stall: Stall) -> Value {
+    json!({"avg10": stall.avg10, "avg60": stall.avg60, "avg300": stall.avg300, "total": stall.total})
 }

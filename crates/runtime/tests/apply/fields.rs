@@ -275,8 +275,12 @@ fn every_mount_option_is_taken(rootfs: &Path) {
 }
 
 fn limits_are_clamped_with_a_warning(rootfs: &Path) {
+    use corten_sys::credentials::{Capabilities, capabilities, set_capabilities};
+    /// Raises limits and lowers the score.
+    const SYS_RESOURCE: u64 = 1 << 24;
     let hard = corten_sys::limits::get(corten_sys::limits::Resource::parse("RLIMIT_NOFILE").unwrap()).unwrap().hard;
-    for user in [false, true] {
+    let all = capabilities().unwrap();
+    for (user, withheld) in [(false, false), (true, false), (false, true), (true, true)] {
         let change = |value: &mut Value| {
             value["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": hard + 1, "hard": hard + 1}]);
             value["process"]["oomScoreAdj"] = (-999).into();
@@ -284,11 +288,14 @@ fn limits_are_clamped_with_a_warning(rootfs: &Path) {
         let script =
             "grep 'Max open files' /proc/self/limits | sed 's/[^0-9]*//; s/ .*//'; cat /proc/self/oom_score_adj";
         let plan = if user { mapped(script, change) } else { spec(script, change) };
-        let (output, warnings) = start(rootfs, &plan, false).unwrap();
-        let raised = hard + 1;
-        if output == format!("{raised}\n-999\n") {
-            assert_eq!(warnings, [] as [&str; 0]);
-            println!("skipped: this host lets limits be raised");
+        if withheld {
+            set_capabilities(Capabilities { effective: all.effective & !SYS_RESOURCE, ..all }).unwrap();
+        }
+        let started = start(rootfs, &plan, false);
+        set_capabilities(all).unwrap();
+        let (output, warnings) = started.unwrap();
+        if output == format!("{}\n-999\n", hard + 1) {
+            assert!(!withheld && warnings.is_empty(), "{warnings:?}");
         } else {
             assert!(output.starts_with(&format!("{hard}\n")) && !output.contains("-999"), "{output}");
             assert!(warnings[0].contains("oom_score_adj") && warnings[1].contains("limit 7"), "{warnings:?}");
