@@ -338,7 +338,7 @@ pub(crate) fn oci_document(
 fn plan(shared: &Shared, oci: &oci_spec::runtime::Spec) -> Result<corten_runtime::Plan, Error> {
     let profile = oci.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     let seccomp = profile.map(|profile| shared.seccomp.compile(profile)).transpose()?;
-    let facts = Facts { seccomp, unified_cgroup: shared.cgroups.is_v2() };
+    let facts = Facts { seccomp, unified_cgroup: shared.cgroups.is_v2(), host_side: false };
     corten_runtime::plan(oci, &facts).map_err(|error| task_failure(&chain(&error), FAILED))
 }
 

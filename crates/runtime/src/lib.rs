@@ -11,6 +11,7 @@ pub mod devices;
 mod failure;
 pub mod hooks;
 pub mod plan;
+pub mod resctrl;
 pub mod sources;
 pub mod spawn;
 

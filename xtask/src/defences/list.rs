@@ -22,6 +22,7 @@ pub struct Defence {
 
 const ATTACKS: (&str, [&str; 2]) = ("corten", ["--test", "attacks"]);
 const ISOLATION: (&str, [&str; 2]) = ("corten", ["--test", "isolation"]);
+const RUNTIME_COMMAND: (&str, [&str; 2]) = ("corten", ["--test", "runtime_command"]);
 const SUPERVISE: (&str, [&str; 2]) = ("corten-shim", ["--test", "supervise"]);
 const APPLY: (&str, [&str; 2]) = ("corten-runtime", ["--test", "apply"]);
 const PATHS: (&str, [&str; 2]) = ("corten-sys", ["--lib", "--locked"]);
@@ -55,6 +56,17 @@ pub const DEFENCES: &[Defence] = &[
         ),
         ATTACKS,
         "whoever_comes_in_brings_nothing_of_the_host",
+    ),
+    defence(
+        "CVE-2016-9962",
+        "nor who goes in from the OCI command line",
+        (
+            "crates/runtime/src/command/exec.rs",
+            "        close_others(&reporter, stdio.as_ref(), manner);\n",
+            "        close_others(&reporter, stdio.as_ref(), Manner { preserve_fds: 1 << 20, ..manner });\n",
+        ),
+        RUNTIME_COMMAND,
+        "newcomers_bring_nothing_of_the_host",
     ),
     defence(
         "CVE-2024-21626",

@@ -64,15 +64,9 @@ fn features_are_runcs() {
     compare("", &theirs, &ours, &mut missing);
     let intended = |place: &String| {
         // No systemd driver, no annotations that change anything, no machine but three.
-        [
-            "/linux/cgroup/systemd",
-            "/potentiallyUnsafeConfigAnnotations",
-            "/annotations",
-            "/ociVersionMax",
-            "/linux/intelRdt",
-        ]
-        .iter()
-        .any(|it| place.starts_with(it))
+        ["/linux/cgroup/systemd", "/potentiallyUnsafeConfigAnnotations", "/annotations", "/ociVersionMax"]
+            .iter()
+            .any(|it| place.starts_with(it))
             || place.starts_with("/linux/seccomp/archs")
     };
     missing.retain(|place| !intended(place));

@@ -1,8 +1,14 @@
 //! What a container must not reach.
 
 use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::process::Stdio;
 
-use crate::support::bench;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde_json::json;
+
+use crate::support::{bench, receive, until};
 
 /// CVE-2019-5736: the runtime's own file, which stands behind an init's `/proc/<pid>/exe`, cannot be opened for writing. That
 /// it is being executed is no defence: it ends with the execution.
@@ -14,6 +20,60 @@ fn the_executable_cannot_be_reached_for_writing() {
     // Truncation asks for the mount's permission before it asks whether the file is busy.
     let error = fs::OpenOptions::new().write(true).truncate(true).open(exe).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::ROFS.raw_os_error()), "{error}");
+    bench.runtime(&["delete", "--force", &bench.id]).ok();
+    bench.is_clean();
+}
+
+/// CVE-2016-9962: who comes in with `exec` can be looked at and traced from inside before it executes its program, by a process
+/// with CAP_SYS_PTRACE. Here the newcomer is held in that moment by a seccomp listener that does not answer; whatever it has
+/// open then is the container's.
+#[test]
+fn newcomers_bring_nothing_of_the_host() {
+    let watch = |host: &str| {
+        format!(
+            "until test -e /go; do :; done; for p in /proc/[0-9]*; do case $(readlink $p/exe) in */busybox) continue;; esac; \
+             for f in $p/fd/*; do echo \"open $(readlink $f)\"; test -d $f/. && echo directory $f; done; \
+             test -e $p/root/bin/busybox && echo inside; test -e $p/root{host} && echo outside; test -e $p/cwd{host} && echo outside; \
+             done >/seen; echo >/done; exec sleep 1000"
+        )
+    };
+    let Some(bench) = bench("", |config, place| {
+        config["process"]["args"] = json!(["sh", "-c", watch(place.to_str().unwrap())]);
+        config["process"]["noNewPrivileges"] = json!(false);
+        for set in ["bounding", "effective", "permitted"] {
+            config["process"]["capabilities"][set].as_array_mut().unwrap().push(json!("CAP_SYS_PTRACE"));
+        }
+        // The group that only the newcomer takes on.
+        let call = |name: &str| json!({"names": [name], "action": "SCMP_ACT_NOTIFY", "args": [{"index": 0, "value": 4242, "op": "SCMP_CMP_EQ"}]});
+        config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": place.join("agent"),
+            "syscalls": [call("setgid"), call("setresgid"), call("setregid")],
+        });
+    }) else {
+        return;
+    };
+    let agent = UnixListener::bind(bench.path("agent")).unwrap();
+    bench.run(&["--detach"]).ok();
+    drop(receive(&agent.accept().unwrap().0.into()));
+    let mut command = bench.command(&["exec", "--user", "0:4242", &bench.id, "true"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let listener: OwnedFd = receive(&agent.accept().unwrap().0.into());
+    let mut fds = [PollFd::new(&listener, PollFlags::IN)];
+    let limit = Timespec { tv_sec: 60, tv_nsec: 0 };
+    assert!(poll(&mut fds, Some(&limit)).unwrap() > 0, "nobody is held");
+    fs::write(bench.path("bundle/rootfs/go"), "").unwrap();
+    until("the watcher has looked", || fs::metadata(bench.path("bundle/rootfs/done")).is_ok());
+    let seen = fs::read_to_string(bench.path("bundle/rootfs/seen")).unwrap();
+    let lines: Vec<&str> = seen.lines().collect();
+    assert!(lines.contains(&"inside"), "the watcher has seen nobody: {seen}");
+    // Its streams, and the socket over which it tells whether it could execute.
+    let own = ["open pipe:[", "open socket:[", "open /dev/null", "inside"];
+    let strange: Vec<_> = lines.iter().filter(|line| !own.iter().any(|start| line.starts_with(start))).collect();
+    assert!(strange.is_empty(), "{strange:?}");
+    // Nobody answers any more: what was held fails.
+    drop(listener);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(255), "{output:?}");
     bench.runtime(&["delete", "--force", &bench.id]).ok();
     bench.is_clean();
 }

@@ -44,7 +44,8 @@ fn run(input: &[u8]) {
         let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
         let compiled = profile.and_then(|profile| compile(profile, Machine::X86_64).ok());
         let seccomp = compiled.map(|program| SeccompProgram { filter: program.filter, flags: program.flags });
-        match plan(&spec, &Facts { seccomp, unified_cgroup }) {
+        let _ = (plan::net_devices(&spec), plan::rdt(&spec, "id"));
+        match plan(&spec, &Facts { seccomp, unified_cgroup, host_side: true }) {
             Ok(plan) => check(&plan),
             Err(error) => assert!(!error.to_string().is_empty()),
         }

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use super::error::{Error, Result};
 use super::log::Log;
 use crate::plan::{Facts, SeccompProgram};
+use crate::resctrl::{self, Made, Resctrl};
 use crate::{Plan, devices};
 
 /// A bundle, read.
@@ -43,7 +44,7 @@ impl Bundle {
 
     /// Everything that the init does.
     pub(super) fn plan(&self, tree: &Tree) -> Result<Plan> {
-        let facts = Facts { seccomp: compile(&self.spec)?, unified_cgroup: tree.is_v2() };
+        let facts = Facts { seccomp: compile(&self.spec)?, unified_cgroup: tree.is_v2(), host_side: true };
         crate::plan(&self.spec, &facts).map_err(Error::doing("invalid specification"))
     }
 
@@ -60,6 +61,13 @@ impl Bundle {
             tree: below.map_err(Error::doing("cgroupsPath"))?,
             roots,
         })
+    }
+
+    /// Makes or finds the groups of the processor's resources that are asked for.
+    pub(super) fn make_rdt(&self, id: &str) -> Result<Option<Made>> {
+        let plan = crate::plan::rdt(&self.spec, id).map_err(Error::doing("invalid specification"))?;
+        let make = |plan| Resctrl::find().ok_or(resctrl::Error::Absent)?.make(&plan);
+        plan.map(make).transpose().map_err(Error::doing("cannot divide the processor's resources"))
     }
 
     /// The limits, with the rules on devices that every container has.

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use corten_base::time::rfc3339_nano;
 use corten_cgroup::{Group, Tree};
-use corten_sys::process;
+use corten_sys::{netlink, process};
 use oci_spec::runtime::{ContainerState, Hook, Hooks, Spec};
 
 use super::bundle::{Bundle, Place};
@@ -19,7 +19,7 @@ use super::terminal::{self, Console};
 use super::{Context, own_binary, wait};
 use crate::agent::{Agent, Container as Listening};
 use crate::apply::{Gate, Manner};
-use crate::plan::PidNamespace;
+use crate::plan::{NetDevice, PidNamespace};
 
 /// More descriptors than a process may have by default are a mistake.
 const MAX_FDS: u32 = 1 << 20;
@@ -82,6 +82,7 @@ struct Making<'a> {
     /// The container has a PID namespace of its own: nothing outlives its init.
     contained: bool,
     signals: Option<OwnedFd>,
+    devices: Vec<NetDevice>,
 }
 
 impl<'a> Making<'a> {
@@ -125,18 +126,22 @@ impl<'a> Making<'a> {
             true => (Some(open_fifo(&directory.join("start.pending"))?), Some(open_fifo(&directory.join("report"))?)),
             false => (None, None),
         };
-        let gate = gate(&bundle, id, start);
+        let devices = crate::plan::net_devices(&bundle.spec).map_err(Error::doing("invalid specification"))?;
+        let gate = gate(&bundle, id, start, !devices.is_empty());
         let cgroup = bundle.cgroup(id, &tree)?;
-        let group = cgroup.make()?;
+        let rdt = bundle.make_rdt(id)?;
+        let group = cgroup.make().inspect_err(|_| drop(store::remove_rdt(rdt.as_ref())))?;
         let launch = || {
             group.apply(&bundle.limits()).map_err(Error::doing("cannot set the container's limits"))?;
-            let init = Init { plan: &plan, rootfs: &bundle.rootfs, place: &place, group: &group, gate, manner, report };
+            let (rootfs, rdt) = (&bundle.rootfs, rdt.as_ref());
+            let init = Init { plan: &plan, rootfs, place: &place, group: &group, rdt, gate, manner, report };
             let whose =
                 Listening { id: id.to_owned(), bundle: bundle.directory.clone(), status: ContainerState::Creating };
             let agent = Agent::connect(&bundle.spec, whose).map_err(Error::doing("seccomp"))?;
             let launched = Launched { agent, ..init.launch()? };
             context.log.debug(&format!("the container's init is process {}", launched.pid));
             let record = record(id, &bundle, &launched, cgroup, manner);
+            let record = record.map(|record| Record { rdt: rdt.cloned(), ..record });
             let saved = record.and_then(|record| Container::save(record, directory.to_owned()));
             let container = saved.inspect_err(|_| launched.kill())?;
             Ok((launched, container))
@@ -144,9 +149,10 @@ impl<'a> Making<'a> {
         let (launched, container) = launch().inspect_err(|_: &Error| {
             // The first error is the one to be told.
             let _ = store::remove_group(&group);
+            let _ = store::remove_rdt(rdt.as_ref());
         })?;
         let contained = plan.namespaces.pid_mode() == PidNamespace::New;
-        Ok(Making { context, bundle, container, launched, group, terminal: false, contained, signals: None })
+        Ok(Making { context, bundle, container, launched, group, terminal: false, contained, signals: None, devices })
     }
 
     /// Answers the init until it waits for its start, or runs. Returns its terminal, if it is to be served here.
@@ -155,6 +161,7 @@ impl<'a> Making<'a> {
         loop {
             match self.launched.next_stage(self.context, &mut terminal)? {
                 Stage::Mounted => {
+                    self.carry_devices()?;
                     self.run_hooks("prestart", ContainerState::Creating)?;
                     self.run_hooks("createRuntime", ContainerState::Creating)?;
                     self.launched.go_on()?;
@@ -180,6 +187,19 @@ impl<'a> Making<'a> {
         Ok(console)
     }
 
+    /// Gives the container its network devices; they go where its namespace goes.
+    fn carry_devices(&self) -> Result<()> {
+        if self.devices.is_empty() {
+            return Ok(());
+        }
+        let path = format!("/proc/{}/ns/net", self.launched.pid);
+        let namespace = fs::File::open(&path).map_err(Error::doing(path))?;
+        self.devices.iter().try_for_each(|device| {
+            netlink::carry(&device.name, &device.new_name, namespace.as_fd())
+                .map_err(Error::doing(format!("cannot give the container the network device {}", device.name)))
+        })
+    }
+
     fn run_hooks(&self, stage: &str, status: ContainerState) -> Result<()> {
         run_hooks(&self.bundle.spec, &self.container.record, stage, status)
     }
@@ -200,6 +220,7 @@ impl<'a> Making<'a> {
             store::remove_group(&self.group)?;
         }
         let record = &self.container.record;
+        store::remove_rdt(record.rdt.as_ref())?;
         fs::remove_dir_all(&self.container.directory)
             .map_err(Error::doing("cannot remove the container's directory"))?;
         store::run_poststop(context, &self.bundle.spec, &record.id, &record.bundle);
@@ -243,12 +264,13 @@ pub(super) fn preserved(parsed: &Parsed, listening: u32) -> Result<u32> {
     Ok(all)
 }
 
-/// Where the init stops: for its start, and for hooks before its root is entered.
-fn gate(bundle: &Bundle, id: &str, start: Option<OwnedFd>) -> Option<Gate> {
+/// Where the init stops: for its start, and for network devices and hooks before its root is entered.
+fn gate(bundle: &Bundle, id: &str, start: Option<OwnedFd>, devices: bool) -> Option<Gate> {
     let hooks = bundle.spec.hooks().clone().unwrap_or_default();
     let list = |stage| list(&hooks, stage).to_vec();
     let gate = Gate {
-        stop_mounted: ["prestart", "createRuntime", "createContainer"].iter().any(|stage| !list(stage).is_empty()),
+        stop_mounted: devices
+            || ["prestart", "createRuntime", "createContainer"].iter().any(|stage| !list(stage).is_empty()),
         create_container: list("createContainer"),
         start_container: list("startContainer"),
         state: store::state_of(&bundle.spec, id, &bundle.directory, ContainerState::Creating, None),
@@ -289,6 +311,7 @@ fn record(id: &str, bundle: &Bundle, launched: &Launched, cgroup: Place, manner:
         created: rfc3339_nano(SystemTime::now()),
         cgroup: cgroup.path.to_string(),
         cgroup_roots: cgroup.roots,
+        rdt: None,
         keeps_keyring: manner.keep_keyring,
         config: bundle.config.clone(),
     })

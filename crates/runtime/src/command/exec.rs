@@ -81,7 +81,7 @@ fn check_status(status: Status, ignore_paused: bool) -> Result<()> {
 struct Joined {
     /// On v2: where it is cloned.
     into: Option<OwnedFd>,
-    /// On v1: what it joins, in this order.
+    /// What it joins, in this order: those of v1, and those of the processor's resources.
     cgroups: Vec<OwnedFd>,
 }
 
@@ -108,7 +108,13 @@ impl Joined {
             into = into.and_then(|_| below.dir_fd());
             cgroups.extend(own);
         }
-        Ok(Joined { cgroups: if into.is_some() { Vec::new() } else { cgroups }, into })
+        if into.is_some() {
+            cgroups.clear();
+        }
+        if let Some(rdt) = &container.record.rdt {
+            cgroups.extend(rdt.directories().map_err(Error::doing("resctrl"))?);
+        }
+        Ok(Joined { into, cgroups })
     }
 }
 

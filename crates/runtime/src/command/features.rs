@@ -114,9 +114,9 @@ fn document() -> Value {
             "apparmor": {"enabled": true},
             "selinux": {"enabled": true},
             "memoryPolicy": {"modes": MEMORY_MODES, "flags": MEMORY_FLAGS},
-            "intelRdt": {"enabled": false},
+            "intelRdt": {"enabled": true, "schemata": true, "monitoring": true},
             "mountExtensions": {"idmap": {"enabled": true}},
-            "netDevices": {"enabled": false},
+            "netDevices": {"enabled": true},
         },
         "annotations": {
             "dev.corten.version": env!("CARGO_PKG_VERSION"),

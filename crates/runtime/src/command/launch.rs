@@ -17,6 +17,7 @@ use crate::apply::base::{self, Base};
 use crate::apply::clone_flags;
 use crate::apply::{self, Channel, Entrance, Gate, InitInputs, Manner, Note, Reporter, Reports, Stdio};
 use crate::plan::NamespaceSource;
+use crate::resctrl::Made;
 use crate::{Failure, Plan, sources};
 
 /// A process under construction, from the runtime's side.
@@ -39,6 +40,8 @@ pub(super) struct Init<'a> {
     /// An empty directory for the minimal root.
     pub(super) place: &'a Path,
     pub(super) group: &'a Group,
+    /// Groups of the processor's resources.
+    pub(super) rdt: Option<&'a Made>,
     pub(super) gate: Option<Gate>,
     pub(super) manner: Manner,
     /// What goes wrong after the start is written there.
@@ -82,13 +85,14 @@ impl Init<'_> {
         let kinds = self.plan.joins().into_iter().map(|join| join.kind);
         let namespaces = sources::open_namespaces(self.plan).map_err(Error::doing("cannot join a namespace"))?;
         let cgroups = if in_group { Ok(Vec::new()) } else { self.group.dir_fds() };
+        let mut cgroups = cgroups.map_err(Error::doing("cannot open the cgroup"))?;
+        if let Some(rdt) = self.rdt {
+            cgroups.extend(rdt.directories().map_err(Error::doing("resctrl"))?);
+        }
         Ok(Opened {
             rootfs: sources::open_root(self.rootfs).map_err(Error::doing("cannot open the root file system"))?,
             sources: sources::open_sources(self.plan).map_err(Error::doing("error mounting"))?,
-            entrance: Entrance {
-                namespaces: kinds.zip(namespaces).collect(),
-                cgroups: cgroups.map_err(Error::doing("cannot open the cgroup"))?,
-            },
+            entrance: Entrance { namespaces: kinds.zip(namespaces).collect(), cgroups },
         })
     }
 

@@ -25,6 +25,7 @@ use serde_json::value::RawValue;
 
 use super::error::{Error, Result};
 use super::{Context, SPEC_VERSION};
+use crate::resctrl;
 
 /// Layout of the record.
 pub(super) const FORMAT: u32 = 1;
@@ -50,6 +51,9 @@ pub(super) struct Record {
     /// The session keyring is that of whoever made the container, for its execs, too.
     #[serde(default)]
     pub(super) keeps_keyring: bool,
+    /// Its groups of the processor's resources.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) rdt: Option<resctrl::Made>,
     /// The bundle's `config.json` as it was at creation.
     pub(super) config: Box<RawValue>,
 }
@@ -211,6 +215,7 @@ impl Container {
         if let Ok(group) = self.group() {
             remove_group(&group)?;
         }
+        remove_rdt(self.record.rdt.as_ref())?;
         fs::remove_dir_all(&self.directory).map_err(Error::doing("cannot remove the container's directory"))?;
         let spec = self.spec()?;
         run_poststop(context, &spec, &self.record.id, &self.record.bundle);
@@ -225,6 +230,11 @@ pub(super) fn remove_group(group: &Group) -> Result<()> {
         group.kill_all().map_err(failed())?;
     }
     group.remove().map_err(failed())
+}
+
+/// Removes the groups of the processor's resources that were made for the container.
+pub(super) fn remove_rdt(made: Option<&resctrl::Made>) -> Result<()> {
+    made.map_or(Ok(()), |made| made.remove().map_err(Error::doing("cannot remove the container's resctrl group")))
 }
 
 /// A hook that fails after the end changes nothing; it is only told.

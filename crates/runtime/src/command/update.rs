@@ -11,6 +11,7 @@ use super::Context;
 use super::error::{Error, Result};
 use super::flags::{Flag, Parsed};
 use super::store::{Container, Status};
+use crate::resctrl::Resctrl;
 
 pub(super) const FLAGS: &[Flag] = &[
     Flag::value("resources", "r"),
@@ -38,14 +39,7 @@ pub(super) fn update(context: &Context, parsed: &Parsed) -> Result<u8> {
     if container.status() == Status::Stopped {
         return Err(Error::new("container not running"));
     }
-    for (flag, what) in [
-        ("l3-cache-schema", "Intel RDT/CAT: l3 cache schema is not enabled"),
-        ("mem-bw-schema", "Intel RDT/MBA: memory bandwidth schema is not enabled"),
-    ] {
-        if parsed.value(flag).is_some_and(|schema| !schema.is_empty()) {
-            return Err(Error::new(what));
-        }
-    }
+    let schemata = schemata(parsed)?;
     let resources = match parsed.value("resources") {
         Some(path) => read(path)?,
         None => from_flags(parsed)?,
@@ -53,7 +47,33 @@ pub(super) fn update(context: &Context, parsed: &Parsed) -> Result<u8> {
     // Devices are not the update's: a list without rules must not become one that denies all.
     let limits = Limits { device_rules: None, ..Limits::from(&resources) };
     container.group()?.apply(&limits).map_err(Error::doing("cannot update the container"))?;
+    if !schemata.is_empty() {
+        divide(&container, &schemata)?;
+    }
     Ok(0)
+}
+
+/// The flags about the processor's resources; refused where it has no such thing.
+fn schemata(parsed: &Parsed) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for (flag, resource, what) in [
+        ("l3-cache-schema", "L3", "Intel RDT/CAT: l3 cache schema is not enabled"),
+        ("mem-bw-schema", "MB", "Intel RDT/MBA: memory bandwidth schema is not enabled"),
+    ] {
+        let Some(schema) = parsed.value(flag).filter(|schema| !schema.is_empty()) else { continue };
+        if !Resctrl::find().is_some_and(|resctrl| resctrl.divides(resource)) {
+            return Err(Error::new(what));
+        }
+        lines.push(schema.to_owned());
+    }
+    Ok(lines)
+}
+
+/// A container without groups of its own has no place for a division: it would be the whole host's.
+fn divide(container: &Container, schemata: &[String]) -> Result<()> {
+    let made = container.record.rdt.as_ref().filter(|made| made.removed);
+    let made = made.ok_or_else(|| Error::new("the container has no resctrl group of its own"))?;
+    made.divide(schemata).map_err(Error::doing("cannot divide the processor's resources"))
 }
 
 fn read(path: &str) -> Result<LinuxResources> {

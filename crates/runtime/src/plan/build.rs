@@ -17,7 +17,9 @@ const MAX_FILTER: usize = 4096;
 pub fn plan(spec: &Spec, facts: &Facts) -> Result<Plan, Error> {
     let linux = spec.linux().as_ref().ok_or(Error::Missing("linux section"))?;
     let process = spec.process().as_ref().ok_or(Error::Missing("process"))?;
-    refuse_unsupported(linux)?;
+    if !facts.host_side {
+        refuse_host_side(linux)?;
+    }
     if linux.seccomp().is_some() && facts.seccomp.is_none() {
         // A profile that is forgotten on the way must not become no profile.
         return Err(Error::Missing("compiled seccomp filter"));
@@ -116,8 +118,8 @@ fn process_in(spec: &Spec, process: &Process, seccomp: Option<SeccompProgram>) -
     })
 }
 
-/// What this runtime does not do is refused instead of being left out silently.
-fn refuse_unsupported(linux: &Linux) -> Result<(), Error> {
+/// What is not for the container's own process is refused where nobody else would do it, instead of being left out silently.
+fn refuse_host_side(linux: &Linux) -> Result<(), Error> {
     let refuse = |what: &str, there: bool| if there { Err(Error::Unsupported(what.into())) } else { Ok(()) };
     refuse("an Intel RDT setting", linux.intel_rdt().is_some())?;
     refuse("a network device", linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()))

@@ -6,6 +6,7 @@
 
 mod build;
 mod capability;
+mod host;
 mod mounts;
 mod namespaces;
 mod options;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use build::{exec_plan, plan, process_plan};
 pub use capability::capability_number;
+pub use host::{NetDevice, RdtPlan, net_devices, rdt};
 pub use namespaces::{IdMap, IdRange, Join, NamespaceKind, NamespaceSource, Namespaces, PidNamespace, TimeOffset};
 pub(crate) use options::words as mount_options;
 pub use parse::{parse_process, parse_spec, parse_spec_telling};
@@ -66,6 +68,8 @@ pub struct Facts {
     pub seccomp: Option<SeccompProgram>,
     /// The host mounts cgroup v2 alone (decides what a mount of type `cgroup` is).
     pub unified_cgroup: bool,
+    /// Whoever hands the plan over does what happens outside of the container, too: [`net_devices`] and [`rdt`].
+    pub host_side: bool,
 }
 
 /// A compiled seccomp filter.

@@ -6,6 +6,7 @@
 //! can't break them. See `rtnetlink(7)` and `Documentation/networking/` of the kernel.
 
 mod batch;
+mod carry;
 pub(crate) mod connection;
 pub mod conntrack;
 mod error;
@@ -14,5 +15,6 @@ mod route;
 pub(crate) mod wire;
 
 pub use batch::{Batch, LinkChange, VethPair};
+pub use carry::carry;
 pub use error::Error;
 pub use route::{Address, Link, Route, RouteEntry};

@@ -159,6 +159,16 @@ impl Route {
         self.dump("list routes", GET_ROUTE, &header, route)
     }
 
+    /// One request, and what `read` makes of the answers.
+    pub(super) fn query<T>(
+        &mut self,
+        what: &str,
+        request: &Buffer,
+        read: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, Error> {
+        self.connection.dump(what, request, |message| Ok(read(message.payload)))
+    }
+
     fn dump<T>(&mut self, what: &str, kind: u16, header: &[u8], read: fn(&[u8]) -> Option<T>) -> Result<Vec<T>, Error> {
         let mut request = Buffer::default();
         let open = request.begin_message(kind, REQUEST | DUMP, 0);
