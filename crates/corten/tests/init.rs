@@ -55,3 +55,30 @@ fn the_init_is_not_the_hosts_file() {
     assert_eq!(engine.docker(&["info", "-f", "{{.InitBinary}}"]).ok(), "docker-init");
     engine.finish();
 }
+
+#[test]
+fn the_program_has_the_terminal() {
+    if !is_root("the_program_has_the_terminal") {
+        return;
+    }
+    let engine = engine();
+    // Its own process group, and the terminal's in the foreground (proc_pid_stat(5)): else it would be stopped for reading.
+    let look = "cut -d' ' -f5,8 /proc/self/stat; tty";
+    let run = engine.docker(&["run", "-t", "--rm", "--init", "--network", "none", "busybox", "sh", "-c", look]);
+    let words: Vec<&str> = run.ok().split_whitespace().collect();
+    let [own, foreground, "/dev/pts/0"] = words[..] else { panic!("{run:?}") };
+    assert!(own == foreground && own != "1", "{run:?}");
+    // What the terminal sends to the foreground arrives.
+    let script = "trap 'echo got; exit 3' INT; echo ready; while true; do sleep 0.05; done";
+    engine
+        .docker(&["run", "-dit", "--init", "--name", "typed", "--network", "none", "busybox", "sh", "-c", script])
+        .ok();
+    common::wait_until("the trap is set", || engine.docker(&["logs", "typed"]).stdout == "ready\r\n");
+    let attach = "/containers/typed/attach?stream=1&stdin=1";
+    let request = format!("POST {attach} HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n\x03");
+    engine.request(&request).expect("the daemon answers");
+    assert_eq!(engine.docker(&["wait", "typed"]).ok(), "3");
+    assert!(engine.docker(&["logs", "typed"]).ok().ends_with("got"));
+    engine.docker(&["rm", "typed"]).ok();
+    engine.finish();
+}

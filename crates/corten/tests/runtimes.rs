@@ -185,9 +185,12 @@ fn signals_and_the_freezer() {
         assert!(is_frozen(pid), "the processes go on");
         engine.docker(&["unpause", "cold"]).ok();
         assert!(!is_frozen(pid), "the processes still stand");
+        engine.docker(&["pause", "cold"]).ok();
         engine.docker(&["kill", "cold"]).ok();
         assert_eq!(state("cold"), format!("exited 137 {runtime}"));
-        engine.docker(&["rm", "cold"]).ok();
+        engine.docker(&["start", "cold"]).ok();
+        engine.docker(&["pause", "cold"]).ok();
+        engine.docker(&["rm", "-f", "cold"]).ok();
     }
     engine.finish();
 }
@@ -366,6 +369,107 @@ fn failed_starts_leave_nothing() {
 }
 
 #[test]
+fn settings_that_cannot_be() {
+    if !is_root("settings_that_cannot_be") {
+        return;
+    }
+    let programs = Programs::new();
+    let (engine, runtimes) = programs.engine();
+    let told = |runtime: &str, options: &[&str]| {
+        let fixed = ["run", "--rm", "--runtime", runtime];
+        let answer = engine.docker(&[&fixed[..], options, &["busybox", "true"]].concat());
+        assert_eq!(answer.code, 125, "{answer:?}");
+        answer.stderr
+    };
+    let refused = [["--ipc=host", "--sysctl=kernel.msgmax=1"], ["--network=host", "--sysctl=net.ipv4.ip_forward=1"]];
+    for options in refused {
+        let own = told("corten", &options);
+        assert!(own.contains(": OCI runtime create failed: runc create failed: "), "{own}");
+        // runc's own words, where there is one.
+        for runtime in runtimes.iter().filter(|name| **name == "peer-runc") {
+            assert_eq!(own, told(runtime, &options));
+        }
+    }
+    engine.finish();
+}
+
+#[test]
+fn a_runtime_gets_nothing_of_the_supervisors() {
+    if !is_root("a_runtime_gets_nothing_of_the_supervisors") {
+        return;
+    }
+    let programs = Programs::new();
+    let seen = programs.directory.path().join("seen");
+    let look = "env; ls /proc/self/fd; umask; grep SigBlk /proc/self/status; readlink /proc/self/ns/net";
+    let nosy = programs.script(
+        "nosy",
+        &format!(
+            "case \"$*\" in *' create '*) {{ {look}; }} >{} 2>&1;; esac\nexec {} \"$@\"",
+            seen.display(),
+            programs.own().display()
+        ),
+    );
+    let engine = engine_with(&[&format!("--add-runtime=nosy={}", nosy.display())]);
+    run(&engine, "nosy", &["busybox", "true"]).fails(0, "");
+    let host = Answer::of(engine.inside("readlink").arg("/proc/self/ns/net"), b"");
+    let text = fs::read_to_string(seen).expect("what the runtime has seen");
+    let (environment, rest): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.contains('='));
+    // The shell adds those of its own.
+    let shells = ["PWD", "OLDPWD", "SHLVL", "_"];
+    let given = environment.iter().filter_map(|line| line.split('=').next()).filter(|name| !shells.contains(name));
+    assert_eq!(given.collect::<Vec<_>>(), ["PATH"], "{text}");
+    // 3 is the list's own.
+    assert_eq!(rest, ["0", "1", "2", "3", "0022", "SigBlk:\t0000000000000000", host.ok()]);
+    engine.finish();
+}
+
+#[test]
+fn a_runtime_that_hangs_holds_nobody_else_back() {
+    if !is_root("a_runtime_that_hangs_holds_nobody_else_back") {
+        return;
+    }
+    let programs = Programs::new();
+    let pids = programs.directory.path().join("pids");
+    let stuck = format!("case \"$*\" in *' create '*) echo $$ >>{}; exec sleep 1000;; esac", pids.display());
+    let stuck = programs.script("stuck", &stuck);
+    let engine = engine_with(&[&format!("--add-runtime=stuck={}", stuck.display())]);
+    let before = engine.leaks_of_containers();
+    // More than the engine starts at once.
+    let count = std::thread::available_parallelism().map_or(1, usize::from) * 4 + 2;
+    let starts: Vec<_> = (0..count)
+        .map(|number| {
+            let name = format!("stuck-{number}");
+            engine
+                .docker(&["create", "--network", "none", "--runtime", "stuck", "--name", &name, "busybox", "true"])
+                .ok();
+            let mut start = std::process::Command::new(docker_client());
+            start.args(["start", &name]).env("DOCKER_HOST", engine.host()).stderr(std::process::Stdio::null());
+            start.spawn().expect("the client starts")
+        })
+        .collect();
+    let hanging = || fs::read_to_string(&pids).unwrap_or_default();
+    common::wait_until("all hang that may", || hanging().lines().count() >= count - 2);
+    assert_eq!(run(&engine, "runc", &["busybox", "echo", "on time"]).ok(), "on time");
+    // Each that ends lets the next one in.
+    let mut ended = 0;
+    common::wait_until("all have hung", || {
+        for pid in hanging().lines().skip(ended) {
+            let _ = std::process::Command::new("kill").args(["-9", pid]).status();
+            ended += 1;
+        }
+        ended == count
+    });
+    for mut start in starts {
+        assert!(!start.wait().expect("the client ends").success(), "a container started by itself");
+    }
+    for number in 0..count {
+        engine.docker(&["rm", &format!("stuck-{number}")]).ok();
+    }
+    common::wait_until("nothing is left", || engine.leaks_of_containers() == before);
+    engine.finish();
+}
+
+#[test]
 fn the_daemon_dies_and_comes_back() {
     if !is_root("the_daemon_dies_and_comes_back") {
         return;
@@ -413,9 +517,11 @@ fn a_supervisor_that_is_killed_leaves_nothing() {
     for runtime in runtimes {
         println!("with {runtime}");
         let pid = sleeper(&engine, runtime, "orphan", &[]);
+        // Whoever made the container's process for it may be just about to end.
+        let daemon = engine.pid().to_string();
+        let supervisor = || parent(pid).parse().is_ok_and(|shim| parent(shim) == daemon);
+        common::wait_until("the container is its supervisor's child", supervisor);
         let parent = &parent(pid);
-        let name = fs::read_to_string(format!("/proc/{parent}/comm")).expect("the parent's name");
-        assert_eq!(name.trim(), "corten-shim", "the container is not its supervisor's child");
         let killed = std::process::Command::new("kill").args(["-9", parent]).status().expect("kill(1) starts");
         assert!(killed.success());
         assert_eq!(engine.docker(&["wait", "orphan"]).ok(), "137");

@@ -34,6 +34,9 @@ use crate::task::Request;
 /// Starts under way at once for each processor (measured: more only makes each of them slower).
 const STARTS_PER_PROCESSOR: usize = 4;
 
+/// Starts by other runtimes at once: each takes a thread of those for blocking work as long as the runtime takes.
+const MOST_EXTERNAL_STARTS: usize = 16;
+
 /// A container engine over one data root. Clones are handles to the same one.
 #[derive(Debug, Clone)]
 pub struct Engine {
@@ -204,6 +207,7 @@ fn open(config: Config) -> Result<Shared, Error> {
         seccomp: Default::default(),
         init: Default::default(),
         starts: Semaphore::new(processors * STARTS_PER_PROCESSOR),
+        external_starts: Semaphore::new((processors * STARTS_PER_PROCESSOR).min(MOST_EXTERNAL_STARTS)),
         background: Default::default(),
         config,
         _lock: lock,

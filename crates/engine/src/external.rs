@@ -79,11 +79,11 @@ fn tree_of(mount: &Mount, making: &Making<'_>) -> Result<Option<OwnedFd>, Error>
         let failed = Error::failed("cannot share the other container's /dev/shm");
         return launch::shm_of(pid).map(Some).map_err(failed);
     }
-    let is_set = |names: [&str; 2]| mount.options().iter().flatten().any(|option| names.contains(&option.as_str()));
-    if !is_set(["shared", "rshared"]) {
+    let is_set = |name: &str| mount.options().iter().flatten().any(|option| option == name);
+    if !is_set("shared") && !is_set("rshared") {
         return Ok(None);
     }
-    let tree = mount::clone_path(source, is_set(["rbind", "rbind"]));
+    let tree = mount::clone_path(source, is_set("rbind"));
     tree.map(Some).map_err(Error::failed(format!("cannot open the mount source {}", source.display())))
 }
 

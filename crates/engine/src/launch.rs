@@ -248,13 +248,13 @@ fn task_failure(message: &str, exit_code: i32) -> Error {
     // A mount's failure brings its hint along; Docker's exit code for it is that of a command which isn't there.
     let exit_code = if message.contains(MOUNT_HINT) { 127 } else { exit_code };
     let message = as_denied(message);
-    Error::Launch {
-        message: format!(
-            "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: \
-             unable to start container process: error during container init: {message}"
-        ),
-        exit_code,
-    }
+    create_failure(&format!("unable to start container process: error during container init: {message}"), exit_code)
+}
+
+/// The same for a container that there was nothing to start of: what it asks for can't be.
+fn create_failure(message: &str, exit_code: i32) -> Error {
+    let before = "failed to create task for container: failed to create shim task: OCI runtime create failed";
+    Error::Launch { message: format!("{before}: runc create failed: {message}"), exit_code }
 }
 
 pub(crate) fn borrow(fds: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
@@ -339,7 +339,7 @@ fn plan(shared: &Shared, oci: &oci_spec::runtime::Spec) -> Result<corten_runtime
     let profile = oci.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     let seccomp = profile.map(|profile| shared.seccomp.compile(profile)).transpose()?;
     let facts = Facts { seccomp, unified_cgroup: shared.cgroups.is_v2(), host_side: false };
-    corten_runtime::plan(oci, &facts).map_err(|error| task_failure(&chain(&error), FAILED))
+    corten_runtime::plan(oci, &facts).map_err(|error| create_failure(&chain(&error), FAILED))
 }
 
 /// What a document wants of the control group.

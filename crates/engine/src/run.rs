@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use corten_cgroup::{Group, Limits};
 
 use crate::blocking;
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::launch::{self, Launched};
 use crate::link::Link;
 use crate::network;
@@ -57,11 +57,13 @@ impl Run {
         Run { link, pid, netns, group: group.map(Arc::new), network: Some(network), external }
     }
 
-    /// Freezes or thaws the container's processes.
+    /// Freezes or thaws the container's processes. Where another runtime can't, its control group can: nothing that is to be
+    /// killed stays frozen.
     pub(crate) async fn freeze(&mut self, on: bool) {
         if self.external {
-            let done = self.link.call(|shim| shim.freeze(on)).await.map(drop);
-            return log("another runtime could not freeze or thaw its container", done);
+            let done = self.link.call(|shim| shim.freeze(on)).await;
+            let Err(error) = done else { return };
+            tracing::warn!(error = chain(&error), "another runtime could not freeze or thaw its container");
         }
         let Some(group) = self.group.clone() else { return };
         let frozen = blocking::run(move || group.freeze(on).map_err(Error::failed("cannot freeze or thaw"))).await;

@@ -52,10 +52,15 @@ impl Runtimes {
         BUILT_IN.contains(&name) || self.external.contains_key(name)
     }
 
+    /// Whether a name means another program, known or not.
+    pub(crate) fn is_external(&self, name: &str) -> bool {
+        !name.is_empty() && !BUILT_IN.contains(&name)
+    }
+
     /// The runtime of a name; none is the engine's own. One with arguments has to be there now: so it is with Docker, which looks
     /// for others only when they are executed.
     pub(crate) fn find(&self, name: &str) -> Result<Option<&ExternalRuntime>, Error> {
-        if name.is_empty() || BUILT_IN.contains(&name) {
+        if !self.is_external(name) {
             return Ok(None);
         }
         let unknown = || Error::Invalid(format!("unknown or invalid runtime name: {name}"));

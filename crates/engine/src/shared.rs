@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     pub init: InitProgram,
     /// Starts under way at once: more than a few per processor only make each of them slower.
     pub starts: Semaphore,
+    /// The same for other runtimes, which may hang: they hold each other back and nobody else.
+    pub external_starts: Semaphore,
     /// Work that goes on behind an answered request; waited for at the end.
     pub background: Tasks,
     /// Keeps other engines off the data root.
@@ -71,6 +73,11 @@ impl Shared {
     /// `<exec-root>/shims/<id>`.
     pub(crate) fn run_directory(&self, id: &ContainerId) -> PathBuf {
         self.config.exec_root.join("shims").join(id.as_str())
+    }
+
+    /// Whom a start with this runtime has to wait for.
+    pub(crate) fn starts_with(&self, runtime: &str) -> &Semaphore {
+        if self.config.runtimes.is_external(runtime) { &self.external_starts } else { &self.starts }
     }
 
     /// The container's control group.

@@ -386,7 +386,12 @@ impl Task {
             attaches: std::mem::take(&mut self.attaches),
             joined,
         };
-        let permit = self.shared.starts.acquire().await.map_err(Error::failed("the engine is ending"))?;
+        let permit = self
+            .shared
+            .starts_with(&self.record.spec.runtime)
+            .acquire()
+            .await
+            .map_err(Error::failed("the engine is ending"))?;
         let launched = blocking::run(move || launch::launch(launch)).await?;
         drop(permit);
         self.shared.pool.refill();

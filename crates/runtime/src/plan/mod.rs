@@ -44,8 +44,13 @@ pub enum Error {
     #[error("{0} is not supported")]
     Unsupported(String),
     /// A kernel setting that is not the container's own.
-    #[error("sysctl {0:?} is not in a separate kernel namespace")]
-    Sysctl(String),
+    #[error("sysctl {name:?} {reason}")]
+    Sysctl {
+        /// Which.
+        name: String,
+        /// Why not, in runc's words.
+        reason: &'static str,
+    },
     /// The seccomp program is longer than the kernel takes.
     #[error("the seccomp filter has {0} instructions, the kernel takes 4096")]
     FilterTooLong(usize),

@@ -294,21 +294,24 @@ pub(super) fn check_sysctls(sysctls: &BTreeMap<String, String>, namespaces: &Nam
         "kernel.shmmni",
         "kernel.shm_rmid_forced",
     ];
+    const SHARED: &str = "is not in a separate kernel namespace";
     for key in sysctls.keys() {
         let dotted = key.replace('/', ".");
         let slashes = key.find(['.', '/']).is_some_and(|at| key.as_bytes()[at] == b'/');
         let name = if slashes { &dotted } else { key };
         let own = |source: &NamespaceSource| *source != NamespaceSource::Host;
-        let allowed = if IPC.contains(&name.as_str()) || name.starts_with("fs.mqueue.") {
-            own(&namespaces.ipc)
-        } else if name.starts_with("net.") {
-            own(&namespaces.network)
-        } else {
-            name == "kernel.domainname" && own(&namespaces.uts)
+        let ipc = IPC.contains(&name.as_str()) || name.starts_with("fs.mqueue.");
+        let reason = match name.as_str() {
+            name if name.contains("..") => SHARED,
+            _ if ipc && own(&namespaces.ipc) => continue,
+            _ if ipc => "is not allowed in the hosts ipc namespace",
+            name if name.starts_with("net.") && own(&namespaces.network) => continue,
+            name if name.starts_with("net.") => "not allowed in host network namespace",
+            "kernel.domainname" if own(&namespaces.uts) => continue,
+            "kernel.hostname" => "is not allowed as it conflicts with the OCI \"hostname\" field",
+            _ => SHARED,
         };
-        if !allowed || name.contains("..") {
-            return Err(Error::Sysctl(key.clone()));
-        }
+        return Err(Error::Sysctl { name: key.clone(), reason });
     }
     Ok(())
 }

@@ -108,11 +108,21 @@ fn only_the_containers_own_settings_are_taken() {
     assert!(
         !with("kernel.printk") && !with("vm.swappiness") && !with("net./../kernel.printk") && !with("kernel.hostname")
     );
-    let host = planned(|value| {
-        value["linux"]["namespaces"] = serde_json::json!([{"type": "mount"}]);
-        value["linux"]["sysctl"] = serde_json::json!({"net.ipv4.ip_forward": "1"});
-    });
-    assert!(host.is_err());
+    let on_host = |key: &str| {
+        let refused = planned(|value| {
+            value["linux"]["namespaces"] = serde_json::json!([{"type": "mount"}]);
+            value["linux"]["sysctl"] = serde_json::json!({key: "1"});
+        });
+        refused.unwrap_err().to_string()
+    };
+    // runc 1.3's texts.
+    assert_eq!(on_host("net.a"), "sysctl \"net.a\" not allowed in host network namespace");
+    assert_eq!(on_host("kernel.shmmax"), "sysctl \"kernel.shmmax\" is not allowed in the hosts ipc namespace");
+    assert_eq!(on_host("vm.swappiness"), "sysctl \"vm.swappiness\" is not in a separate kernel namespace");
+    assert_eq!(
+        on_host("kernel.hostname"),
+        "sysctl \"kernel.hostname\" is not allowed as it conflicts with the OCI \"hostname\" field"
+    );
 }
 
 #[test]
