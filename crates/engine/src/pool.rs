@@ -141,11 +141,10 @@ impl Pool {
         loop {
             let idle = self.lock().pop_front();
             let Some(mut warm) = idle else { return self.spawn() };
-            // One that somebody killed meanwhile has closed its connection.
-            match warm.connection.try_recv() {
-                Ok(_) => return Ok(warm),
-                Err(_) => self.discard(warm),
+            if is_alive(&mut warm.connection) {
+                return Ok(warm);
             }
+            self.discard(warm);
         }
     }
 
@@ -232,6 +231,17 @@ impl Pool {
                 let _ = group.remove();
                 Err(error)
             }
+        }
+    }
+}
+
+/// Whether a warm shim is still there. One that somebody killed has closed its connection, behind all that it had said before.
+fn is_alive(connection: &mut Connection) -> bool {
+    loop {
+        match connection.try_recv() {
+            Ok(Some(_)) => {}
+            Ok(None) => return true,
+            Err(_) => return false,
         }
     }
 }

@@ -20,7 +20,7 @@ const PACKAGES: [&str; 7] = [
     "corten-seccomp",
     "corten-network",
 ];
-const SUITES: [&str; 4] = ["limits", "isolation", "update", "stats"];
+const SUITES: [&str; 5] = ["limits", "isolation", "update", "stats", "runtime_command"];
 
 /// Packs everything; with filters only the suites whose names contain one of them.
 pub fn make(vm: &Path, filters: &[String]) -> Result<PathBuf> {
