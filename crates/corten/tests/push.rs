@@ -157,3 +157,39 @@ fn tags_flags_and_refusals() {
     engine.docker(&["push", "127.0.0.1:1/box:v1"]).fails(1, "connection refused");
     engine.finish();
 }
+
+#[test]
+fn all_tags_come_back_and_a_tag_with_its_digest() {
+    if !is_root("all_tags_come_back_and_a_tag_with_its_digest") {
+        return;
+    }
+    let engine = TestEngine::start(CORTEN);
+    let _registry = Registry::start(&engine);
+    engine.docker(&["load", "-i", archive(&engine).to_str().expect("UTF-8")]).ok();
+    let repository = format!("{HOST}/many");
+    let names = ["a", "b", "c"].map(|tag| format!("{repository}:{tag}"));
+    for name in &names {
+        engine.docker(&["tag", "box:v1", name]).ok();
+    }
+    engine.docker(&["push", "-a", &repository]).ok();
+    for client in ["docker", "corten"] {
+        let run =
+            |arguments: &[&str]| if client == "docker" { engine.docker(arguments) } else { engine.corten(arguments) };
+        for name in &names {
+            run(&["rmi", name]);
+        }
+        let pulled = run(&["pull", "--all-tags", &repository]);
+        for tag in ["a", "b", "c"] {
+            assert!(pulled.ok().contains(&format!("{tag}: Pulling from many")), "{pulled:?}");
+        }
+        assert_eq!(pulled.ok().matches("Status: ").count(), 1, "{pulled:?}");
+        assert!(pulled.ok().contains(&format!("image for {repository}\n")), "{pulled:?}");
+        for name in &names {
+            run(&["inspect", name]).ok();
+        }
+        let both = format!("{repository}:a@{}", digest(&engine, "many:a"));
+        assert_eq!(run(&["pull", "-q", &both]).ok(), both, "{client}");
+    }
+    engine.docker(&["pull", "-a", &format!("{HOST}/none")]).fails(1, "repository name not known to registry");
+    engine.finish();
+}

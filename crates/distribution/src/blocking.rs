@@ -38,6 +38,11 @@ impl Blocking {
         Ok((descriptor, bytes.into()))
     }
 
+    /// See [`Client::tags`].
+    pub fn tags(&self, reference: &Reference, credentials: Option<&Credentials>) -> Result<Vec<String>> {
+        self.handle.block_on(self.client.tags(reference, credentials))
+    }
+
     /// See [`Client::head`].
     pub fn head(&self, reference: &Reference, credentials: Option<&Credentials>) -> Result<Option<Descriptor>> {
         self.handle.block_on(self.client.head(reference, credentials))

@@ -6,14 +6,16 @@ use crate::body::Body;
 use crate::challenge::Challenge;
 use crate::credentials::Credentials;
 use crate::error::{Error, Reported, Result};
+use crate::hosts::{Capabilities, Endpoint, Endpoints, Hosts};
 use crate::token::{self, Tokens};
 use crate::transport::{Call, Transport};
-use crate::{Limits, Mirror, RegistryConfig, Timeouts, retry, url};
+use crate::{Cause, Limits, RegistryConfig, Timeouts, retry, url};
 use bytes::Bytes;
 use corten_base::{Digest, Digester, Reference};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 use tokio::sync::Semaphore;
 
 /// The manifests that are asked for: OCI's and Docker's, of one image and of several.
@@ -29,6 +31,9 @@ const LONGEST_MANIFEST: u64 = 4 << 20;
 
 /// The most that is read of an error's explanation.
 const LONGEST_ERROR: u64 = 64 * 1024;
+
+/// More tags than this aren't asked for.
+const MOST_TAGS: usize = 10_000;
 
 /// A piece of content in a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +62,9 @@ pub struct Client(Arc<Inner>);
 struct Inner {
     transport: Transport,
     tokens: Tokens,
-    mirrors: Vec<Mirror>,
+    hosts: Hosts,
+    /// Mirrors that could not be reached, and since when.
+    resting: Mutex<HashMap<String, Instant>>,
     downloads: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
     /// For insecure registries, whether TLS worked last time.
@@ -73,9 +80,10 @@ impl std::fmt::Debug for Client {
 impl Client {
     /// A client with these settings. Nothing is read or connected yet.
     pub fn new(config: RegistryConfig) -> Client {
-        let mirrors = config.mirrors.clone();
+        let hosts = Hosts::new(config.directories.clone(), config.mirrors.clone());
         Client(Arc::new(Inner {
-            mirrors,
+            hosts,
+            resting: Mutex::default(),
             downloads: Arc::new(Semaphore::new(config.limits.downloads.max(1))),
             uploads: Arc::new(Semaphore::new(config.limits.uploads.max(1))),
             transport: Transport::new(config),
@@ -110,6 +118,36 @@ impl Client {
         credentials: Option<&Credentials>,
     ) -> Result<(Descriptor, Bytes)> {
         self.fetch_manifest(reference, digest.as_str(), Some(digest), credentials).await
+    }
+
+    /// The tags of a repository, as many as are worth asking for.
+    pub async fn tags(&self, reference: &Reference, credentials: Option<&Credentials>) -> Result<Vec<String>> {
+        #[derive(serde::Deserialize)]
+        struct List {
+            tags: Option<Vec<String>>,
+        }
+        let mut tags = Vec::new();
+        let mut path = "tags/list".to_owned();
+        loop {
+            let request = Requested::new(reference, Action::Pull, Method::GET, path);
+            let (response, call) = self.request_upstream(&request, credentials).await?;
+            if !response.status().is_success() {
+                return Err(translated(response, &request).await);
+            }
+            let next = next_page(response.headers());
+            let what = || format!("the list of tags of {}", reference.familiar_name());
+            let body = response.into_body().collect(LONGEST_MANIFEST, what).await;
+            let body = body.map_err(|failure| failure.of("Get", url::shown(&call.url)))?;
+            let broken = |error: serde_json::Error| call.failed(Cause::Token(format!("{}: {error}", what())));
+            let list: List = serde_json::from_slice(&body).map_err(broken)?;
+            let before = tags.len();
+            tags.extend(list.tags.unwrap_or_default().into_iter().filter(|tag| reference.with_tag(tag).is_ok()));
+            match next {
+                // A registry that brings nothing new has no end.
+                Some(query) if tags.len() > before && tags.len() < MOST_TAGS => path = format!("tags/list?{query}"),
+                _ => return Ok(tags),
+            }
+        }
     }
 
     /// What a reference names, without its bytes; none where the registry does not tell its digest this way. Registries
@@ -211,19 +249,39 @@ impl Client {
         request: &Requested<'_>,
         credentials: Option<&Credentials>,
     ) -> Result<Response<Body>> {
-        if request.reference.domain() == "docker.io" && request.action == Action::Pull {
-            for mirror in &self.0.mirrors {
-                // Nobody's account at Docker Hub is a mirror's business.
-                match self.authorized(&request.call(mirror.scheme, &mirror.host)?, request, None).await {
-                    Ok(response) if response.status().is_success() => return Ok(response),
-                    Ok(response) => {
-                        tracing::debug!(mirror = mirror.host, status = %response.status(), "no use of a mirror")
-                    }
-                    Err(error) => tracing::warn!(mirror = mirror.host, %error, "a mirror is not reachable"),
+        let endpoints = self.endpoints(request.reference.domain())?;
+        for mirror in endpoints.iter().filter(|endpoint| !endpoint.is_upstream && request.is_for(endpoint.can)) {
+            if self.is_resting(&mirror.host) {
+                continue;
+            }
+            // Nobody's account at a registry is a mirror's business.
+            match self.ask(mirror, request, None).await {
+                Ok((response, _)) if response.status().is_success() => return Ok(response),
+                Ok((response, _)) => {
+                    tracing::debug!(mirror = mirror.host, status = %response.status(), "no use of a mirror")
+                }
+                Err(error) => {
+                    tracing::warn!(mirror = mirror.host, %error, "a mirror is not reachable");
+                    self.resting().insert(mirror.host.clone(), Instant::now());
                 }
             }
         }
-        self.request_upstream(request, credentials).await
+        self.request_upstream(request, credentials).await.map(|(response, _)| response)
+    }
+
+    /// Whom to ask for a registry's content; the registry itself is the last.
+    pub(crate) fn endpoints(&self, domain: &str) -> Result<Endpoints> {
+        self.0.hosts.of(domain)
+    }
+
+    fn resting(&self) -> std::sync::MutexGuard<'_, HashMap<String, Instant>> {
+        self.0.resting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_resting(&self, host: &str) -> bool {
+        let mut resting = self.resting();
+        resting.retain(|_, since| since.elapsed() < self.timeouts().mirror_rest);
+        resting.contains_key(host)
     }
 
     /// The rights to move layers in this direction.
@@ -234,28 +292,45 @@ impl Client {
         }
     }
 
-    /// Sends to the reference's registry, over TLS or, if it is insecure, what works.
+    /// Sends to the reference's registry, or what stands in for it when something is stored. The answer comes with the call
+    /// that got it.
     pub(crate) async fn request_upstream(
         &self,
         request: &Requested<'_>,
         credentials: Option<&Credentials>,
-    ) -> Result<Response<Body>> {
-        let host = registry_host(request.reference.domain());
-        let schemes = self.schemes_for(host).await;
+    ) -> Result<(Response<Body>, Call)> {
+        let endpoints = self.endpoints(request.reference.domain())?;
+        let pushed = endpoints.iter().find(|endpoint| request.action == Action::Push && endpoint.can.push);
+        let endpoint = pushed.or(endpoints.last()).ok_or(Error::Status(StatusCode::BAD_GATEWAY))?;
+        self.ask(endpoint, request, credentials.filter(|_| endpoint.is_upstream)).await
+    }
+
+    /// Sends to one server, over TLS or, if it may lack that, what works.
+    async fn ask(
+        &self,
+        endpoint: &Endpoint,
+        request: &Requested<'_>,
+        credentials: Option<&Credentials>,
+    ) -> Result<(Response<Body>, Call)> {
+        let host = &endpoint.host[..];
+        let schemes = match endpoint.scheme {
+            Some(scheme) => vec![scheme],
+            None => self.schemes_for(host).await.iter().map(|&is_https| scheme(is_https)).collect(),
+        };
         let mut last = None;
-        for &is_https in schemes {
-            let call = request.call(if is_https { "https" } else { "http" }, host)?;
+        for &scheme in &schemes {
+            let call = request.call(scheme, endpoint)?;
             match self.authorized(&call, request, credentials).await {
-                Err(Error::Request { method, url, source }) if source.is_connecting() => {
+                Err(error) if error.is_connecting() => {
                     // It may come back in the other way.
                     self.schemes().remove(host);
-                    last = Some(Error::Request { method, url, source });
+                    last = Some(error);
                 }
                 done => {
                     if schemes.len() > 1 {
-                        self.schemes().insert(host.to_owned(), is_https);
+                        self.schemes().insert(host.to_owned(), scheme == "https");
                     }
-                    return done;
+                    return done.map(|response| (response, call));
                 }
             }
         }
@@ -311,6 +386,14 @@ impl Client {
         }
         Ok(response)
     }
+}
+
+/// The query of the next page: `Link: </v2/a/tags/list?n=9&last=x>; rel="next"`. Only the query counts: the rest is known.
+fn next_page(headers: &HeaderMap) -> Option<String> {
+    let link = headers.get(header::LINK)?.to_str().ok()?;
+    let (target, parameters) = link.strip_prefix('<')?.split_once('>')?;
+    let is_next = parameters.replace('"', "").contains("rel=next");
+    target.split_once('?').filter(|_| is_next).map(|(_, query)| query.to_owned())
 }
 
 /// Under which name a token is kept.
@@ -395,26 +478,38 @@ impl<'a> Requested<'a> {
         std::iter::once(own).chain(self.source.iter().map(|path| format!("repository:{path}:pull"))).collect()
     }
 
-    fn call(&self, scheme: &str, host: &str) -> Result<Call> {
-        let text = format!("{scheme}://{host}/v2/{}/{}", self.reference.path(), self.path);
+    /// Whether a server may be asked for this.
+    fn is_for(&self, can: Capabilities) -> bool {
+        match self.action {
+            Action::Push => can.push,
+            // A digest says for itself that the answer is right.
+            Action::Pull if self.is_manifest && !self.path.contains(':') => can.resolve,
+            Action::Pull => can.pull,
+        }
+    }
+
+    fn call(&self, scheme: &str, endpoint: &Endpoint) -> Result<Call> {
+        let (host, prefix, domain) = (&endpoint.host, &endpoint.prefix, self.reference.domain());
+        let mut text = format!("{scheme}://{host}{prefix}/{}/{}", self.reference.path(), self.path);
+        if endpoint.names_registry && !endpoint.is_upstream {
+            text.push_str(&format!("{}ns={domain}", if text.contains('?') { '&' } else { '?' }));
+        }
         let url: Uri = text.parse().map_err(|_| Error::Config(format!("{text:?} is no URL")))?;
         let may_downgrade = !self.is_manifest;
         let (method, headers, body) = (self.method.clone(), self.headers.clone(), self.body.clone());
-        Ok(Call { method, headers, body, may_downgrade, ..Call::get(url) })
-    }
-
-    /// The URL at the reference's registry, as it was reached last.
-    pub fn upstream_url(&self, client: &Client) -> Result<Uri> {
-        let host = registry_host(self.reference.domain());
-        let is_https = client.schemes().get(host).copied().unwrap_or(true);
-        Ok(self.call(if is_https { "https" } else { "http" }, host)?.url)
+        let (own_headers, trust) = (endpoint.headers.clone(), endpoint.trust.clone());
+        Ok(Call { method, headers, own_headers, trust, body, may_downgrade, ..Call::get(url) })
     }
 
     /// The URL for errors.
     pub fn shown(&self) -> String {
-        let call = self.call("https", registry_host(self.reference.domain()));
-        call.map(|call| url::shown(&call.url)).unwrap_or_default()
+        let host = registry_host(self.reference.domain());
+        format!("https://{host}/v2/{}/{}", self.reference.path(), self.path)
     }
+}
+
+fn scheme(is_https: bool) -> &'static str {
+    if is_https { "https" } else { "http" }
 }
 
 /// The error that an answer stands for, in Docker's words.

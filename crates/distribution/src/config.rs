@@ -4,6 +4,7 @@ use crate::resolve::Resolver;
 use crate::{Error, Proxies, Result};
 use ipnet::IpNet;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub struct RegistryConfig {
     pub limits: Limits,
     /// The `User-Agent` header.
     pub user_agent: String,
+    /// Folders with one folder per registry: certificates and `hosts.toml`. The first that has a file counts.
+    pub directories: Vec<PathBuf>,
     /// Certificates (PEM) of authorities that are trusted besides the host's.
     pub authorities: Vec<Vec<u8>>,
     /// Where host names are looked up.
@@ -37,6 +40,7 @@ impl Default for RegistryConfig {
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             user_agent: concat!("corten/", env!("CARGO_PKG_VERSION")).to_owned(),
+            directories: Vec::new(),
             authorities: Vec::new(),
             resolver: Resolver::default(),
         }
@@ -75,6 +79,8 @@ pub struct Timeouts {
     pub stall: Duration,
     /// The wait before the second try, doubled for each further one.
     pub back_off: Duration,
+    /// A mirror that could not be reached is left alone so long.
+    pub mirror_rest: Duration,
 }
 
 impl Default for Timeouts {
@@ -84,6 +90,7 @@ impl Default for Timeouts {
             headers: Duration::from_secs(60),
             stall: Duration::from_secs(60),
             back_off: Duration::from_millis(500),
+            mirror_rest: Duration::from_secs(60),
         }
     }
 }

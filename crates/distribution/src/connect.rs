@@ -1,6 +1,7 @@
 //! From an origin to a byte stream: look-up, TCP to the first address that answers, a proxy's tunnel, TLS.
 
 use crate::error::{CONNECTING, Cause};
+use crate::hosts::Trust;
 use crate::proxy::Proxy;
 use crate::resolve::LookupError;
 use crate::tls::Tls;
@@ -64,19 +65,22 @@ impl Dialer {
         let Some(proxy) = self.proxies.choose(origin.is_https, &origin.host, origin.port) else {
             let stream = Box::new(self.dial(&origin.host, origin.port).await?);
             let stream =
-                if origin.is_https { self.encrypt(stream, &origin.host, origin.is_verified).await? } else { stream };
+                if origin.is_https { self.encrypt(stream, &origin.host, &origin.trust).await? } else { stream };
             return Ok(Connected { stream, through: None });
         };
         let dialled = self.dial(&proxy.host, proxy.port).await.map_err(|cause| Cause::Proxy(chain(&cause)))?;
         let mut stream: Box<dyn Stream> = Box::new(dialled);
         if proxy.is_encrypted {
-            stream = self.encrypt(stream, &proxy.host, true).await.map_err(|cause| Cause::Proxy(chain(&cause)))?;
+            stream = self
+                .encrypt(stream, &proxy.host, &Trust::default())
+                .await
+                .map_err(|cause| Cause::Proxy(chain(&cause)))?;
         }
         if !origin.is_https {
             return Ok(Connected { stream, through: Some(proxy.clone()) });
         }
         tunnel(&mut stream, origin, proxy).await?;
-        let stream = self.encrypt(stream, &origin.host, origin.is_verified).await?;
+        let stream = self.encrypt(stream, &origin.host, &origin.trust).await?;
         Ok(Connected { stream, through: None })
     }
 
@@ -86,10 +90,10 @@ impl Dialer {
         first_to_answer(addresses).await
     }
 
-    async fn encrypt(&self, stream: Box<dyn Stream>, host: &str, is_verified: bool) -> Result<Box<dyn Stream>, Cause> {
+    async fn encrypt(&self, stream: Box<dyn Stream>, host: &str, trust: &Trust) -> Result<Box<dyn Stream>, Cause> {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let name = ServerName::try_from(bare.to_owned()).map_err(|error| Cause::Tls(io::Error::other(error)))?;
-        match TlsConnector::from(self.tls.config(is_verified)).connect(name, stream).await {
+        match TlsConnector::from(self.tls.config(trust)?).connect(name, stream).await {
             Ok(stream) => Ok(Box::new(stream)),
             Err(error) if is_no_tls(&error) => Err(Cause::PlainHttp),
             Err(error) => Err(Cause::Tls(error)),

@@ -111,6 +111,9 @@ pub enum Cause {
     /// No encrypted connection.
     #[error("tls: {}", tls(.0))]
     Tls(io::Error),
+    /// A certificate or key in a file that an administrator has put there.
+    #[error("cannot use {0}")]
+    Certificate(String),
     /// The other side speaks no TLS.
     #[error("http: server gave HTTP response to HTTPS client")]
     PlainHttp,

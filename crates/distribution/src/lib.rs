@@ -18,6 +18,7 @@ mod config;
 mod connect;
 mod credentials;
 mod error;
+mod hosts;
 mod login;
 mod outgoing;
 mod pool;

@@ -1,24 +1,32 @@
 //! Trying an account out: `POST /auth` of the Engine API.
 
-use crate::client::{Client, challenges, registry_host};
+use crate::client::{Client, challenges};
 use crate::credentials::Credentials;
 use crate::error::{Cause, Error, Result};
 use crate::token::{self, Wanted};
 use crate::transport::Call;
+use corten_base::Reference;
 use http::{StatusCode, Uri};
 
 impl Client {
     /// Whether a registry, named by its address as people write it, takes an account. The answer is a token that can take the
     /// password's place from now on, if the registry gives one.
     pub async fn login(&self, address: &str, credentials: &Credentials) -> Result<Option<String>> {
-        let host = registry_host(domain_of(address));
-        let mut last = None;
+        let domain = domain_of(address);
+        let malformed = || Error::Config(format!("invalid registry address: {address:?}"));
+        // It becomes the name of a folder and a part of a URL.
+        Reference::parse_normalized(&format!("{domain}/x"))
+            .ok()
+            .filter(|x| x.domain() == domain)
+            .ok_or_else(malformed)?;
+        let endpoints = self.endpoints(domain)?;
+        let endpoint = endpoints.last().ok_or_else(malformed)?;
+        let (host, mut last) = (&endpoint.host, None);
         for &is_https in self.schemes_for(host).await {
-            let scheme = if is_https { "https" } else { "http" };
-            let url: Uri = format!("{scheme}://{host}/v2/")
-                .parse()
-                .map_err(|_| Error::Config(format!("invalid registry address: {address:?}")))?;
-            match self.login_at(&Call::get(url), credentials).await {
+            let scheme = endpoint.scheme.unwrap_or(if is_https { "https" } else { "http" });
+            let url: Uri = format!("{scheme}://{host}{}/", endpoint.prefix).parse().map_err(|_| malformed())?;
+            let (trust, own_headers) = (endpoint.trust.clone(), endpoint.headers.clone());
+            match self.login_at(&Call { trust, own_headers, ..Call::get(url) }, credentials).await {
                 Err(error) if error.is_connecting() => last = Some(error),
                 done => return done,
             }

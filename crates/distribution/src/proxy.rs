@@ -42,22 +42,28 @@ enum Exception {
 impl Proxies {
     /// Reads the process' environment; upper-case names win over lower-case ones.
     pub fn from_environment() -> Result<Proxies> {
+        Proxies::from_environment_but(None, None, None)
+    }
+
+    /// The same, but for what is set here: proxies for https and http, and exceptions.
+    pub fn from_environment_but(https: Option<&str>, http: Option<&str>, exceptions: Option<&str>) -> Result<Proxies> {
         let variable = |name: &str| {
             let read = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
             read(name).or_else(|| read(&name.to_lowercase()))
         };
+        let set = |given: Option<&str>, name| given.map(str::to_owned).or_else(|| variable(name));
         Proxies::new(
-            variable("HTTPS_PROXY").as_deref(),
-            variable("HTTP_PROXY").as_deref(),
-            &variable("NO_PROXY").unwrap_or_default(),
+            set(https, "HTTPS_PROXY").as_deref(),
+            set(http, "HTTP_PROXY").as_deref(),
+            &set(exceptions, "NO_PROXY").unwrap_or_default(),
         )
     }
 
     /// The proxies for https and for http requests, and the hosts to reach without, separated by commas.
     pub fn new(https: Option<&str>, http: Option<&str>, exceptions: &str) -> Result<Proxies> {
         Ok(Proxies {
-            https: https.map(Proxy::parse).transpose()?,
-            http: http.map(Proxy::parse).transpose()?,
+            https: https.filter(|text| !text.is_empty()).map(Proxy::parse).transpose()?,
+            http: http.filter(|text| !text.is_empty()).map(Proxy::parse).transpose()?,
             exceptions: exceptions.split(',').filter_map(Exception::parse).collect(),
         })
     }

@@ -1,19 +1,27 @@
 //! The one place that chooses a TLS implementation, its cryptography and whom to trust.
 
+use crate::error::Cause;
+use crate::hosts::Trust;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use std::sync::{Arc, OnceLock};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::{fs, io};
 
 /// TLS settings, made when they are first needed: reading the host's certificates takes milliseconds.
 #[derive(Default)]
 pub(crate) struct Tls {
     authorities: Vec<Vec<u8>>,
-    verified: OnceLock<Arc<ClientConfig>>,
-    unverified: OnceLock<Arc<ClientConfig>>,
+    roots: OnceLock<RootCertStore>,
+    made: Mutex<HashMap<Trust, Arc<ClientConfig>>>,
 }
+
+/// More registries with certificates of their own than one daemon speaks to; beyond it all are read again.
+const MOST_MADE: usize = 100;
 
 impl Tls {
     /// Trusts these authorities (PEM) besides the host's.
@@ -21,14 +29,50 @@ impl Tls {
         Tls { authorities, ..Tls::default() }
     }
 
-    /// Checks the other side's certificate, or takes any.
-    pub fn config(&self, is_verified: bool) -> Arc<ClientConfig> {
-        if is_verified {
-            self.verified.get_or_init(|| verified(&self.authorities)).clone()
+    /// The settings for whom this trusts.
+    pub fn config(&self, trust: &Trust) -> Result<Arc<ClientConfig>, Cause> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(config) = made.get(trust) {
+            return Ok(config.clone());
+        }
+        let config = Arc::new(self.make(trust)?);
+        if made.len() >= MOST_MADE {
+            made.clear();
+        }
+        made.insert(trust.clone(), config.clone());
+        Ok(config)
+    }
+
+    fn make(&self, trust: &Trust) -> Result<ClientConfig, Cause> {
+        let builder = if trust.is_blind {
+            builder().dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider())))
         } else {
-            self.unverified.get_or_init(unverified).clone()
+            let mut roots = self.roots.get_or_init(|| roots(&self.authorities)).clone();
+            for file in &trust.authorities {
+                let pem = fs::read(&file.path).map_err(unreadable(&file.path))?;
+                roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).flatten());
+            }
+            builder().with_root_certificates(roots)
+        };
+        match trust.clients.first() {
+            None => Ok(builder.with_no_client_auth()),
+            Some((certificate, key)) => {
+                let chain = fs::read(&certificate.path).map_err(unreadable(&certificate.path))?;
+                let chain: Vec<_> = CertificateDer::pem_slice_iter(&chain).flatten().collect();
+                let key_path = &key.path;
+                let key = fs::read(key_path).map_err(unreadable(key_path))?;
+                let key =
+                    PrivateKeyDer::from_pem_slice(&key).map_err(io::Error::other).map_err(unreadable(key_path))?;
+                let config = builder.with_client_auth_cert(chain, key);
+                config.map_err(io::Error::other).map_err(unreadable(&certificate.path))
+            }
         }
     }
+}
+
+fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> Cause {
+    let path = path.display().to_string();
+    move |error| Cause::Certificate(format!("{path}: {error}"))
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -41,7 +85,8 @@ fn builder() -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
         .expect("the provider supports the versions it was built for")
 }
 
-fn verified(authorities: &[Vec<u8>]) -> Arc<ClientConfig> {
+/// The host's authorities, and those of the settings.
+fn roots(authorities: &[Vec<u8>]) -> RootCertStore {
     let mut roots = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
@@ -54,12 +99,7 @@ fn verified(authorities: &[Vec<u8>]) -> Arc<ClientConfig> {
     for pem in authorities {
         roots.add_parsable_certificates(CertificateDer::pem_slice_iter(pem).flatten());
     }
-    Arc::new(builder().with_root_certificates(roots).with_no_client_auth())
-}
-
-fn unverified() -> Arc<ClientConfig> {
-    let verifier = Arc::new(AnyCertificate(provider()));
-    Arc::new(builder().dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+    roots
 }
 
 /// For registries that the administrator called insecure.

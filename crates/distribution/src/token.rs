@@ -3,6 +3,7 @@
 use crate::challenge::Challenge;
 use crate::credentials::{Account, Credentials, Secret, basic};
 use crate::error::{Cause, Error, Reported, Result};
+use crate::hosts::Trust;
 use crate::transport::{Call, Transport};
 use http::{HeaderValue, Method, Uri, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -113,7 +114,8 @@ fn token_request(
         fields.push(("grant_type", "refresh_token".to_owned()));
         fields.push(("client_id", "corten".to_owned()));
         fields.push(("refresh_token", token.expose().to_owned()));
-        let mut request = Call { method: Method::POST, body: encoded(&fields).into(), ..Call::get(url) };
+        let trust = trust(call, &url);
+        let mut request = Call { method: Method::POST, body: encoded(&fields).into(), trust, ..Call::get(url) };
         let form = HeaderValue::from_static("application/x-www-form-urlencoded");
         request.headers.insert(header::CONTENT_TYPE, form);
         return Ok(request);
@@ -128,8 +130,16 @@ fn token_request(
         authorization = Some(basic(user, password.expose()));
     }
     let separator = if url.query().is_some() { '&' } else { '?' };
-    let url = format!("{realm}{separator}{}", encoded(&fields)).parse().map_err(|_| malformed())?;
-    Ok(Call { authorization, ..Call::get(url) })
+    let url: Uri = format!("{realm}{separator}{}", encoded(&fields)).parse().map_err(|_| malformed())?;
+    Ok(Call { authorization, trust: trust(call, &url), ..Call::get(url) })
+}
+
+/// Whom a token service may be: the registry's authorities hold for it too, the rest only on the same host.
+fn trust(call: &Call, url: &Uri) -> Trust {
+    if call.url.host() == url.host() {
+        return call.trust.clone();
+    }
+    Trust { authorities: call.trust.authorities.clone(), ..Trust::default() }
 }
 
 /// All but RFC 3986's unreserved characters.

@@ -4,6 +4,7 @@ use crate::body::Body;
 use crate::connect::Dialer;
 use crate::credentials::Secret;
 use crate::error::{Cause, Error, Result};
+use crate::hosts::Trust;
 use crate::outgoing::{Outgoing, Sent};
 use crate::pool::{Connection, Pool};
 use crate::retry;
@@ -24,6 +25,10 @@ pub(crate) struct Call {
     pub method: Method,
     pub url: Uri,
     pub headers: HeaderMap,
+    /// Headers for the URL's own host only.
+    pub own_headers: HeaderMap,
+    /// Whom that host may be.
+    pub trust: Trust,
     pub body: Bytes,
     /// Goes to the URL's own host only.
     pub authorization: Option<Secret>,
@@ -33,8 +38,23 @@ pub(crate) struct Call {
 
 impl Call {
     pub fn get(url: Uri) -> Call {
-        let (headers, body) = (HeaderMap::new(), Bytes::new());
-        Call { method: Method::GET, url, headers, body, authorization: None, may_downgrade: false }
+        Call {
+            method: Method::GET,
+            url,
+            headers: HeaderMap::new(),
+            own_headers: HeaderMap::new(),
+            trust: Trust::default(),
+            body: Bytes::new(),
+            authorization: None,
+            may_downgrade: false,
+        }
+    }
+
+    /// Forgets what was meant for the host that it is leaving.
+    fn leave(&mut self) {
+        self.authorization = None;
+        self.own_headers = HeaderMap::new();
+        self.trust = Trust::default();
     }
 
     /// The method as Go's errors write it.
@@ -143,7 +163,7 @@ impl Transport {
                 return Err(Cause::Redirect("it leads from https to http"));
             }
             if !same_origin(&call.url, &next) {
-                call.authorization = None;
+                call.leave();
             }
             call.url = next;
         }
@@ -159,7 +179,7 @@ impl Transport {
         sent: &Sent,
         progress: &(dyn Fn(u64) -> Result<(), Cause> + Sync),
     ) -> Result<Response<Body>, Cause> {
-        let origin = self.origin(&call.url).await?;
+        let origin = self.origin(call).await?;
         let connection = match self.pool.take(&origin) {
             Some(connection) => connection,
             None => Connection::open(&self.dialer, &origin).await?,
@@ -171,18 +191,19 @@ impl Transport {
         }
     }
 
-    async fn origin(&self, url: &Uri) -> Result<Origin, Cause> {
-        let (is_https, host, port) = parts(url).ok_or(Cause::Redirect("its location is malformed"))?;
-        Ok(Origin {
-            is_https,
-            host: host.to_owned(),
-            port: port.unwrap_or(if is_https { 443 } else { 80 }),
-            is_verified: is_https && !self.is_insecure(host, port).await,
-        })
+    async fn origin(&self, call: &Call) -> Result<Origin, Cause> {
+        let (is_https, host, port) = parts(&call.url).ok_or(Cause::Redirect("its location is malformed"))?;
+        let mut trust = Trust::default();
+        if is_https {
+            trust = call.trust.clone();
+            trust.is_blind |= self.is_insecure(host, port).await;
+        }
+        let port = port.unwrap_or(if is_https { 443 } else { 80 });
+        Ok(Origin { is_https, host: host.to_owned(), port, trust })
     }
 
     async fn send(&self, call: &Call) -> Result<Response<Body>, Cause> {
-        let origin = self.origin(&call.url).await?;
+        let origin = self.origin(call).await?;
         let body = || Outgoing::whole(call.body.clone());
         // A kept connection may have been closed just now; that says nothing about the registry.
         while let Some(connection) = self.pool.take(&origin) {
@@ -228,6 +249,7 @@ impl Transport {
         *request.method_mut() = call.method.clone();
         let target = call.url.path_and_query().map_or("/", |target| target.as_str());
         let mut headers = call.headers.clone();
+        headers.extend(call.own_headers.clone());
         let value = |text: &str| HeaderValue::from_str(text);
         headers.insert(header::HOST, value(&origin.authority()).map_err(malformed)?);
         headers.insert(header::USER_AGENT, value(&self.config.user_agent).map_err(malformed)?);

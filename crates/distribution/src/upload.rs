@@ -43,12 +43,18 @@ impl std::fmt::Debug for Source<'_> {
 }
 
 /// An upload that the registry has begun.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Session {
     /// Where the next request goes.
     url: Uri,
-    /// Where it was begun: credentials are for this one's host only.
-    begun: Uri,
+    /// How it was begun: what is meant for that host goes to no other.
+    begun: Box<Call>,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Session({})", shown(&self.url))
+    }
 }
 
 /// What became of a mount.
@@ -79,7 +85,7 @@ impl Client {
         credentials: Option<&Credentials>,
     ) -> Result<bool> {
         let request = Requested::new(reference, Action::Push, Method::HEAD, format!("blobs/{digest}"));
-        let response = self.request_upstream(&request, credentials).await?;
+        let (response, _) = self.request_upstream(&request, credentials).await?;
         match response.status() {
             status if status.is_success() => Ok(true),
             StatusCode::NOT_FOUND => Ok(false),
@@ -128,7 +134,7 @@ impl Client {
     /// Tells the registry that no more comes. It would find out by itself, days later: one try is enough.
     async fn take_back(&self, request: &Requested<'_>, session: &Session, credentials: Option<&Credentials>) {
         let mut call = session.call(Method::DELETE, &session.url);
-        if same_origin(&session.begun, &session.url) {
+        if session.is_at_home(&session.url) {
             call.authorization = self.tokens().get(&token_key(&call, request.scopes(), credentials));
         }
         drop(tokio::time::timeout(FAREWELL, self.transport().once(&call)).await);
@@ -150,7 +156,7 @@ impl Client {
             media_type.map_err(|_| Error::Config("a manifest's media type is malformed".to_owned()))?,
         );
         request.body = bytes;
-        let response = self.request_upstream(&request, credentials).await?;
+        let (response, _) = self.request_upstream(&request, credentials).await?;
         if response.status().is_success() { Ok(()) } else { Err(translated(response, &request).await) }
     }
 
@@ -161,12 +167,15 @@ impl Client {
         Session::of(&response, begun)
     }
 
-    async fn begin(&self, request: &Requested<'_>, credentials: Option<&Credentials>) -> Result<(Response<Body>, Uri)> {
-        let response = self.request_upstream(request, credentials).await?;
+    async fn begin(
+        &self,
+        request: &Requested<'_>,
+        credentials: Option<&Credentials>,
+    ) -> Result<(Response<Body>, Call)> {
+        let (response, begun) = self.request_upstream(request, credentials).await?;
         if !matches!(response.status(), StatusCode::CREATED | StatusCode::ACCEPTED) {
             return Err(translated(response, request).await);
         }
-        let begun = request.upstream_url(self)?;
         Ok((response, begun))
     }
 
@@ -223,7 +232,7 @@ impl Client {
             return Ok(());
         }
         let mut call = session.call(Method::PATCH, &session.url);
-        if same_origin(&session.begun, &session.url) {
+        if session.is_at_home(&session.url) {
             call.authorization = self.tokens().get(&token_key(&call, request.scopes(), credentials));
         }
         if let Some(size) = source.size
@@ -312,7 +321,7 @@ impl Client {
         request: &Requested<'_>,
         credentials: Option<&Credentials>,
     ) -> Result<Response<Body>> {
-        if same_origin(&session.begun, &call.url) {
+        if session.is_at_home(&call.url) {
             return self.authorized(call, request, credentials).await;
         }
         self.transport().call(call).await
@@ -320,8 +329,8 @@ impl Client {
 }
 
 impl Session {
-    fn of(response: &Response<Body>, begun: Uri) -> Result<Session> {
-        let mut session = Session { url: begun.clone(), begun };
+    fn of(response: &Response<Body>, begun: Call) -> Result<Session> {
+        let mut session = Session { url: begun.url.clone(), begun: Box::new(begun) };
         if response.headers().get(header::LOCATION).is_none() {
             return Err(misled("the registry did not say where to upload to"));
         }
@@ -341,8 +350,16 @@ impl Session {
         Ok(())
     }
 
+    fn is_at_home(&self, url: &Uri) -> bool {
+        same_origin(&self.begun.url, url)
+    }
+
     fn call(&self, method: Method, url: &Uri) -> Call {
         let mut call = Call { method, ..Call::get(url.clone()) };
+        if self.is_at_home(url) {
+            call.own_headers = self.begun.own_headers.clone();
+            call.trust = self.begun.trust.clone();
+        }
         if matches!(call.method, Method::PATCH | Method::PUT) {
             call.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         }

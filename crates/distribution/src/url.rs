@@ -1,5 +1,6 @@
 //! The little of RFC 3986 that redirects and tokens need.
 
+use crate::hosts::Trust;
 use http::Uri;
 
 /// Where a request goes: two equal ones can share connections.
@@ -8,8 +9,8 @@ pub(crate) struct Origin {
     pub is_https: bool,
     pub host: String,
     pub port: u16,
-    /// Whether the certificate has to be valid.
-    pub is_verified: bool,
+    /// Whose certificate it may have, and which is ours.
+    pub trust: Trust,
 }
 
 impl Origin {

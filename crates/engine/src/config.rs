@@ -24,6 +24,10 @@ pub struct Config {
     pub insecure_registries: Vec<String>,
     /// Mirrors of Docker Hub, tried before it.
     pub registry_mirrors: Vec<String>,
+    /// Folders with certificates and `hosts.toml` per registry; the first that has a file counts.
+    pub registry_directories: Vec<PathBuf>,
+    /// Proxies on the way to registries; what isn't set is taken from the environment.
+    pub proxies: ProxyConfig,
     /// How many layers are moved at once, and how often something is tried.
     pub registry_limits: corten_distribution::Limits,
     /// Containers outlive a stopped daemon.
@@ -56,6 +60,24 @@ pub struct Config {
     pub event_capacity: usize,
 }
 
+/// Proxies by the kind of request, as the environment's variables have them.
+#[derive(Clone, Default)]
+pub struct ProxyConfig {
+    /// For plain HTTP.
+    pub http: Option<String>,
+    /// For HTTPS.
+    pub https: Option<String>,
+    /// Hosts to reach without, separated by commas.
+    pub exceptions: Option<String>,
+}
+
+impl std::fmt::Debug for ProxyConfig {
+    /// Without the addresses: they may hold passwords.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ProxyConfig").field("exceptions", &self.exceptions).finish_non_exhaustive()
+    }
+}
+
 impl Default for Config {
     fn default() -> Config {
         Config {
@@ -66,6 +88,8 @@ impl Default for Config {
             network: corten_network::Config::default(),
             insecure_registries: Vec::new(),
             registry_mirrors: Vec::new(),
+            registry_directories: vec!["/etc/corten/certs.d".into(), "/etc/docker/certs.d".into()],
+            proxies: ProxyConfig::default(),
             registry_limits: corten_distribution::Limits::default(),
             live_restore: false,
             shutdown_timeout: Duration::from_secs(15),

@@ -217,7 +217,14 @@ fn open(config: Config) -> Result<Shared, Error> {
 /// A client for registries, with the daemon's settings and its environment's proxies.
 fn registries(config: &Config) -> Result<corten_distribution::Client, Error> {
     let invalid = |error: corten_distribution::Error| Error::Invalid(crate::error::chain(&error));
-    let mut settings = RegistryConfig::from_environment().map_err(invalid)?;
+    let proxies = &config.proxies;
+    let proxies = corten_distribution::Proxies::from_environment_but(
+        proxies.https.as_deref(),
+        proxies.http.as_deref(),
+        proxies.exceptions.as_deref(),
+    );
+    let mut settings = RegistryConfig { proxies: proxies.map_err(invalid)?, ..RegistryConfig::default() };
+    settings.directories.clone_from(&config.registry_directories);
     settings.limits = config.registry_limits;
     let insecure = config.insecure_registries.iter().map(|text| text.parse());
     settings.insecure = insecure.collect::<Result<_, _>>().map_err(invalid)?;

@@ -56,7 +56,7 @@ mod view;
 mod volumes;
 
 pub use attach::{AttachOptions, Attached, Detach, DetachKeys};
-pub use config::Config;
+pub use config::{Config, ProxyConfig};
 pub use containers::{
     Containers, CreateContainer, Created, ListOptions, RemoveOptions, StopOptions, UpdateContainer, WaitCondition,
     WaitResult, Waiting,

@@ -199,7 +199,7 @@ impl ImageService {
         users(&self.shared, &self.namespace, image).len()
     }
 
-    /// Pulls an image.
+    /// Pulls an image; without tag and digest, all tags of the repository.
     pub fn pull(
         &self,
         reference: Reference,
@@ -214,7 +214,10 @@ impl ImageService {
                 platform: platform.as_ref(),
                 cancelled: Some(cancelled),
             };
-            Ok(images.pull(&reference, &options, report)?)
+            match reference.tag().is_none() && reference.digest().is_none() {
+                true => Ok(images.pull_all_tags(&reference, &options, report)?),
+                false => Ok(images.pull(&reference, &options, report).map(drop)?),
+            }
         })
     }
 

@@ -219,11 +219,12 @@ fn credentials(call: &Call) -> Option<Credentials> {
     Credentials::from_registry_auth(call.header("x-registry-auth")).unwrap_or_default()
 }
 
-/// The image to pull or push: `tag` is a tag or a digest.
+/// The image to pull or push: `tag` is a tag or a digest; without, all tags are meant.
 fn pulled(image: &str, tag: &str) -> Result<Reference, Failure> {
-    let reference = Reference::parse_normalized(image)?;
+    // Old clients end the name with a colon when they mean all tags.
+    let reference = Reference::parse_normalized(image.strip_suffix(':').unwrap_or(image))?;
     if tag.is_empty() {
-        return Ok(reference.with_default_tag());
+        return Ok(reference);
     }
     match corten_base::Digest::parse(tag) {
         Ok(digest) => Ok(reference.repository().with_digest(digest)),
@@ -267,7 +268,8 @@ mod tests {
     fn references_to_pull() {
         let check = |image: &str, tag: &str| pulled(image, tag).map(|r| r.familiar()).map_err(|f| f.message);
         let digest = corten_base::Digest::sha256(b"");
-        assert_eq!(check("busybox", "").unwrap(), "busybox:latest");
+        assert_eq!(check("busybox", "").unwrap(), "busybox");
+        assert_eq!(check("busybox:", "").unwrap(), "busybox");
         assert_eq!(check("busybox", "1").unwrap(), "busybox:1");
         assert_eq!(check("a/b:2", "").unwrap(), "a/b:2");
         assert_eq!(check("busybox", digest.as_str()).unwrap(), format!("busybox@{digest}"));

@@ -12,7 +12,8 @@ use serde_json::Value;
 use super::runtimes;
 use super::settings::Settings;
 use super::values::{
-    absolute, address_pools, at_least_one, boolean, list, map, one, only, parse, plain_tcp, size, text, ulimits,
+    absolute, address_pools, at_least_one, boolean, list, map, one, only, parse, plain_tcp, proxies, proxy, size, text,
+    ulimits,
 };
 
 /// Where the settings file is, unless a flag says otherwise.
@@ -161,6 +162,12 @@ static OPTIONS: &[Opt] = &[
         }),
     ),
     short('H', option("host", "hosts", Kind::List, "Daemon socket(s) to listen on", |s, v| list(&mut s.hosts, v))),
+    option("http-proxy", "", Kind::Text, "Proxy for HTTP requests to registries", |s, v| {
+        proxy(&mut s.engine.proxies.http, v)
+    }),
+    option("https-proxy", "", Kind::Text, "Proxy for HTTPS requests to registries", |s, v| {
+        proxy(&mut s.engine.proxies.https, v)
+    }),
     option(
         "icc",
         "icc",
@@ -251,6 +258,9 @@ static OPTIONS: &[Opt] = &[
     option("no-new-privileges", "no-new-privileges", Kind::Bool, "Set no-new-privileges by default", |s, v| {
         boolean(&mut s.engine.no_new_privileges, v)
     }),
+    option("no-proxy", "", Kind::Text, "Hosts and networks to reach without a proxy, separated by commas", |s, v| {
+        proxy(&mut s.engine.proxies.exceptions, v)
+    }),
     short(
         'p',
         option(
@@ -265,6 +275,17 @@ static OPTIONS: &[Opt] = &[
         parse(one(v)).map(|size| s.engine.pool_size = size)
     }),
     option("raw-logs", "raw-logs", Kind::Bool, "Log without colours", |s, v| boolean(&mut s.raw_logs, v)),
+    option("", "proxies", Kind::Map, "", proxies),
+    option(
+        "registries-dir",
+        "registries-dir",
+        Kind::List,
+        "Folders with certificates and hosts.toml per registry (default /etc/corten/certs.d, /etc/docker/certs.d)",
+        |s, v| {
+            s.engine.registry_directories = v.iter().map(|path| absolute(path)).collect::<Result<_, _>>()?;
+            Ok(())
+        },
+    ),
     option("registry-mirror", "registry-mirrors", Kind::List, "Preferred registry mirror", |s, v| {
         list(&mut s.engine.registry_mirrors, v)
     }),
@@ -314,10 +335,6 @@ static OPTIONS: &[Opt] = &[
     ignored("containerd-plugins-namespace", "containerd-plugin-namespace", Kind::Text),
     ignored("experimental", "experimental", Kind::Bool),
     ignored("feature", "features", Kind::Map),
-    ignored("http-proxy", "http-proxy", Kind::Text),
-    ignored("https-proxy", "https-proxy", Kind::Text),
-    ignored("no-proxy", "no-proxy", Kind::Text),
-    ignored("", "proxies", Kind::Map),
     ignored("", "builder", Kind::Map),
     ignored("ip6tables", "ip6tables", Kind::Bool),
     ignored("network-control-plane-mtu", "network-control-plane-mtu", Kind::Text),

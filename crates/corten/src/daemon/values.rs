@@ -84,6 +84,28 @@ pub(super) fn plain_tcp(settings: &mut Settings, values: &[String]) -> Result<()
     Ok(())
 }
 
+/// One proxy; empty is none, whatever the environment says.
+pub(super) fn proxy(target: &mut Option<String>, values: &[String]) -> Result<(), String> {
+    *target = Some(one(values).into());
+    Ok(())
+}
+
+/// `proxies` of the file: `http-proxy`, `https-proxy`, `no-proxy`.
+pub(super) fn proxies(settings: &mut Settings, values: &[String]) -> Result<(), String> {
+    let proxies = &mut settings.engine.proxies;
+    for (name, address) in map(values)? {
+        let target = match name.as_str() {
+            "http-proxy" => &mut proxies.http,
+            "https-proxy" => &mut proxies.https,
+            "no-proxy" => &mut proxies.exceptions,
+            other => return Err(format!("unknown proxy setting: {other}")),
+        };
+        // A flag for the same has been read already, and wins.
+        target.get_or_insert(address);
+    }
+    Ok(())
+}
+
 /// A number of things that can't be none.
 pub(super) fn at_least_one(values: &[String], what: &str) -> Result<u32, String> {
     let text = one(values);

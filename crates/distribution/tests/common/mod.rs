@@ -138,6 +138,7 @@ pub fn config() -> RegistryConfig {
         headers: Duration::from_millis(400),
         stall: Duration::from_millis(400),
         back_off: Duration::from_millis(10),
+        mirror_rest: Duration::from_secs(60),
     };
     RegistryConfig { timeouts, ..RegistryConfig::default() }
 }

@@ -30,6 +30,11 @@ pub(crate) use flights::Flights;
 /// What an interrupted pull has brought in is kept so long.
 const KEEP: Duration = Duration::from_secs(24 * 3600);
 
+/// How Docker's last line begins, and what it says.
+const STATUS: &str = "Status: ";
+const NEWER: &str = "Downloaded newer image";
+const CURRENT: &str = "Image is up to date";
+
 /// How to pull.
 #[derive(Clone, Copy, Debug)]
 pub struct PullOptions<'a> {
@@ -92,6 +97,28 @@ impl Images {
                 self.tidily(|| Err(error))
             }
         }
+    }
+
+    /// Pulls all tags of a repository that have an image for the platform. Docker's last line is told once, for all.
+    ///
+    /// # Errors
+    /// As [`pull`](Images::pull); the tags before the one that failed are there.
+    pub fn pull_all_tags(&self, repository: &Reference, options: &PullOptions<'_>, report: Report<'_>) -> Result<()> {
+        let repository = repository.repository();
+        let tags = options.registry.tags(&repository, options.credentials)?;
+        let is_newer = AtomicBool::new(false);
+        let quieter = |step: Progress| match &step {
+            Progress::Status { id: None, status, .. } if status.starts_with(STATUS) => {
+                is_newer.fetch_or(status.starts_with(&format!("{STATUS}{NEWER}")), Ordering::Relaxed);
+            }
+            _ => report(step),
+        };
+        for tag in tags {
+            self.pull(&repository.with_tag(&tag)?, options, &quieter)?;
+        }
+        let state = if is_newer.into_inner() { NEWER } else { CURRENT };
+        report(Progress::status(format!("{STATUS}{state} for {}", repository.familiar())));
+        Ok(())
     }
 
     /// Whether the name here means what it means in the registry, asked without fetching anything.
@@ -194,6 +221,6 @@ fn say_from(reference: &Reference, report: Report<'_>) {
 /// Docker's last lines.
 fn say_done(reference: &Reference, digest: &Digest, newer: bool, report: Report<'_>) {
     report(Progress::status(format!("Digest: {digest}")));
-    let state = if newer { "Downloaded newer image" } else { "Image is up to date" };
-    report(Progress::status(format!("Status: {state} for {}", reference.familiar())));
+    let state = if newer { NEWER } else { CURRENT };
+    report(Progress::status(format!("{STATUS}{state} for {}", reference.familiar())));
 }
