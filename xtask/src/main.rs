@@ -1,6 +1,7 @@
 //! The repository's own jobs: `./x` calls them through `cargo xtask JOB`.
 
 mod bench;
+mod cases;
 mod defences;
 mod layers;
 mod licences;

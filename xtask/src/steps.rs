@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::cases::{self, Shown};
 use crate::{defences, layers, licences, lints, metadata, oci, parity};
 
 /// Runs all steps, or with arguments only the tests, the arguments handed to `cargo test`.
@@ -16,7 +17,16 @@ pub fn test(arguments: &[String]) -> Result<()> {
     step("layers, licences, lints", check_repository)?;
     cargo("clippy", &["clippy", "--quiet", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])?;
     cargo("documentation", &["doc", "--quiet", "--workspace", "--no-deps", "--document-private-items", "--locked"])?;
-    cargo("tests", &["test", "--workspace", "--locked", "--no-fail-fast"])?;
+    let mut shown = Shown::default();
+    step("tests", || {
+        let mut command = program();
+        let words = ["test", "--workspace", "--locked", "--no-fail-fast", "--", "--show-output"];
+        let (status, run) = cases::run(command.args(words))?;
+        shown = run;
+        ensure!(status.success(), "tests: cargo {} failed", words.join(" "));
+        Ok(())
+    })?;
+    step("cases of the OCI fields", || oci::shown(&shown))?;
     step("parity table", || parity::run(&["--check".to_owned()]))
 }
 
@@ -32,7 +42,7 @@ pub fn check_repository() -> Result<()> {
 
 fn cargo(name: &str, arguments: &[&str]) -> Result<()> {
     step(name, || {
-        let status = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()))
+        let status = program()
             .args(arguments)
             .env("RUSTDOCFLAGS", "-D warnings")
             .status()
@@ -40,6 +50,10 @@ fn cargo(name: &str, arguments: &[&str]) -> Result<()> {
         ensure!(status.success(), "{name}: cargo {} failed", arguments.join(" "));
         Ok(())
     })
+}
+
+fn program() -> Command {
+    Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()))
 }
 
 fn step(name: &str, run: impl FnOnce() -> Result<()>) -> Result<()> {

@@ -6,11 +6,13 @@
 use std::io;
 
 use rustix::thread::CpuSet;
+use serde::{Deserialize, Serialize};
 
 use crate::process::{SchedAttr, check, invalid};
 
-/// A scheduling policy with its parameters; zero where the policy knows no such parameter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// A scheduling policy with its parameters; zero where the policy knows no such parameter. Part of the runtime's plans, which
+/// cross a socket as JSON.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scheduler {
     /// SCHED_*.
     pub policy: u32,

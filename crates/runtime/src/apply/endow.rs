@@ -9,7 +9,7 @@ use corten_sys::scheduling::{self, Scheduler};
 use super::report::{Explain, Reporter};
 use super::sysctl::Proc;
 use crate::Failure;
-use crate::plan::{ProcessPlan, RlimitPlan, SchedulerPlan};
+use crate::plan::{ProcessPlan, RlimitPlan};
 
 /// Everything but the exact limits, for a process that is cloned into a user namespace later.
 pub(super) fn ahead_of_clone(plan: &ProcessPlan, proc: &mut Proc, reporter: &mut Reporter) -> Result<(), Failure> {
@@ -19,7 +19,7 @@ pub(super) fn ahead_of_clone(plan: &ProcessPlan, proc: &mut Proc, reporter: &mut
     }
     // A deadline's thread cannot fork, and one that resets its children would not hand the policy on.
     match plan.scheduler.filter(|wanted| wanted.policy != scheduling::DEADLINE) {
-        Some(wanted) => set_scheduler(&SchedulerPlan { flags: wanted.flags & !scheduling::RESET_ON_FORK, ..wanted }),
+        Some(wanted) => set_scheduler(&Scheduler { flags: wanted.flags & !scheduling::RESET_ON_FORK, ..wanted }),
         None => Ok(()),
     }
 }
@@ -47,10 +47,8 @@ pub(super) fn own(plan: &ProcessPlan, reporter: &mut Reporter) -> Result<(), Fai
     plan.scheduler.as_ref().map_or(Ok(()), set_scheduler)
 }
 
-fn set_scheduler(wanted: &SchedulerPlan) -> Result<(), Failure> {
-    let SchedulerPlan { policy, flags, nice, priority, runtime, deadline, period } = *wanted;
-    scheduling::set_scheduler(&Scheduler { policy, flags, nice, priority, runtime, deadline, period })
-        .explain("cannot set the scheduler")
+fn set_scheduler(wanted: &Scheduler) -> Result<(), Failure> {
+    scheduling::set_scheduler(wanted).explain("cannot set the scheduler")
 }
 
 fn set_oom_score(plan: &ProcessPlan, proc: &mut Proc, reporter: &mut Reporter) -> Result<(), Failure> {

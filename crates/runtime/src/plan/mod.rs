@@ -16,6 +16,7 @@ mod scheduling;
 use std::collections::BTreeMap;
 
 use corten_base::ErrorKind;
+use corten_sys::scheduling::Scheduler;
 use serde::{Deserialize, Serialize};
 
 pub use build::{exec_plan, plan, process_plan};
@@ -24,7 +25,7 @@ pub use host::{NetDevice, RdtPlan, net_devices, rdt};
 pub use namespaces::{IdMap, IdRange, Join, NamespaceKind, NamespaceSource, Namespaces, PidNamespace, TimeOffset};
 pub(crate) use options::words as mount_options;
 pub use parse::{parse_process, parse_spec, parse_spec_telling};
-pub use scheduling::{AffinityPlan, IoPriorityPlan, MemoryPolicyPlan, SchedulerPlan};
+pub use scheduling::{AffinityPlan, IoPriorityPlan, MemoryPolicyPlan};
 
 /// Why a spec cannot become a plan.
 #[derive(Debug, thiserror::Error)]
@@ -334,7 +335,7 @@ pub struct ProcessPlan {
     pub seccomp: Option<SeccompProgram>,
     /// Scheduling policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scheduler: Option<SchedulerPlan>,
+    pub scheduler: Option<Scheduler>,
     /// I/O class and level.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub io_priority: Option<IoPriorityPlan>,

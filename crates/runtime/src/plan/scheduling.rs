@@ -1,5 +1,6 @@
 //! Scheduling, I/O priority, affinity, memory policy and personality: the spec's words to the kernel's numbers.
 
+use corten_sys::scheduling;
 use oci_spec::runtime::{
     ExecCPUAffinity, IOPriorityClass, LinuxIOPriority, LinuxMemoryPolicy, LinuxPersonality, LinuxPersonalityDomain,
     LinuxSchedulerFlag, LinuxSchedulerPolicy, MemoryPolicyFlagType, MemoryPolicyModeType, Scheduler,
@@ -10,25 +11,6 @@ use super::Error;
 
 /// The kernel's interfaces take no more processors or memory nodes than this from here.
 const MAX_INDEX: u32 = 1024;
-
-/// A scheduling policy, as sched_setattr(2) takes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SchedulerPlan {
-    /// SCHED_*.
-    pub policy: u32,
-    /// SCHED_FLAG_*.
-    pub flags: u64,
-    /// Niceness.
-    pub nice: i32,
-    /// Real-time priority.
-    pub priority: u32,
-    /// Deadline policy: nanoseconds of each period.
-    pub runtime: u64,
-    /// Deadline policy: nanoseconds by which they are due.
-    pub deadline: u64,
-    /// Deadline policy: the period's nanoseconds.
-    pub period: u64,
-}
 
 /// An I/O priority, as ioprio_set(2) takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +41,7 @@ pub struct MemoryPolicyPlan {
     pub nodes: Vec<u32>,
 }
 
-pub(super) fn scheduler(wanted: &Scheduler) -> Result<SchedulerPlan, Error> {
+pub(super) fn scheduler(wanted: &Scheduler) -> Result<scheduling::Scheduler, Error> {
     let invalid = |what, value: String| Err(Error::Invalid { what, value });
     let nice = wanted.nice().unwrap_or(0);
     if !(-20..=19).contains(&nice) {
@@ -74,7 +56,7 @@ pub(super) fn scheduler(wanted: &Scheduler) -> Result<SchedulerPlan, Error> {
     if times != [0; 3] && *wanted.policy() != LinuxSchedulerPolicy::SchedDeadline {
         return invalid("scheduler runtime, deadline or period (they belong to SCHED_DEADLINE)", format!("{times:?}"));
     }
-    Ok(SchedulerPlan {
+    Ok(scheduling::Scheduler {
         policy: policy(*wanted.policy())?,
         flags: wanted.flags().iter().flatten().fold(0, |flags, flag| flags | flag_bit(*flag)),
         nice,
@@ -185,7 +167,7 @@ pub(super) fn personality(wanted: &LinuxPersonality) -> Result<u32, Error> {
 mod tests {
     use super::*;
 
-    fn scheduled(value: serde_json::Value) -> Result<SchedulerPlan, Error> {
+    fn scheduled(value: serde_json::Value) -> Result<scheduling::Scheduler, Error> {
         scheduler(&serde_json::from_value(value).expect("a scheduler"))
     }
 
