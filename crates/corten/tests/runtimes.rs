@@ -470,6 +470,69 @@ fn a_runtime_that_hangs_holds_nobody_else_back() {
 }
 
 #[test]
+fn a_start_whose_daemon_dies_is_given_up() {
+    if !is_root("a_start_whose_daemon_dies_is_given_up") {
+        return;
+    }
+    let programs = Programs::new();
+    let own = programs.own();
+    let pids = programs.directory.path().join("pids");
+    // Hangs with the container made, but not known to anybody.
+    let stuck = format!(
+        "case \"$*\" in *' create '*) {} \"$@\" && echo $$ >>{} && exec sleep 1000;; esac\nexec {0} \"$@\"",
+        own.display(),
+        pids.display()
+    );
+    let stuck = programs.script("stuck", &stuck);
+    let mut engine = engine_with(&[&format!("--add-runtime=stuck={}", stuck.display())]);
+    let before = engine.leaks_of_containers();
+    engine.docker(&["create", "--runtime", "stuck", "--name", "late", "busybox", "sleep", "1000"]).ok();
+    let mut start = std::process::Command::new(docker_client());
+    start.args(["start", "late"]).env("DOCKER_HOST", engine.host()).stderr(std::process::Stdio::null());
+    let mut start = start.spawn().expect("the client starts");
+    common::wait_until("the runtime hangs", || fs::read_to_string(&pids).is_ok_and(|text| text.ends_with('\n')));
+    engine.kill_daemon();
+    assert!(!start.wait().expect("the client ends").success());
+    engine.start_daemon();
+    let state = engine.docker(&["inspect", "-f", "{{.State.Status}}", "late"]);
+    assert_ne!(state.ok(), "running");
+    let pid = fs::read_to_string(&pids).expect("the runtime's process");
+    assert!(!std::path::Path::new("/proc").join(pid.trim()).exists(), "the runtime lives on");
+    engine.docker(&["rm", "late"]).ok();
+    common::wait_until("nothing is left", || engine.leaks_of_containers() == before);
+    engine.finish();
+}
+
+#[test]
+fn a_runtime_that_only_starts() {
+    if !is_root("a_runtime_that_only_starts") {
+        return;
+    }
+    let programs = Programs::new();
+    let text =
+        format!("case \"$*\" in *' create '*|*' start '*) exec {} \"$@\";; esac\nexit 1", programs.own().display());
+    let lazy = programs.script("lazy", &text);
+    let engine = engine_with(&[&format!("--add-runtime=lazy={}", lazy.display())]);
+    let before = engine.leaks_of_containers();
+    let pid = sleeper(&engine, "lazy", "idle", &[]);
+    let refused = engine.docker(&["exec", "idle", "true"]);
+    // Docker's code for what names a missing file: here the log that the runtime has not written.
+    assert_eq!(refused.code, 127, "{refused:?}");
+    let told = format!("{}{}", refused.stdout, refused.stderr);
+    assert!(told.contains("OCI runtime exec failed: ") && told.contains("exit status 1"), "{refused:?}");
+    engine.docker(&["update", "--pids-limit", "9", "idle"]).fails(1, "OCI runtime update failed: ");
+    // It is frozen, thawed, ended and cleared away all the same.
+    engine.docker(&["pause", "idle"]).ok();
+    assert!(is_frozen(pid), "the processes go on");
+    engine.docker(&["unpause", "idle"]).ok();
+    assert!(!is_frozen(pid), "the processes still stand");
+    engine.docker(&["pause", "idle"]).ok();
+    engine.docker(&["rm", "-f", "idle"]).ok();
+    common::wait_until("nothing is left", || engine.leaks_of_containers() == before);
+    engine.finish();
+}
+
+#[test]
 fn the_daemon_dies_and_comes_back() {
     if !is_root("the_daemon_dies_and_comes_back") {
         return;

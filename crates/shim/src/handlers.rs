@@ -22,6 +22,8 @@ use crate::protocol::{
 use crate::stub::{Fds, MAX_PLAN, Order, Stub, read_agent, read_process};
 use crate::supervisor::{Exec, Origin, Supervisor};
 
+const SIGKILL: i32 = 9;
+
 impl Supervisor {
     /// Carries a request out and answers it, now or when it is decided.
     pub(crate) fn handle(&mut self, origin: Origin, command: Command, fds: Vec<OwnedFd>) {
@@ -66,12 +68,15 @@ impl Supervisor {
         self.answer(origin, event);
     }
 
-    /// Lets the shim end, unless there is a process to be supervised.
+    /// Lets the shim end, unless there is a process to be supervised. A start that is under way is given up.
     fn release(&mut self) -> Result<(), Failure> {
-        if matches!(self.phase, Phase::Starting | Phase::Running) {
+        if self.phase == Phase::Running {
             return Err(Failure::new(FailureKind::Conflict, "the container is running"));
         }
         self.released = true;
+        if let Some(init) = self.init.as_ref().filter(|_| self.phase == Phase::Starting) {
+            let _ = process::signal_pidfd(init.stub.pidfd.as_fd(), SIGKILL);
+        }
         Ok(())
     }
 

@@ -84,7 +84,7 @@ pub enum Command {
     Limit,
     /// Asks for the shim's state. Answered by `State` with the network namespace's fd.
     State,
-    /// The exit has been recorded: the shim may end. Answered by `Done`.
+    /// The exit has been recorded: the shim may end. A start that is under way is given up, and the container ended. Answered by `Done`.
     Release,
 }
 

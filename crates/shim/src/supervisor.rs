@@ -22,6 +22,8 @@ use crate::stub::Stub;
 use crate::time::now_ns;
 use crate::warm::Warm;
 
+const SIGKILL: i32 = 9;
+
 /// A running shim.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
@@ -120,7 +122,7 @@ impl Supervisor {
             shim.turn()?;
         }
         if let Some(runtime) = &shim.runtime {
-            runtime.delete();
+            runtime.end();
         }
         Ok(())
     }
@@ -304,6 +306,10 @@ impl Supervisor {
                 let warnings = std::mem::take(&mut init.warnings);
                 let ended = init.ended;
                 self.phase = Phase::Running;
+                if self.released {
+                    // It was given up when nothing could stop it any more.
+                    let _ = process::signal_pidfd(init.stub.pidfd.as_fd(), SIGKILL);
+                }
                 self.answer(origin, Event::Started(Started { pid, warnings }));
                 if let Some(code) = ended {
                     self.init_ended(code);

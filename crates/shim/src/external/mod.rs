@@ -54,10 +54,7 @@ impl Runtime {
     pub(crate) fn create(&self, parts: &Parts<'_>, terminal: bool, stdio: Option<&Stdio>) -> io::Result<Stub> {
         self.guide(&parts.descriptors(), stdio, |reporter| {
             let made = self.create_here(parts, terminal, stdio, reporter);
-            made.inspect_err(|_| {
-                self.delete();
-                end_descendants();
-            })
+            made.inspect_err(|_| self.end())
         })
     }
 
@@ -103,10 +100,11 @@ impl Runtime {
         })
     }
 
-    /// Has the runtime forget the container, with whatever of it still runs. Waits for that, within limits; what it does not
-    /// manage the daemon does when it takes the control group and the run directory away.
-    pub(crate) fn delete(&self) {
+    /// Has the runtime forget the container, with whatever of it still runs, and ends what it has left. Waits for that, within
+    /// limits; what is not done then the daemon does when it takes the control group and the run directory away.
+    pub(crate) fn end(&self) {
         let _ = self.command("delete", "delete", &["--force", &self.id]);
+        end_descendants();
     }
 
     /// A guide's surroundings: it ends with the shim, and reaps what the runtime leaves.
