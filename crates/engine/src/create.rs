@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use corten_base::{ContainerId, ContainerName, Namespace};
 use corten_images::Image;
+use corten_snapshot::{ActiveDraft, MountOptions, RootFs};
 use corten_spec::limits;
 
 use crate::blocking;
@@ -22,6 +23,7 @@ use crate::merge::{arguments, merge};
 use crate::record::Record;
 use crate::settings::{CgroupNs, ContainerSpec, IpcMode, JoinMode, MountType, NetworkMode, RestartPolicy};
 use crate::shared::Shared;
+use crate::spare::{self, Spare};
 use crate::task::{Task, now_ns};
 use crate::translate::SecurityOptions;
 use crate::undo::{Undo, log};
@@ -51,18 +53,19 @@ async fn make(
 ) -> Result<Created, Error> {
     let (inner, space, own_id, own_name) = (shared.clone(), namespace.clone(), id.clone(), name.to_string());
     let prepared = blocking::run(move || prepare(&inner, &space, own_id, own_name, request)).await??;
-    let Prepared { record, files, rootfs, warnings, made_volumes } = prepared;
+    let Prepared { record, files, layer, rootfs, warnings, made_volumes } = prepared;
     let state = State::default();
-    if let Err(error) = shared.records.insert(&record, &state).await {
+    if let Err(error) = shared.records.insert(&record, &state, layer.record(record.id.as_str())).await {
         let shared = shared.clone();
         let _ = blocking::run(move || {
-            drop(rootfs);
+            drop((rootfs, layer));
             crate::volumes::unmake(&shared, &made_volumes);
-            remove_files(&shared, &record.id);
+            remove_directory(&shared, &record.id);
         })
         .await;
         return Err(error);
     }
+    layer.keep();
     crate::task::tell(shared, &record, "create", []);
     let mut task = Task::new(shared.clone(), record, state, Arc::new(files));
     task.rootfs = Some(rootfs);
@@ -93,6 +96,8 @@ fn take_name(shared: &Shared, namespace: &Namespace, name: Option<&str>, id: &Co
 struct Prepared {
     record: Record,
     files: Files,
+    /// To be recorded with the container.
+    layer: ActiveDraft,
     rootfs: OwnedFd,
     warnings: Vec<String>,
     made_volumes: Vec<String>,
@@ -125,10 +130,10 @@ fn prepare(
     shared.images.ensure_unpacked(&image)?;
 
     let mut undo = Undo::default();
-    let directory = shared.container_directory(&id);
-    std::fs::create_dir(&directory).map_err(Error::failed("cannot make the container's directory"))?;
-    undo.push(|| remove_files(shared, &id));
-    let root = prepare_root(shared, &id, &image, &spec)?;
+    let Spare { layer, rootfs: root, directory } = place(shared, &id, &image, &spec)?;
+    make_working_directory(root.as_fd(), &spec.working_dir)?;
+    directory.give(&shared.container_directory(&id))?;
+    undo.push(|| remove_directory(shared, &id));
     let mut made_volumes = Vec::new();
     let volumes = crate::volumes::make(shared, namespace, &id, &spec, &mut mounts, &mut made_volumes)
         .and_then(|()| crate::volumes::fill(shared, root.as_fd(), &mounts));
@@ -151,19 +156,21 @@ fn prepare(
         mounts: Arc::new(mounts),
         network: Arc::new(network),
     };
-    let files = files(shared, &record);
-    Ok(Prepared { record, files, rootfs: root, warnings, made_volumes })
+    let files = files(shared, &record, Some(layer.root()));
+    Ok(Prepared { record, files, layer, rootfs: root, warnings, made_volumes })
 }
 
-/// The container's own layer, mounted. If the mount fails, the layer is removed with the container's other files.
-fn prepare_root(shared: &Shared, id: &ContainerId, image: &Image, spec: &ContainerSpec) -> Result<OwnedFd, Error> {
+/// The container's own layer, mounted, and its directory: those that were made beforehand, or new ones.
+fn place(shared: &Shared, id: &ContainerId, image: &Image, spec: &ContainerSpec) -> Result<Spare, Error> {
+    let options = MountOptions { read_only: false, volatile: spec.auto_remove };
+    let kind = spare::Kind { chain: image.chain.clone(), options };
+    if let Some(spare) = shared.spares.take(&kind) {
+        return Ok(spare);
+    }
     let failed = || Error::failed("cannot prepare the container's root file system");
-    let rootfs = shared.snapshots.prepare(id.as_str(), image.chain.as_ref()).map_err(failed())?;
-    let options = corten_snapshot::MountOptions { read_only: false, volatile: spec.auto_remove };
-    let root = rootfs.mount_detached(options).map_err(failed())?;
-    crate::init_layer::make(root.as_fd()).map_err(Error::failed("cannot prepare the container's root file system"))?;
-    make_working_directory(root.as_fd(), &spec.working_dir)?;
-    Ok(root)
+    let layer = shared.snapshots.draft_active(image.chain.as_ref()).map_err(failed())?;
+    let rootfs = layer.root().mount_detached(options).map_err(failed())?;
+    Ok(Spare { layer, rootfs, directory: spare::Directory::make(shared.container_directory(id))? })
 }
 
 /// The working directory is made with the container: what stands in its way is known before the first start.
@@ -183,21 +190,26 @@ fn make_working_directory(root: BorrowedFd<'_>, path: &str) -> Result<(), Error>
 /// Removes what a container has below the data root. Blocks.
 pub(crate) fn remove_files(shared: &Shared, id: &ContainerId) {
     log("a container's layer stays behind", shared.snapshots.remove(id.as_str()));
+    remove_directory(shared, id);
+}
+
+/// Removes a container's directory. Blocks.
+pub(crate) fn remove_directory(shared: &Shared, id: &ContainerId) {
     match std::fs::remove_dir_all(shared.container_directory(id)) {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         removed => log("a container's directory stays behind", removed),
     }
 }
 
-/// Where a container's files are.
-pub(crate) fn files(shared: &Shared, record: &Record) -> Files {
+/// Where a container's files are; those of its layers are unknown where one of them was lost.
+pub(crate) fn files(shared: &Shared, record: &Record, rootfs: Option<&RootFs>) -> Files {
     let directory = shared.container_directory(&record.id);
     let log = match record.spec.log_driver.as_str() {
         "none" => Default::default(),
         _ => directory.join(launch::log_name(record)),
     };
-    let rootfs = shared.snapshots.rootfs(record.id.as_str());
-    let (lower, upper, work) = rootfs.map(|rootfs| (rootfs.lower, rootfs.upper, rootfs.work)).unwrap_or_default();
+    let folders = |rootfs: &RootFs| (rootfs.lower.clone(), rootfs.upper.clone(), rootfs.work.clone());
+    let (lower, upper, work) = rootfs.map(folders).unwrap_or_default();
     Files {
         log,
         hostname: directory.join("hostname"),

@@ -29,6 +29,7 @@ use crate::record::{self, Records};
 use crate::resources::{NetworkService, VolumeService};
 use crate::services::ImageService;
 use crate::shared::Shared;
+use crate::spare::Spares;
 use crate::task::Request;
 
 /// Starts under way at once for each processor (measured: more only makes each of them slower).
@@ -41,7 +42,7 @@ const MOST_EXTERNAL_STARTS: usize = 16;
 #[derive(Debug, Clone)]
 pub struct Engine {
     pub(crate) shared: Arc<Shared>,
-    filler: Arc<Mutex<Option<JoinHandle<()>>>>,
+    fillers: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
 impl Engine {
@@ -54,8 +55,9 @@ impl Engine {
         let inner = shared.clone();
         let found = blocking::run(move || crate::reconcile::survey(&inner)).await??;
         crate::reconcile::revive(&shared, found)?;
-        let filler = tokio::spawn(shared.pool.clone().keep_filled());
-        Ok(Engine { shared, filler: Arc::new(Mutex::new(Some(filler))) })
+        let fillers =
+            [tokio::spawn(shared.pool.clone().keep_filled()), tokio::spawn(shared.spares.clone().keep_filled())];
+        Ok(Engine { shared, fillers: Arc::new(Mutex::new(fillers.into())) })
     }
 
     /// Ends the engine: stops all containers with their grace unless they are to live on, and waits for what goes on behind answered
@@ -63,9 +65,10 @@ impl Engine {
     pub async fn shutdown(&self) {
         self.shared.pool.close();
         self.shared.collector.close();
-        let filler = self.filler.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(filler) = filler {
-            crate::undo::log("the pool did not end cleanly", filler.await);
+        self.shared.spares.close();
+        let fillers = std::mem::take(&mut *self.fillers.lock().unwrap_or_else(PoisonError::into_inner));
+        for filler in fillers {
+            crate::undo::log("what is made beforehand did not end cleanly", filler.await);
         }
         if !self.shared.config.live_restore {
             let patience = self.shared.config.shutdown_timeout;
@@ -75,7 +78,12 @@ impl Engine {
         }
         self.settle().await;
         let shared = self.shared.clone();
-        crate::undo::log("the engine did not end cleanly", blocking::run(move || shared.pool.drain()).await);
+        let drained = blocking::run(move || {
+            shared.spares.clear();
+            shared.snapshots.wait_removed();
+            shared.pool.drain();
+        });
+        crate::undo::log("the engine did not end cleanly", drained.await);
     }
 
     async fn stop_all(&self) {
@@ -167,8 +175,9 @@ fn open(config: Config) -> Result<Shared, Error> {
     let database =
         Database::open(&data.join("metadata.db"), &schemas).map_err(Error::failed(failed("the metadata")))?;
     let content = Store::open(&data.join("content"), database.clone()).map_err(Error::failed(failed("the blobs")))?;
-    let snapshots =
-        Snapshots::open(&data.join("snapshots"), database.clone()).map_err(Error::failed(failed("the layers")))?;
+    let snapshots = Snapshots::open(&data.join("snapshots"), database.clone())
+        .map_err(Error::failed(failed("the layers")))?
+        .with_init(crate::init_layer::make);
     let events = corten_events::Log::new(config.event_capacity);
     let images = Images::open(database.clone(), content, snapshots.clone(), events.clone())?;
     images.ensure_hello()?;
@@ -185,6 +194,7 @@ fn open(config: Config) -> Result<Shared, Error> {
     let pool_tree = Tree::detect().map_err(control())?;
     let pool = Pool::new(&config.executable, pool_tree, cgroup_parent.clone(), config.pool_size)?;
     let registries = registries(&config)?;
+    let spares = Spares::open(snapshots.clone(), data.join("spares"))?;
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(Shared {
         id: identity(data)?,
@@ -200,6 +210,7 @@ fn open(config: Config) -> Result<Shared, Error> {
         execs: Default::default(),
         collector: Default::default(),
         pool: Arc::new(pool),
+        spares: Arc::new(spares),
         cgroups,
         cgroup_parent,
         host: corten_spec::host::facts(),

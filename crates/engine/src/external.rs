@@ -13,15 +13,17 @@ use corten_sys::mount;
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 
 use crate::error::{Error, chain};
-use crate::launch::{self, Grouped, MOUNT_HINT, Making, Running};
+use crate::launch::{self, Grouped, MOUNT_HINT, Making};
 use crate::runtimes::ExternalRuntime;
 
-/// Has the shim call the runtime. On failure the control group is gone again; the caller ends the shim.
-pub(crate) fn start(
+/// Has the shim call the runtime; returns the number of the request that it answers. Whatever becomes of it, `group` is what has to be
+/// removed.
+pub(crate) fn hand_over(
     making: &Making<'_>,
     runtime: &ExternalRuntime,
+    group: &mut Grouped,
     connection: &mut Connection,
-) -> Result<Running, Error> {
+) -> Result<u64, Error> {
     let Making { shared, record, .. } = *making;
     let directory = shared.run_directory(&record.id);
     let bundle = Bundle::below(&directory);
@@ -30,7 +32,7 @@ pub(crate) fn start(
     let sources = hand_over_mounts(&mut document, &bundle, making)?;
     let document = serde_json::to_vec(&document).map_err(Error::failed("cannot write the container's document"))?;
     making.assign(connection)?;
-    let mut group = Grouped::unlimited(shared, record)?;
+    group.make_unlimited(shared, record)?;
     let cgroups = group.get()?.dir_fds().map_err(Error::failed("cannot open the control group"))?;
     let request = ExternalStart {
         runtime: External {
@@ -45,9 +47,7 @@ pub(crate) fn start(
         streams: launch::streams(record),
         attach: &making.attach(),
     };
-    let wanted = connection.start_external(request).map_err(launch::unsent())?;
-    let (started, events) = launch::await_start(connection, wanted, |message, _| task_failure(message))?;
-    Ok((started, group.keep()?, None, events))
+    connection.start_external(request).map_err(launch::unsent())
 }
 
 /// A network namespace of the container's own is the one that the shim holds: its endpoints are in it already.

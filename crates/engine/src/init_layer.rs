@@ -1,12 +1,11 @@
 //! What Docker puts above every image before a container sees it: the places that mounts go to, `/.dockerenv`, `/etc/mtab`.
 //!
 //! An image may have a link or a file where a mount must go (`/proc`, `/etc/resolv.conf`, any directory above them): it is replaced in
-//! the container's own layer, as Docker's init layer does it. What is of the right kind already stays as it is, so that an ordinary
-//! image costs a look at each place and two new files.
+//! a layer between the image and its containers, as Docker's init layer does it. What is of the right kind already stays as it is.
+//! The layer is made with an image's first container; it is not counted as the containers'.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, mkdirat, openat, statat, symlinkat, unlinkat};
 use rustix::io::Errno;
@@ -30,7 +29,7 @@ const PLACES: [(&str, Place); 10] = [
     (".dockerenv", Place::File),
 ];
 
-/// Makes the places below the container's mounted root. No link is followed: each component is opened by itself.
+/// Makes the places below the image's mounted root. No link is followed: each component is opened by itself.
 pub(crate) fn make(root: BorrowedFd<'_>) -> io::Result<()> {
     for (path, place) in &PLACES {
         match path.split_once('/') {
@@ -39,18 +38,6 @@ pub(crate) fn make(root: BorrowedFd<'_>) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Bytes that the places take in a container's own layer: Docker does not count them as the container's.
-pub(crate) fn bytes(upper: &Path) -> u64 {
-    let links = PLACES.iter().filter_map(|(path, place)| match place {
-        Place::Link(target) => Some((path, target)),
-        Place::Directory | Place::File => None,
-    });
-    links
-        .filter(|(path, target)| std::fs::read_link(upper.join(path)).is_ok_and(|found| found == Path::new(target)))
-        .map(|(_, target)| target.len() as u64)
-        .sum()
 }
 
 fn make_one(parent: BorrowedFd<'_>, name: &str, place: &Place) -> io::Result<()> {
@@ -112,7 +99,6 @@ mod tests {
         assert!(root.path().join("dev/pts").is_dir() && root.path().join("etc/hosts").is_file());
         assert!(root.path().join(".dockerenv").is_file());
         assert_eq!(fs::read_link(root.path().join("etc/mtab")).unwrap().to_str(), Some("/proc/mounts"));
-        assert_eq!(super::bytes(root.path()), 12);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! From a container's record to its running process.
 //!
-//! Everything here runs on one blocking thread, from taking a warm shim to the shim's answer that the program was executed: each
-//! change of threads would cost as much as several of the steps. When a step fails, what was done is undone in reverse, and the
-//! host is as before.
+//! All that is done on the host happens on one blocking thread, up to the request to the shim; its answer that the program was
+//! executed is awaited by the container's task itself. Each change of threads costs as much as several of the steps. When a step
+//! fails, what was done is undone in reverse, and the host is as before.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -17,16 +17,18 @@ use corten_runtime::agent::{Agent, Container};
 use corten_runtime::plan::{Facts, MountKind, MountPlan};
 use corten_runtime::sources;
 use corten_shim::client::{Connection, Error as ShimError, StartRequest};
-use corten_shim::protocol::{AttachMode, Event, LogConfig, Message, Started, Streams, TerminalSize};
+use corten_shim::protocol::{AttachMode, Event, LogConfig, Started, Streams, TerminalSize};
 use corten_snapshot::MountOptions;
 use corten_spec::{Namespace, Namespaces};
 use corten_sys::mount;
 use oci_spec::runtime::ContainerState;
 use rustix::fs::{CWD, Mode, OFlags};
 
+use crate::blocking;
 use crate::error::{Error, chain};
+use crate::link::Link;
 use crate::network::Joined;
-use crate::pool::Usual;
+use crate::pool::{Usual, Warm};
 use crate::record::Record;
 use crate::settings::ContainerSpec;
 use crate::shared::{Shared, read_in_root};
@@ -53,14 +55,31 @@ pub(crate) struct Launch {
     pub joined: Joined,
 }
 
+/// A container whose start is in its shim's hands.
+pub(crate) struct Sent {
+    link: Link,
+    /// The request that the shim will answer.
+    wanted: u64,
+    held: Held,
+}
+
+/// What a start has made on the host, to be kept or taken back.
+struct Held {
+    shared: Arc<Shared>,
+    record: Record,
+    netns: OwnedFd,
+    group: Grouped,
+    network: NetworkView,
+    external: bool,
+    undo: Undo<'static>,
+}
+
 /// A container's running process.
 #[derive(Debug)]
 pub(crate) struct Launched {
-    pub connection: Connection,
-    pub child: Option<Child>,
-    pub events: VecDeque<Event>,
-    pub netns: Option<OwnedFd>,
-    pub group: Group,
+    pub link: Link,
+    pub netns: OwnedFd,
+    pub group: Option<Group>,
     /// To be removed behind the answer.
     pub spare: Option<Group>,
     pub pid: i32,
@@ -73,55 +92,110 @@ pub(crate) struct Launched {
 /// The exit code that Docker shows for a start that failed before the program could.
 const FAILED: i32 = 128;
 
-/// Starts the container's process. Blocks.
-pub(crate) fn launch(launch: Launch) -> Result<Launched, Error> {
-    let Launch { shared, record, files, rootfs, attaches, joined } = launch;
-    let shared = &*shared;
+/// Makes everything that the container's process needs and hands it to a shim. Blocks.
+pub(crate) fn send(mut launch: Launch) -> Result<Sent, Error> {
+    let (shared, record) = (launch.shared.clone(), launch.record.clone());
     let mut undo = Undo::default();
 
-    let rootfs = match rootfs {
+    let rootfs = match launch.rootfs.take() {
         Some(rootfs) => rootfs,
-        None => mount_root(shared, &record)?,
+        None => mount_root(&shared, &record)?,
     };
-    let mounted = mount_volumes(shared, &record)?;
-    let id = record.id.clone();
-    undo.push(move || unmount_volumes(shared, &id, &mounted));
+    let mounted = mount_volumes(&shared, &record)?;
+    undo.push({
+        let (shared, id) = (shared.clone(), record.id.clone());
+        move || unmount_volumes(&shared, &id, &mounted)
+    });
 
     let runtime = shared.config.runtimes.find(&record.spec.runtime)?;
     let warm = if runtime.is_some() { shared.pool.on_host()? } else { shared.pool.take()? };
-    let (mut connection, child, netns, pooled) = (warm.connection, warm.child, warm.netns, warm.group);
-    // Until it is assigned, a shim ends with its connection; taken back last, so that no namespace is left when this returns.
-    let plugged = crate::network::plug(shared, &record, &files, netns.as_fd(), &joined);
-    let plugged = match plugged {
-        Ok(plugged) => plugged,
+    let plugged = crate::network::plug(&shared, &record, &launch.files, warm.netns.as_fd(), &launch.joined);
+    let network = match plugged {
+        Ok(plugged) => plugged.network,
+        // Taken back last, so that no namespace is left when this returns.
         Err(error) => {
-            shared.pool.discard(crate::pool::Warm { connection, child, netns, group: pooled });
+            shared.pool.discard(warm);
             return Err(error);
         }
     };
-    let (space, id, network) = (record.namespace.clone(), record.id.clone(), plugged.network.clone());
-    undo.push(move || crate::network::unplug_failed(shared, &space, &id, &network));
+    undo.push({
+        let (shared, space, id, network) =
+            (shared.clone(), record.namespace.clone(), record.id.clone(), network.clone());
+        move || crate::network::unplug_failed(&shared, &space, &id, &network)
+    });
 
-    let making =
-        Making { shared, record: &record, files: &files, rootfs: &rootfs, attaches: &attaches, joined: &joined };
-    let started = match runtime {
-        None => start(&making, pooled, &mut connection),
-        Some(runtime) => crate::external::start(&making, runtime, &mut connection),
-    };
-    let (started, group, spare, events) = match started {
-        Ok(started) => started,
+    let Warm { connection, mut child, netns, group } = warm;
+    let link = match Link::new(connection, None, VecDeque::new()) {
+        Ok(link) => link.with_child(child),
         Err(error) => {
-            end(&record, connection, child);
-            log("a failed start's directory stays behind", remove_run_directory(shared, &record));
+            // Its connection is closed, and it was not assigned: it ends.
+            log("a warm shim could not be reaped", child.wait().map(drop));
             return Err(error);
         }
     };
-    undo.keep();
-    let Started { pid, warnings } = started;
-    let network = plugged.network;
+    let group = Grouped { group, spare: None };
     let external = runtime.is_some();
-    let (child, netns) = (Some(child), Some(netns));
-    Ok(Launched { connection, child, events, netns, group, spare, pid, network, warnings, external })
+    let held = Held { shared: shared.clone(), record: record.clone(), netns, group, network, external, undo };
+    let mut sent = Sent { link, wanted: 0, held };
+    let making = Making {
+        shared: &shared,
+        record: &record,
+        files: &launch.files,
+        rootfs: &rootfs,
+        attaches: &launch.attaches,
+        joined: &launch.joined,
+    };
+    let (group, connection) = (&mut sent.held.group, sent.link.connection());
+    let handed = match runtime {
+        None => hand_over(&making, group, connection),
+        Some(runtime) => crate::external::hand_over(&making, runtime, group, connection),
+    };
+    match handed {
+        Ok(wanted) => Ok(Sent { wanted, ..sent }),
+        Err(error) => {
+            sent.take_back();
+            Err(error)
+        }
+    }
+}
+
+impl Sent {
+    /// Waits for the shim's answer that the program was executed. On failure the host is as before the start.
+    pub(crate) async fn answered(mut self) -> Result<Launched, Error> {
+        let refused = match self.held.external {
+            false => task_failure,
+            true => |message: &str, _| crate::external::task_failure(message),
+        };
+        // The answer to Assign comes before; if it is a refusal the start is refused too.
+        let error = match self.link.answer(self.wanted, START_TIMEOUT).await {
+            Ok((Event::Started(started), _)) => return Ok(self.held.keep(self.link, started)),
+            Ok((other, _)) => Error::Unavailable(format!("the shim answered a start with {other:?}")),
+            Err(ShimError::Failed(failure)) => refused(&failure.message, failure.exit_code()),
+            Err(error) => refused(&chain(&error), FAILED),
+        };
+        log("a failed start was not taken back", blocking::run(move || self.take_back()).await);
+        Err(error)
+    }
+
+    /// Undoes the start in reverse. Blocks.
+    fn take_back(self) {
+        let Sent { link, held, .. } = self;
+        drop(held.group);
+        let (connection, child) = link.into_parts();
+        end(&held.record, connection, child);
+        log("a failed start's directory stays behind", remove_run_directory(&held.shared, &held.record));
+        drop(held.undo);
+    }
+}
+
+impl Held {
+    fn keep(self, link: Link, started: Started) -> Launched {
+        let Held { netns, mut group, network, external, undo, .. } = self;
+        undo.keep();
+        let (spare, group) = (group.spare.take(), group.group.take());
+        let Started { pid, warnings } = started;
+        Launched { link, netns, group, spare, pid, network, warnings, external }
+    }
 }
 
 /// The root file system, attached to nothing yet.
@@ -135,9 +209,6 @@ pub(crate) fn mount_root(shared: &Shared, record: &Record) -> Result<OwnedFd, Er
 pub(crate) fn root_options(record: &Record) -> MountOptions {
     MountOptions { read_only: false, volatile: record.spec.auto_remove }
 }
-
-/// A process that runs, where it runs, a group that is not needed, and what the shim has reported meanwhile.
-pub(crate) type Running = (Started, Group, Option<Group>, VecDeque<Event>);
 
 /// What a start has gathered when it comes to the container itself.
 #[derive(Clone, Copy)]
@@ -180,31 +251,10 @@ pub(crate) fn unsent() -> impl FnOnce(ShimError) -> Error {
     Error::failed("cannot hand the container to its shim")
 }
 
-/// Waits for the answer to a start. What the shim says beside it is kept; a refusal is told by `refused`, with its exit code.
-pub(crate) fn await_start(
-    connection: &mut Connection,
-    wanted: u64,
-    refused: impl Fn(&str, i32) -> Error,
-) -> Result<(Started, VecDeque<Event>), Error> {
-    let mut events = VecDeque::new();
-    let answer = connection.recv_answer(wanted, START_TIMEOUT, |Message { re, event }, _| {
-        // The answer to Assign comes before, if it is a refusal the start is refused too.
-        if re.is_none() {
-            events.push_back(event);
-        }
-    });
-    match answer {
-        Ok((Event::Started(started), _)) => Ok((started, events)),
-        Ok((other, _)) => Err(Error::Unavailable(format!("the shim answered a start with {other:?}"))),
-        Err(ShimError::Failed(failure)) => Err(refused(&failure.message, failure.exit_code())),
-        Err(error) => Err(refused(&chain(&error), FAILED)),
-    }
-}
-
-/// The part that a shim takes part in. On failure the control group is gone again; the caller ends the shim.
-fn start(making: &Making<'_>, pooled: Option<Group>, connection: &mut Connection) -> Result<Running, Error> {
+/// Decides what the process will be and tells the shim; returns the number of the request that it answers. Whatever becomes of it,
+/// `group` is what has to be removed.
+fn hand_over(making: &Making<'_>, group: &mut Grouped, connection: &mut Connection) -> Result<u64, Error> {
     let Making { shared, record, files, rootfs, joined, .. } = *making;
-    let mut group = Grouped { group: pooled, spare: None };
     let oci = making.document()?;
     let plan = plan(shared, &oci)?;
 
@@ -230,9 +280,7 @@ fn start(making: &Making<'_>, pooled: Option<Group>, connection: &mut Connection
         attach: &making.attach(),
         agent: agent.as_ref(),
     };
-    let wanted = connection.start(&request).map_err(unsent())?;
-    let (started, events) = await_start(connection, wanted, task_failure)?;
-    Ok((started, group.keep()?, group.spare.take(), events))
+    connection.start(&request).map_err(unsent())
 }
 
 /// A directory in the place of a program is refused in the same words as what has no permission to be executed.
@@ -417,7 +465,7 @@ pub(crate) fn remove_run_directory(shared: &Shared, record: &Record) -> std::io:
 }
 
 /// Ends a shim whose start failed: an assigned one ends only when it is told to.
-fn end(record: &Record, mut connection: Connection, mut child: Child) {
+fn end(record: &Record, mut connection: Connection, child: Option<Child>) {
     if let Err(error) = connection.release() {
         tracing::warn!(container = %record.id, error = chain(&error), "a failed start's shim could not be released");
     }
@@ -431,6 +479,7 @@ fn end(record: &Record, mut connection: Connection, mut child: Child) {
             }
         }
     }
+    let Some(mut child) = child else { return };
     // It ends by itself as soon as it has closed the connection; nothing of a failed start is worth waiting longer for.
     let deadline = Instant::now() + SHIM_END;
     while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
@@ -483,11 +532,12 @@ pub(crate) struct Grouped {
 }
 
 impl Grouped {
-    /// A group with its final name and without limits: whoever else makes the container sets them.
-    pub(crate) fn unlimited(shared: &Shared, record: &Record) -> Result<Grouped, Error> {
+    /// Makes a group with its final name and without limits: whoever else makes the container sets them.
+    pub(crate) fn make_unlimited(&mut self, shared: &Shared, record: &Record) -> Result<(), Error> {
         let path = shared.cgroup_path(&record.id, &record.spec.cgroup_parent)?;
         let group = shared.cgroups.create(&path).map_err(Error::failed("cannot make the container's control group"))?;
-        Ok(Grouped { group: Some(group), spare: None })
+        self.group = Some(group);
+        Ok(())
     }
 
     /// Gives the group its final name and limits. True if the init has to join it by itself.
@@ -518,10 +568,6 @@ impl Grouped {
     pub(crate) fn get(&self) -> Result<&Group, Error> {
         self.group.as_ref().ok_or_else(|| Error::Unavailable("the container has no control group".into()))
     }
-
-    pub(crate) fn keep(&mut self) -> Result<Group, Error> {
-        self.group.take().ok_or_else(|| Error::Unavailable("the container has no control group".into()))
-    }
 }
 
 impl Drop for Grouped {
@@ -535,6 +581,11 @@ impl Drop for Grouped {
 /// Removes a control group with whatever is still in it. Blocks.
 pub(crate) fn discard(group: &Group) {
     log("a control group's processes could not be killed", group.kill_all());
+    discard_empty(group);
+}
+
+/// Removes a control group whose processes have ended. Blocks.
+pub(crate) fn discard_empty(group: &Group) {
     log("a control group stays behind", group.remove());
 }
 

@@ -47,6 +47,7 @@ mod runtimes;
 mod services;
 pub mod settings;
 mod shared;
+mod spare;
 mod stats;
 mod task;
 mod top;

@@ -44,19 +44,39 @@ impl Link {
         send: impl FnOnce(&mut Connection) -> Result<u64, ShimError>,
     ) -> Result<(Event, Vec<OwnedFd>), ShimError> {
         let wanted = send(&mut self.connection)?;
+        self.answer(wanted, ANSWER_TIMEOUT).await
+    }
+
+    /// Waits for the answer to a request that was sent. A shim's refusal is an error.
+    pub(crate) async fn answer(&mut self, wanted: u64, patience: Duration) -> Result<(Event, Vec<OwnedFd>), ShimError> {
         let answer = async {
             loop {
                 let (message, fds) = self.receive().await?;
                 match (message.re, message.event) {
                     (Some(re), Event::Failed(failure)) if re == wanted => return Err(failure.into()),
                     (Some(re), event) if re == wanted => return Ok((event, fds)),
-                    // The answer to a request that somebody gave up.
+                    // The answer to a request that somebody gave up, or did not wait for.
                     (Some(_), _) => {}
                     (None, event) => self.events.push_back(event),
                 }
             }
         };
-        tokio::time::timeout(ANSWER_TIMEOUT, answer).await.unwrap_or(Err(ShimError::Timeout(ANSWER_TIMEOUT)))
+        tokio::time::timeout(patience, answer).await.unwrap_or(Err(ShimError::Timeout(patience)))
+    }
+
+    /// The shim is this daemon's child.
+    pub(crate) fn with_child(self, child: Child) -> Link {
+        Link { child: Some(child), ..self }
+    }
+
+    /// The connection, for sending.
+    pub(crate) fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
+    /// The connection, not watched any more, and the shim's process.
+    pub(crate) fn into_parts(self) -> (Connection, Option<Child>) {
+        (self.connection, self.child)
     }
 
     /// Waits for the next thing that the shim reports of its own accord; none once it is gone. Cancelling loses nothing.

@@ -201,9 +201,7 @@ pub(crate) async fn size(shared: &Arc<Shared>, view: Arc<ContainerView>) -> Resu
     let shared = shared.clone();
     blocking::run(move || {
         let failed = || Error::failed("cannot measure the container");
-        let layer = shared.snapshots.usage(view.id.as_str()).map_err(failed())?;
-        let upper = shared.snapshots.rootfs(view.id.as_str()).map_err(failed())?.upper;
-        let own = layer.bytes.saturating_sub(crate::init_layer::bytes(&upper));
+        let own = shared.snapshots.usage(view.id.as_str()).map_err(failed())?.bytes;
         let image = shared.images.resolve(view.image_id.as_str(), None).map_or(0, |image| image.size);
         Ok((own, own + image))
     })

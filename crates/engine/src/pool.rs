@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 
 use crate::blocking;
 use crate::error::Error;
+use crate::undo::log;
 
 /// How long a shim may take to get warm on a machine that is busy.
 const WARM_TIMEOUT: Duration = Duration::from_secs(60);
@@ -155,14 +156,9 @@ impl Pool {
 
     /// Ends a shim that was never assigned. Blocks for its end.
     pub(crate) fn discard(&self, warm: Warm) {
-        let Warm { connection, mut child, netns, group } = warm;
-        drop((connection, netns));
-        if let Err(error) = child.wait() {
-            tracing::debug!(%error, "a warm shim could not be reaped");
-        }
-        if let Some(Err(error)) = group.map(|group| group.remove()) {
-            tracing::warn!(error = crate::error::chain(&error), "a warm shim's control group stays behind");
-        }
+        let Warm { connection, child, netns, group } = warm;
+        drop(netns);
+        end(connection, child, group);
     }
 
     /// Ends all warm shims. Blocks.
@@ -178,12 +174,11 @@ impl Pool {
         let failed = "cannot make a supervisor for another runtime";
         let path = std::env::var_os("PATH");
         let spawned = spawn_external(&self.executable, path.as_deref()).map_err(Error::failed(failed))?;
-        let Spawned { mut connection, mut child } = spawned;
+        let Spawned { mut connection, child } = spawned;
         match receive_ready(&mut connection) {
             Ok((_, netns)) => Ok(Warm { connection, child, netns, group: None }),
             Err(error) => {
-                drop(connection);
-                crate::undo::log("a supervisor that did not get ready could not be reaped", child.wait().map(|_| ()));
+                end(connection, child, None);
                 Err(error)
             }
         }
@@ -193,28 +188,29 @@ impl Pool {
     fn spawn(&self) -> Result<Warm, Error> {
         let options = WarmOptions { late_init: self.tree.is_v2() };
         let spawned = spawn_warm(&self.executable, options);
-        let Spawned { mut connection, mut child } = spawned.map_err(Error::failed("cannot make a warm shim"))?;
-        match self.greet(&mut connection) {
-            Ok((netns, group)) => Ok(Warm { connection, child, netns, group }),
+        let Spawned { mut connection, child } = spawned.map_err(Error::failed("cannot make a warm shim"))?;
+        let mut group = None;
+        match self.greet(&mut connection, &mut group) {
+            Ok(netns) => Ok(Warm { connection, child, netns, group }),
             Err(error) => {
-                drop(connection);
-                crate::undo::log("a shim that did not get warm could not be reaped", child.wait().map(|_| ()));
+                end(connection, child, group);
                 Err(error)
             }
         }
     }
 
-    /// Waits until a new shim is warm, and has it prepare itself for a usual container, in a control group of its own.
-    fn greet(&self, connection: &mut Connection) -> Result<(OwnedFd, Option<Group>), Error> {
+    /// Waits until a new shim is warm, and has it prepare itself for a usual container, in a control group of its own. Returns its
+    /// network namespace; whatever becomes of it, `group` is what has to be removed.
+    fn greet(&self, connection: &mut Connection, group: &mut Option<Group>) -> Result<OwnedFd, Error> {
         let (ready, netns) = receive_ready(connection)?;
-        let group = self.group_for(&ready).map_err(Error::failed("cannot make a warm shim's control group"))?;
+        *group = self.group_for(&ready).map_err(Error::failed("cannot make a warm shim's control group"))?;
         if let Some(usual) = self.usual.get() {
             let directories = group.as_ref().map_or(Ok(Vec::new()), Group::dir_fds);
             let directories = directories.map_err(Error::failed("cannot open a warm shim's control group"))?;
             let directories: Vec<_> = directories.iter().map(AsFd::as_fd).collect();
             connection.prepare(&usual.plan, &directories).map_err(Error::failed("cannot prepare a warm shim"))?;
         }
-        Ok((netns, group))
+        Ok(netns)
     }
 
     fn group_for(&self, ready: &Ready) -> Result<Option<Group>, corten_cgroup::Error> {
@@ -254,4 +250,11 @@ fn receive_ready(connection: &mut Connection) -> Result<(Ready, OwnedFd), Error>
     };
     let netns = fds.pop().ok_or_else(|| Error::Unavailable("a shim sent no network namespace".into()))?;
     Ok((ready, netns))
+}
+
+/// Ends a shim that was never assigned, by its connection, and removes its control group. Blocks for its end.
+fn end(connection: Connection, mut child: Child, group: Option<Group>) {
+    drop(connection);
+    log("a warm shim could not be reaped", child.wait().map(drop));
+    log("a warm shim's control group stays behind", group.map_or(Ok(()), |group| group.remove()));
 }

@@ -72,7 +72,8 @@ pub(crate) fn revive(shared: &Arc<Shared>, found: Vec<Found>) -> Result<(), Erro
     let mut tasks = Vec::with_capacity(found.len());
     for Found { record, state, adopted, first } in found {
         shared.registry.reserve_name(&record.namespace, &record.name, &record.id)?;
-        let files = Arc::new(crate::create::files(shared, &record));
+        let rootfs = shared.snapshots.rootfs(record.id.as_str()).ok();
+        let files = Arc::new(crate::create::files(shared, &record, rootfs.as_ref()));
         let mut task = Task::new(shared.clone(), record, state, files);
         if let Some(adopted) = adopted {
             task.run = Some(run(shared, &task.record, adopted)?);
@@ -221,10 +222,6 @@ fn remove_strangers(shared: &Shared, known: &HashSet<ContainerId>) -> Result<(),
             clean_up_run(shared, &id, "");
         }
     }
-    for id in shared.records.garbage()? {
-        clean_up_run(shared, &id, "");
-        log("what a removed container left stays behind", sweep(shared, &id));
-    }
     for id in ids_below(&shared.config.data_root.join("containers")) {
         if !known.contains(&id) {
             crate::create::remove_files(shared, &id);
@@ -270,10 +267,4 @@ fn is_alive(pid: u32) -> bool {
 fn ids_below(directory: &Path) -> Vec<ContainerId> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries.filter_map(|entry| ContainerId::parse(entry.file_name().to_str()?).ok()).collect()
-}
-
-/// Removes the files of a container whose removal was acknowledged, and then the last mention of it. Blocks.
-pub(crate) fn sweep(shared: &Shared, id: &ContainerId) -> Result<(), Error> {
-    crate::create::remove_files(shared, id);
-    shared.records.swept(id)
 }

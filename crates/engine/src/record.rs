@@ -4,18 +4,18 @@
 //! engine_containers(namespace, id, name, record, state)   primary key (namespace, id), unique (namespace, name)
 //!   record   JSON of [`Record`]: what never changes, or only by rename, update and network connect
 //!   state    JSON of [`crate::life::State`]
-//! engine_garbage(id)   containers whose removal was acknowledged and whose files may still be there
 //! ```
 //!
-//! A create and a remove are durable before they are acknowledged. Removal is one transaction that moves the id to the garbage table:
-//! from then on the container is gone, and what it leaves is swept now or by the next start of the daemon. A change of state
-//! survives the daemon's death, not the machine's, which ends what it speaks of.
+//! A create and a remove are durable before they are acknowledged, each in one transaction with the record of the container's layer.
+//! Once a removal is committed the container is gone; what it leaves is swept now or by the next start of the daemon, which knows it by
+//! having no record. A change of state survives the daemon's death, not the machine's, which ends what it speaks of.
 
 use std::sync::Arc;
 
 use corten_base::{ContainerId, ImageId, Namespace};
 use corten_metadata::rusqlite::{self, params};
 use corten_metadata::{Database, Schema};
+use corten_snapshot::{Forgotten, Snapshots};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -26,11 +26,14 @@ use crate::view::{Echo, MountPoint, NetworkView};
 /// The engine's tables.
 pub const SCHEMA: Schema = Schema {
     room: "engine",
-    migrations: &["CREATE TABLE engine_containers(
+    migrations: &[
+        "CREATE TABLE engine_containers(
         namespace TEXT NOT NULL, id TEXT NOT NULL, name TEXT NOT NULL, record TEXT NOT NULL, state TEXT NOT NULL,
         PRIMARY KEY(namespace, id)) WITHOUT ROWID;
     CREATE UNIQUE INDEX engine_container_names ON engine_containers(namespace, name);
-    CREATE TABLE engine_garbage(id TEXT PRIMARY KEY) WITHOUT ROWID;"],
+    CREATE TABLE engine_garbage(id TEXT PRIMARY KEY) WITHOUT ROWID;",
+        "DROP TABLE engine_garbage;",
+    ],
 };
 
 /// What is kept of a container beside its state.
@@ -81,6 +84,8 @@ pub(crate) enum RecordError {
     Store(#[from] corten_metadata::Error),
     #[error(transparent)]
     Statement(#[from] rusqlite::Error),
+    #[error(transparent)]
+    Layer(#[from] corten_snapshot::Error),
     #[error("a record is not readable")]
     Json(#[from] serde_json::Error),
 }
@@ -112,10 +117,16 @@ impl Records {
         Ok(records)
     }
 
-    /// Adds a container, durably.
-    pub(crate) async fn insert(&self, record: &Record, state: &State) -> Result<(), Error> {
+    /// Adds a container with its layer, durably.
+    pub(crate) async fn insert(
+        &self,
+        record: &Record,
+        state: &State,
+        layer: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<(), corten_snapshot::Error> + Send + 'static,
+    ) -> Result<(), Error> {
         let row = row(record, state)?;
         let change = self.db.write_async(move |tx| -> Result<(), RecordError> {
+            layer(tx)?;
             let [namespace, id, name, record, state] = row;
             let mut statement = tx.prepare_cached(
                 "INSERT INTO engine_containers(namespace, id, name, record, state) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -155,37 +166,15 @@ impl Records {
         change.await.map_err(Error::failed("cannot record the container's state"))
     }
 
-    /// Removes a container, durably, leaving its id as garbage to be swept.
-    pub(crate) async fn remove(&self, namespace: &Namespace, id: &ContainerId) -> Result<(), Error> {
+    /// Removes a container with its layer, durably; answers the layer, whose files are still there.
+    pub(crate) async fn remove(&self, namespace: &Namespace, id: &ContainerId) -> Result<Option<Forgotten>, Error> {
         let (namespace, id) = (namespace.as_str().to_string(), id.to_string());
-        let change = self.db.write_async(move |tx| -> Result<(), RecordError> {
-            tx.prepare_cached("INSERT OR IGNORE INTO engine_garbage(id) VALUES (?1)")?.execute([&id])?;
+        let change = self.db.write_async(move |tx| -> Result<Option<Forgotten>, RecordError> {
             tx.prepare_cached("DELETE FROM engine_containers WHERE namespace = ?1 AND id = ?2")?
                 .execute([&namespace, &id])?;
-            Ok(())
+            Ok(Snapshots::forget(tx, &id)?)
         });
         change.await.map_err(Error::failed("cannot record the removal"))
-    }
-
-    /// Ids of removed containers whose files may still be there.
-    pub(crate) fn garbage(&self) -> Result<Vec<ContainerId>, Error> {
-        let ids = self.db.read(|connection| -> Result<Vec<String>, RecordError> {
-            let mut statement = connection.prepare("SELECT id FROM engine_garbage")?;
-            let ids = statement.query_map([], |row| row.get(0))?;
-            Ok(ids.collect::<Result<_, _>>()?)
-        });
-        let ids = ids.map_err(Error::failed("cannot read what removed containers left"))?;
-        Ok(ids.iter().filter_map(|id| ContainerId::parse(id).ok()).collect())
-    }
-
-    /// Forgets a removed container whose files are gone. Blocks.
-    pub(crate) fn swept(&self, id: &ContainerId) -> Result<(), Error> {
-        let id = id.to_string();
-        let change = self.db.write_relaxed(move |tx| -> Result<(), RecordError> {
-            tx.prepare_cached("DELETE FROM engine_garbage WHERE id = ?1")?.execute([&id])?;
-            Ok(())
-        });
-        change.map_err(Error::failed("cannot record the removal"))
     }
 }
 

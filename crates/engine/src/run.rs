@@ -10,7 +10,7 @@ use crate::launch::{self, Launched};
 use crate::link::Link;
 use crate::network;
 use crate::record::Record;
-use crate::settings::Resources;
+use crate::settings::{JoinMode, Resources};
 use crate::shared::Shared;
 use crate::undo::log;
 use crate::view::NetworkView;
@@ -32,17 +32,16 @@ pub(crate) struct Run {
 
 impl Run {
     /// The run that a launch began, and what the launch has to tell.
-    pub(crate) fn new(launched: Launched) -> Result<(Run, NetworkView, Vec<String>), Error> {
-        let link = Link::new(launched.connection, launched.child, launched.events)?;
+    pub(crate) fn new(launched: Launched) -> (Run, NetworkView, Vec<String>) {
         let run = Run {
-            link,
+            link: launched.link,
             pid: launched.pid,
-            netns: launched.netns,
-            group: Some(Arc::new(launched.group)),
+            netns: Some(launched.netns),
+            group: launched.group.map(Arc::new),
             network: Some(launched.network.clone()),
             external: launched.external,
         };
-        Ok((run, launched.network, launched.warnings))
+        (run, launched.network, launched.warnings)
     }
 
     /// A run that an earlier daemon began.
@@ -111,8 +110,11 @@ impl Run {
             // Another runtime has removed it by itself, if all went well.
             let group = group.filter(|group| !external || shared.cgroups.open(group.path()).is_ok());
             if let Some(group) = group {
-                // A container in the host's PID namespace may leave processes.
-                launch::discard(&group);
+                // With its own PID namespace's first process the kernel has killed all others; in another's they may live on.
+                match record.spec.pid_mode {
+                    JoinMode::Private => launch::discard_empty(&group),
+                    _ => launch::discard(&group),
+                }
             }
             log("a shim's directory stays behind", launch::remove_run_directory(&shared, &record));
             let volumes: Vec<String> = record.mounts.iter().filter_map(|point| point.name.clone()).collect();

@@ -146,7 +146,12 @@ impl ImageService {
     /// Takes a name away, and the image with its last one, unless a container is in the way.
     pub async fn remove(&self, name: &str, force: bool, no_prune: bool) -> Result<Vec<Deleted>, Error> {
         let (name, shared, namespace) = (name.to_string(), self.shared.clone(), self.namespace.clone());
-        self.ask(move |images| images.remove(&name, force, no_prune, &|id| users(&shared, &namespace, id))).await
+        self.ask(move |images| {
+            // What was made for its next container stands on it.
+            shared.spares.clear();
+            images.remove(&name, force, no_prune, &|id| users(&shared, &namespace, id))
+        })
+        .await
     }
 
     /// Removes images that no container uses: those without a tag only, unless `all`. Returns what went and the bytes of the

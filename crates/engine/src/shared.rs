@@ -1,11 +1,10 @@
 //! What all of the engine's tasks use: stores, rooms, and facts about the host.
 
-use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use corten_base::{ContainerId, Digest, Namespace};
+use corten_base::{ContainerId, Namespace};
 use corten_cgroup::{CgroupPath, Tree};
 use corten_distribution::Blocking;
 use corten_events::{Actor, Kind};
@@ -16,6 +15,7 @@ use corten_snapshot::Snapshots;
 use corten_spec::HostFacts;
 use corten_spec::limits::Support;
 use corten_volumes::Volumes;
+use oci_spec::runtime::LinuxSeccomp;
 use tokio::sync::Semaphore;
 
 use crate::background::Tasks;
@@ -26,6 +26,7 @@ use crate::init_program::InitProgram;
 use crate::pool::Pool;
 use crate::record::Records;
 use crate::registry::Registry;
+use crate::spare::Spares;
 use crate::stats::Collector;
 
 /// The engine's inside.
@@ -48,6 +49,7 @@ pub(crate) struct Shared {
     pub execs: Execs,
     pub collector: Collector,
     pub pool: Arc<Pool>,
+    pub spares: Arc<Spares>,
     pub cgroups: Tree,
     pub cgroup_parent: CgroupPath,
     pub host: HostFacts,
@@ -103,34 +105,32 @@ impl Shared {
     }
 }
 
-/// Compiled seccomp programs by what they were compiled from: nearly all containers share one.
+/// Compiled seccomp programs with what they were compiled from: nearly all containers share one.
 #[derive(Debug, Default)]
 pub(crate) struct SeccompCache {
-    programs: Mutex<HashMap<Digest, Arc<SeccompProgram>>>,
+    programs: Mutex<Vec<(LinuxSeccomp, SeccompProgram)>>,
 }
 
 /// Other profiles than the default one are rare; a client that makes one up for each container gets them compiled each time.
 const MOST_PROGRAMS: usize = 16;
 
 impl SeccompCache {
-    /// The program for a profile.
-    pub(crate) fn compile(&self, profile: &oci_spec::runtime::LinuxSeccomp) -> Result<SeccompProgram, Error> {
-        let failed = "cannot compile the seccomp profile";
-        let text = serde_json::to_vec(profile).map_err(Error::failed(failed))?;
-        let key = Digest::sha256(&text);
-        let known = self.programs.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        if let Some(program) = known {
-            return Ok(SeccompProgram::clone(&program));
+    /// The program for a profile. Profiles are compared, which is quicker than to make a key of one.
+    pub(crate) fn compile(&self, profile: &LinuxSeccomp) -> Result<SeccompProgram, Error> {
+        let programs = || self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, program)) = programs().iter().find(|(known, _)| known == profile) {
+            return Ok(program.clone());
         }
+        let failed = "cannot compile the seccomp profile";
         let machine =
             corten_seccomp::Machine::host().ok_or(corten_seccomp::Error::Machine).map_err(Error::failed(failed))?;
         let compiled = corten_seccomp::compile(profile, machine).map_err(Error::failed(failed))?;
-        let program = Arc::new(SeccompProgram { filter: compiled.filter, flags: compiled.flags });
-        let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        let program = SeccompProgram { filter: compiled.filter, flags: compiled.flags };
+        let mut programs = programs();
         if programs.len() < MOST_PROGRAMS {
-            programs.insert(key, program.clone());
+            programs.push((profile.clone(), program.clone()));
         }
-        Ok(SeccompProgram::clone(&program))
+        Ok(program)
     }
 }
 

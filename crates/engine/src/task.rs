@@ -7,7 +7,7 @@ mod requests;
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use corten_base::ExecId;
 use corten_events::{Actor, Kind};
@@ -32,6 +32,10 @@ use crate::view::{ContainerView, ExecSpec, Files, NetworkView};
 
 /// Requests that may wait for one container.
 pub(crate) const MAILBOX: usize = 32;
+
+/// How long the tear-down lets those who waited for the end have the processors. Often they remove the container, and then its end
+/// need not be recorded.
+const AFTER_EXIT: Duration = Duration::from_millis(2);
 
 /// What others ask of a container.
 #[derive(Debug)]
@@ -392,7 +396,10 @@ impl Task {
             .acquire()
             .await
             .map_err(Error::failed("the engine is ending"))?;
-        let launched = blocking::run(move || launch::launch(launch)).await?;
+        let launched = match blocking::run(move || launch::send(launch)).await? {
+            Ok(sent) => sent.answered().await,
+            Err(error) => Err(error),
+        };
         drop(permit);
         self.shared.pool.refill();
         let mut launched = launched?;
@@ -402,7 +409,7 @@ impl Task {
                 crate::undo::log("a control group stays behind", done);
             });
         }
-        let (run, network, warnings) = Run::new(launched)?;
+        let (run, network, warnings) = Run::new(launched);
         for warning in warnings {
             tracing::warn!(container = %self.record.id, warning, "a setting was not applied as asked");
         }
@@ -465,9 +472,10 @@ impl Task {
 
     /// Removes the container for good: the record first, durably; what it leaves is swept behind the answer.
     async fn destroy(&mut self) -> Option<Event> {
-        if let Err(error) = self.shared.records.remove(&self.record.namespace, &self.record.id).await {
-            return Some(Event::RemoveFailed { message: error.message() });
-        }
+        let layer = match self.shared.records.remove(&self.record.namespace, &self.record.id).await {
+            Ok(layer) => layer,
+            Err(error) => return Some(Event::RemoveFailed { message: error.message() }),
+        };
         if self.remove_volumes {
             let (shared, record) = (self.shared.clone(), self.record.clone());
             let removed = blocking::run(move || crate::volumes::remove_anonymous(&shared, &record)).await;
@@ -487,8 +495,11 @@ impl Task {
             if let Some(teardown) = teardown {
                 let _ = teardown.await;
             }
-            let swept = blocking::run(move || crate::reconcile::sweep(&shared, &id)).await;
-            crate::undo::log("what a removed container left stays behind", swept.and_then(|swept| swept));
+            let swept = blocking::run(move || {
+                layer.into_iter().for_each(|layer| shared.snapshots.sweep(layer));
+                crate::create::remove_directory(&shared, &id);
+            });
+            crate::undo::log("what a removed container left stays behind", swept.await);
         });
         None
     }
@@ -498,9 +509,12 @@ impl Task {
         // A container that is about to be removed has no use for a record of its end.
         let saved = (!self.record.spec.auto_remove || self.state.phase == Phase::Restarting)
             .then(|| (self.record.clone(), self.state.clone()));
-        let (shared, record) = (self.shared.clone(), self.record.clone());
+        let (shared, record, view) = (self.shared.clone(), self.record.clone(), self.view.subscribe());
         self.teardown = Some(self.shared.background.spawn(async move {
-            if let Some((record, state)) = saved {
+            // Until the shim is released it knows of the end: whoever dies meanwhile, nothing is lost.
+            tokio::time::sleep(AFTER_EXIT).await;
+            let removed = view.borrow().removed;
+            if let Some((record, state)) = saved.filter(|_| !removed) {
                 crate::undo::log("a container's end is not recorded", shared.records.saved(&record, &state).await);
             }
             run.tear_down(&shared, &record).await;

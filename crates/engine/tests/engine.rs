@@ -30,6 +30,7 @@ const TESTS: &[Test] = &[
     ("executions", executions),
     ("containers_outlive_the_engine", containers_outlive_the_engine),
     ("many_at_once", many_at_once),
+    ("the_next_of_a_kind_is_made_beforehand", the_next_of_a_kind_is_made_beforehand),
     ("restart_policies", restart_policies),
     ("volumes_and_ports", volumes_and_ports),
     ("one_engine_for_a_data_root", one_engine_for_a_data_root),
@@ -396,6 +397,50 @@ fn many_at_once() {
         while let Some(run) = runs.join_next().await {
             run.unwrap();
         }
+    });
+}
+
+fn the_next_of_a_kind_is_made_beforehand() {
+    let place = Place::new();
+    let (containers, spares) = (place.path().join("data/containers"), place.path().join("data/spares"));
+    let inodes = move || -> Vec<u64> {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::read_dir(&spares).unwrap().map(|entry| entry.unwrap().metadata().unwrap().ino()).collect()
+    };
+    place.with_engine(|engine| async move {
+        use std::os::unix::fs::MetadataExt;
+        busybox(&engine).await;
+        create(&engine, "first", wanted("busybox", &["true"])).await;
+        create(&engine, "second", wanted("busybox", &["true"])).await;
+        while inodes().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let ready = inodes();
+        let id = start(&engine, "third", wanted("busybox", &["cat", "/etc/hostname", "/proc/mounts"])).await;
+        assert!(ready.contains(&std::fs::metadata(containers.join(&id)).unwrap().ino()));
+        assert_eq!(ended(&engine, "third").await, 0);
+        assert!(log(&engine, "third").await.starts_with(&id[..12]));
+        // Another kind: what was ready for the last one goes.
+        create(&engine, "other", ContainerSpec { auto_remove: true, ..wanted("busybox", &["true"]) }).await;
+        while !inodes().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        for name in ["first", "second", "third", "other"] {
+            force_remove(&engine, name).await;
+        }
+        // They keep no image alive, nor a new one of the same name from being used.
+        for name in ["fourth", "fifth"] {
+            create(&engine, name, wanted("busybox", &["true"])).await;
+            force_remove(&engine, name).await;
+        }
+        engine.images().remove("busybox", false, false).await.unwrap();
+        while !inodes().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        busybox(&engine).await;
+        start(&engine, "new", wanted("busybox", &["true"])).await;
+        assert_eq!(ended(&engine, "new").await, 0);
+        force_remove(&engine, "new").await;
     });
 }
 

@@ -116,15 +116,14 @@ impl Snapshots {
     /// [`Error::NoLayer`]; [`Error::InUse`] if a layer or an active snapshot stands on it or an operation holds it.
     pub fn remove_layer(&self, chain: &ChainId) -> Result<()> {
         let (shared, chain) = (self.shared.clone(), chain.clone());
-        let id = self.database().write_relaxed(move |transaction| {
+        let (id, init) = self.database().write_relaxed(move |transaction| {
             let row = records::stack(transaction, &chain)?.swap_remove(0);
             if records::has_children(transaction, &chain)? || shared.holds().contains_key(&chain) {
                 return Err(Error::InUse(chain));
             }
-            records::delete_layer(transaction, &chain)?;
-            Ok(row.id)
+            Ok((row.id, records::delete_layer(transaction, &chain)?))
         })?;
-        self.discard(id);
+        init.into_iter().chain([id]).for_each(|id| self.discard(id));
         Ok(())
     }
 
@@ -141,17 +140,19 @@ impl Snapshots {
         E: From<Error> + From<corten_metadata::Error> + Send + 'static,
     {
         let shared = self.shared.clone();
-        let rows = self.database().write_relaxed(move |transaction| -> Result<Vec<LayerRow>, E> {
-            let mut roots = live(transaction)?;
-            roots.extend(records::active_parents(transaction)?);
-            roots.extend(shared.holds().keys().cloned());
-            let garbage = garbage(records::layers(transaction)?, &roots);
-            for row in &garbage {
-                records::delete_layer(transaction, &row.chain)?;
-            }
-            Ok(garbage)
-        })?;
-        rows.iter().for_each(|row| self.discard(row.id));
+        let (rows, inits) =
+            self.database().write_relaxed(move |transaction| -> Result<(Vec<LayerRow>, Vec<u64>), E> {
+                let mut roots = live(transaction)?;
+                roots.extend(records::active_parents(transaction)?);
+                roots.extend(shared.holds().keys().cloned());
+                let garbage = garbage(records::layers(transaction)?, &roots);
+                let mut inits = Vec::new();
+                for row in &garbage {
+                    inits.extend(records::delete_layer(transaction, &row.chain)?);
+                }
+                Ok((garbage, inits))
+            })?;
+        inits.into_iter().chain(rows.iter().map(|row| row.id)).for_each(|id| self.discard(id));
         Ok(rows.into_iter().map(|row| self.layer(row)).collect())
     }
 
@@ -161,19 +162,19 @@ impl Snapshots {
     /// [`Error::NoLayer`]; [`Error::InUse`] if a container's layer stands on it: its files may be mounted.
     pub fn replace_layer(&self, chain: &ChainId, mut draft: LayerDraft, size: u64) -> Result<()> {
         let (chain, id, boot) = (chain.clone(), draft.id, self.shared.boot.clone());
-        let old = self.database().write_relaxed(move |transaction| {
+        let (old, init) = self.database().write_relaxed(move |transaction| {
             let row = records::stack(transaction, &chain)?.swap_remove(0);
             for top in records::active_parents(transaction)? {
                 if records::stack(transaction, &top)?.iter().any(|below| below.chain == chain) {
                     return Err(Error::InUse(chain));
                 }
             }
-            records::delete_layer(transaction, &chain)?;
+            let init = records::delete_layer(transaction, &chain)?;
             records::insert_layer(transaction, &LayerRow { id, size, ..row.clone() }, &boot)?;
-            Ok(row.id)
+            Ok((row.id, init))
         })?;
         draft.committed = true;
-        self.discard(old);
+        init.into_iter().chain([old]).for_each(|id| self.discard(id));
         Ok(())
     }
 

@@ -8,7 +8,7 @@
 //!   <id>/fs      a layer's files in overlay's form (whiteouts are character devices 0,0), or an active snapshot's upper
 //!   <id>/work    an active snapshot's work directory, for overlayfs alone
 //!   empty/       the lower directory of images without layers
-//! snapshot_layer(chain, id, parent, size, boot)    snapshot_active(key, id, parent)
+//! snapshot_layer(chain, id, parent, size, boot)    snapshot_active(key, id, parent)    snapshot_init(parent, id, boot)
 //! ```
 //!
 //! Ids are short decimal numbers, because the old mount interface must fit the names of all layers into one page. A folder
@@ -19,9 +19,14 @@
 //! when the store is opened (the power went), and the layer is unpacked again from its blob. So nobody waits for the disk to
 //! run an image just pulled, and a half-written layer is never used. Active snapshots promise what the kernel promises.
 //!
+//! An **init layer** stands between a layer and all active snapshots on it: what the store's user puts above every image
+//! ([`Snapshots::with_init`]), made once instead of in each snapshot. It goes with its layer, and isn't synced: after a power
+//! loss it is made anew.
+//!
 //! The one snapshotter is overlay; a trait comes with the second.
 
 mod error;
+mod init;
 mod layers;
 mod mount;
 mod reaper;
@@ -34,21 +39,22 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use corten_base::ChainId;
 use corten_metadata::{Database, Schema};
 
 pub use error::{Error, Result};
+pub use init::Furnish;
 pub use layers::{Hold, Layer, LayerDraft};
 pub use mount::MountOptions;
-pub use roots::{RootFs, Usage};
+pub use roots::{ActiveDraft, Forgotten, RootFs, Usage};
 
 use reaper::Reaper;
 use sync::Background;
 
 /// The tables of this room.
-pub const SCHEMA: Schema = Schema { room: "snapshot", migrations: &[records::TABLES] };
+pub const SCHEMA: Schema = Schema { room: "snapshot", migrations: &[records::TABLES, records::INIT_TABLE] };
 
 /// The name of the folder that stands in for the layers of an image without any.
 const EMPTY: &str = "empty";
@@ -69,6 +75,9 @@ struct Shared {
     holds: Mutex<HashMap<ChainId, usize>>,
     reaper: Arc<Reaper>,
     background: Background,
+    furnish: OnceLock<Furnish>,
+    /// Held while an init layer is made: only one is wanted.
+    making_init: Mutex<()>,
 }
 
 impl Snapshots {
@@ -98,6 +107,8 @@ impl Snapshots {
             holds: Mutex::default(),
             reaper,
             background: Background::default(),
+            furnish: OnceLock::new(),
+            making_init: Mutex::default(),
         };
         Ok(Snapshots { shared: Arc::new(shared) })
     }

@@ -24,6 +24,14 @@ pub(crate) const TABLES: &str = "
     ) WITHOUT ROWID;
     CREATE INDEX snapshot_active_parent ON snapshot_active(parent);";
 
+/// `parent` is empty for images without layers.
+pub(crate) const INIT_TABLE: &str = "
+    CREATE TABLE snapshot_init(
+        parent TEXT PRIMARY KEY,
+        id INTEGER NOT NULL UNIQUE,
+        boot TEXT NOT NULL
+    ) WITHOUT ROWID;";
+
 /// One layer's record.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerRow {
@@ -46,7 +54,7 @@ pub(crate) fn reconcile(database: &Database, boot: &str, folders: &[u64]) -> Res
     database.write_relaxed(move |transaction| {
         let synced: HashMap<String, bool> = transaction
             .prepare("SELECT chain, boot IS NULL OR boot = ?1 FROM snapshot_layer")?
-            .query_map([boot], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .query_map([&boot], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<Result<_, _>>()?;
         let rows = layers(transaction)?;
         let mut whole: HashMap<&ChainId, u64> = HashMap::new();
@@ -66,7 +74,10 @@ pub(crate) fn reconcile(database: &Database, boot: &str, folders: &[u64]) -> Res
         for row in rows.iter().filter(|row| !whole.contains_key(&row.chain)) {
             delete_layer(transaction, &row.chain)?;
         }
-        let mut ids: HashSet<u64> = whole.into_values().collect();
+        let mut ids: HashSet<u64> = whole.values().copied().collect();
+        ids.extend(kept_inits(transaction, &boot, &folders, |parent| {
+            whole.keys().any(|chain| chain.as_str() == parent)
+        })?);
         let mut actives = transaction.prepare("SELECT id FROM snapshot_active")?;
         for id in actives.query_map([], |row| row.get::<_, i64>(0))? {
             ids.insert(id?.cast_unsigned());
@@ -74,6 +85,72 @@ pub(crate) fn reconcile(database: &Database, boot: &str, folders: &[u64]) -> Res
         let highest = ids.iter().copied().max().unwrap_or(0);
         Ok(Kept { ids, highest })
     })
+}
+
+/// Drops the records of init layers that aren't of this boot (nobody synced their files) or stand on nothing; the ids of the others.
+fn kept_inits(
+    transaction: &Transaction<'_>,
+    boot: &str,
+    folders: &HashSet<u64>,
+    is_whole: impl Fn(&str) -> bool,
+) -> Result<Vec<u64>> {
+    transaction.execute("DELETE FROM snapshot_init WHERE boot <> ?1", [boot])?;
+    let rows: Vec<(String, i64)> = transaction
+        .prepare("SELECT parent, id FROM snapshot_init")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
+    let mut kept = Vec::new();
+    for (parent, id) in rows {
+        match folders.contains(&id.cast_unsigned()) && (parent.is_empty() || is_whole(&parent)) {
+            true => kept.push(id.cast_unsigned()),
+            false => drop(transaction.execute("DELETE FROM snapshot_init WHERE parent = ?1", [parent])?),
+        }
+    }
+    Ok(kept)
+}
+
+/// The init layer on a layer, or on none.
+pub(crate) fn init(connection: &Connection, parent: Option<&ChainId>) -> Result<Option<u64>> {
+    let mut query = connection.prepare_cached("SELECT id FROM snapshot_init WHERE parent = ?1")?;
+    let id = query.query_row([parent.map_or("", ChainId::as_str)], |row| row.get::<_, i64>(0)).optional()?;
+    Ok(id.map(i64::cast_unsigned))
+}
+
+/// Records an init layer whose files belong to `boot`.
+pub(crate) fn insert_init(transaction: &Transaction<'_>, parent: Option<&ChainId>, id: u64, boot: &str) -> Result<()> {
+    let parent = parent.map_or("", ChainId::as_str);
+    transaction.prepare_cached("INSERT INTO snapshot_init VALUES (?1, ?2, ?3)")?.execute((
+        parent,
+        id.cast_signed(),
+        boot,
+    ))?;
+    Ok(())
+}
+
+/// Records an active snapshot. Its parent is looked up in the same transaction: it can't be collected in between.
+pub(crate) fn insert_active(
+    transaction: &Transaction<'_>,
+    key: &str,
+    id: u64,
+    parent: Option<&ChainId>,
+    on_init: Option<u64>,
+) -> Result<()> {
+    if active(transaction, key)?.is_some() {
+        return Err(Error::Exists(key.into()));
+    }
+    // An init layer goes with the layer that it stands on: a layer that came back meanwhile is another one.
+    if let Some(parent) = parent
+        && (!has_layer(transaction, parent)? || init(transaction, Some(parent))? != on_init)
+    {
+        return Err(Error::NoLayer(parent.clone()));
+    }
+    let parent = parent.map(ChainId::as_str);
+    transaction.prepare_cached("INSERT INTO snapshot_active VALUES (?1, ?2, ?3)")?.execute((
+        key,
+        id.cast_signed(),
+        parent,
+    ))?;
+    Ok(())
 }
 
 /// All layers.
@@ -120,9 +197,12 @@ pub(crate) fn insert_layer(transaction: &Transaction<'_>, row: &LayerRow, boot: 
     Ok(())
 }
 
-pub(crate) fn delete_layer(transaction: &Transaction<'_>, chain: &ChainId) -> Result<()> {
+/// Deletes a layer's record and that of the init layer on it, whose id it answers.
+pub(crate) fn delete_layer(transaction: &Transaction<'_>, chain: &ChainId) -> Result<Option<u64>> {
+    let init = init(transaction, Some(chain))?;
+    transaction.prepare_cached("DELETE FROM snapshot_init WHERE parent = ?1")?.execute([chain.as_str()])?;
     transaction.prepare_cached("DELETE FROM snapshot_layer WHERE chain = ?1")?.execute([chain.as_str()])?;
-    Ok(())
+    Ok(init)
 }
 
 /// Whether a layer or an active snapshot stands on the layer.

@@ -6,8 +6,9 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use corten_base::ChainId;
+use corten_metadata::rusqlite::Transaction;
 
-use crate::{EMPTY, Error, Result, Snapshots, records};
+use crate::{Error, Result, Snapshots, records};
 
 /// What an overlay is made of. The folders belong to the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,20 +33,47 @@ pub struct Usage {
     pub files: u64,
 }
 
+/// A writable layer that has no record yet; removed if it is dropped before it is [kept](ActiveDraft::keep).
+#[derive(Debug)]
+pub struct ActiveDraft {
+    store: Snapshots,
+    id: u64,
+    parent: Option<ChainId>,
+    init: Option<u64>,
+    root: RootFs,
+    kept: bool,
+}
+
+/// An active snapshot whose record is gone and whose files are still there; see [`Snapshots::sweep`].
+#[derive(Debug)]
+#[must_use = "its files stay until the store is opened next"]
+pub struct Forgotten(u64);
+
 impl Snapshots {
+    /// Makes a writable layer on top of `parent`, to be recorded together with what it is for.
+    ///
+    /// # Errors
+    /// [`Error::NoLayer`], [`Error::Io`]; [`Error::Mount`] if an init layer had to be made and could not be.
+    pub fn draft_active(&self, parent: Option<&ChainId>) -> Result<ActiveDraft> {
+        let below = self.below(parent)?;
+        let id = self.next_id();
+        if let Err(error) = self.make_active(id) {
+            self.discard(id);
+            return Err(error);
+        }
+        let root = self.root(id, below.lower);
+        Ok(ActiveDraft { store: self.clone(), id, parent: parent.cloned(), init: below.init, root, kept: false })
+    }
+
     /// Makes the writable layer `key` on top of `parent`. The record survives kill -9 at once and power loss with the next
     /// durable change of the same database.
     ///
     /// # Errors
     /// [`Error::NoLayer`], [`Error::Exists`], [`Error::Io`].
     pub fn prepare(&self, key: &str, parent: Option<&ChainId>) -> Result<RootFs> {
-        let id = self.next_id();
-        let prepared = self.make_active(id).and_then(|()| self.record_active(id, key, parent));
-        if prepared.is_err() {
-            self.discard(id);
-        }
-        prepared?;
-        self.root(id, parent)
+        let draft = self.draft_active(parent)?;
+        self.database().write_relaxed(draft.record(key))?;
+        Ok(draft.keep())
     }
 
     /// The folders of an active snapshot.
@@ -57,7 +85,7 @@ impl Snapshots {
             .database()
             .read(|connection| records::active(connection, key))?
             .ok_or_else(|| Error::NoSnapshot(key.into()))?;
-        self.root(id, parent.as_ref())
+        Ok(self.root(id, self.below(parent.as_ref())?.lower))
     }
 
     /// Removes an active snapshot; fine if there is none. Its record goes first, its files soon after.
@@ -66,15 +94,24 @@ impl Snapshots {
     /// [`Error::Metadata`].
     pub fn remove(&self, key: &str) -> Result<()> {
         let key = key.to_owned();
-        let id = self.database().write_relaxed(move |transaction| {
-            let found = records::active(transaction, &key)?;
-            transaction.prepare_cached("DELETE FROM snapshot_active WHERE key = ?1")?.execute([&key])?;
-            Ok::<_, Error>(found.map(|(id, _)| id))
-        })?;
-        if let Some(id) = id {
-            self.discard(id);
-        }
+        let forgotten = self.database().write_relaxed(move |transaction| Snapshots::forget(transaction, &key))?;
+        forgotten.into_iter().for_each(|forgotten| self.sweep(forgotten));
         Ok(())
+    }
+
+    /// Removes an active snapshot's record, if there is one, with the caller's transaction. Its files are still there.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`].
+    pub fn forget(transaction: &Transaction<'_>, key: &str) -> Result<Option<Forgotten>> {
+        let found = records::active(transaction, key)?;
+        transaction.prepare_cached("DELETE FROM snapshot_active WHERE key = ?1")?.execute([key])?;
+        Ok(found.map(|(id, _)| Forgotten(id)))
+    }
+
+    /// Removes the files of a snapshot, soon, once its [`forget`](Snapshots::forget) is committed.
+    pub fn sweep(&self, forgotten: Forgotten) {
+        self.discard(forgotten.0);
     }
 
     /// The keys of all active snapshots.
@@ -113,7 +150,8 @@ impl Snapshots {
         Ok(usage)
     }
 
-    fn make_active(&self, id: u64) -> Result<()> {
+    /// The folders of an overlay: its upper and its work directory.
+    pub(crate) fn make_active(&self, id: u64) -> Result<()> {
         let folder = self.folder(id);
         for path in [folder.clone(), folder.join("fs"), folder.join("work")] {
             DirBuilder::new().mode(0o755).create(&path).map_err(Error::io("create", &path))?;
@@ -123,34 +161,44 @@ impl Snapshots {
         fs::set_permissions(&upper, PermissionsExt::from_mode(0o755)).map_err(Error::io("protect", &upper))
     }
 
-    fn record_active(&self, id: u64, key: &str, parent: Option<&ChainId>) -> Result<()> {
-        let (key, parent) = (key.to_owned(), parent.cloned());
-        self.database().write_relaxed(move |transaction| {
-            if records::active(transaction, &key)?.is_some() {
-                return Err(Error::Exists(key));
-            }
-            // Looked up in the same transaction: the layer can't be collected in between.
-            if let Some(parent) = &parent
-                && !records::has_layer(transaction, parent)?
-            {
-                return Err(Error::NoLayer(parent.clone()));
-            }
-            transaction.prepare_cached("INSERT INTO snapshot_active VALUES (?1, ?2, ?3)")?.execute((
-                key,
-                id.cast_signed(),
-                parent.as_ref().map(ChainId::as_str),
-            ))?;
-            Ok(())
-        })
+    pub(crate) fn root(&self, id: u64, lower: Vec<PathBuf>) -> RootFs {
+        let folder = self.folder(id);
+        RootFs { lower, upper: folder.join("fs"), work: folder.join("work"), root: self.shared.root.clone() }
+    }
+}
+
+impl ActiveDraft {
+    /// Its folders.
+    #[must_use]
+    pub fn root(&self) -> &RootFs {
+        &self.root
     }
 
-    fn root(&self, id: u64, parent: Option<&ChainId>) -> Result<RootFs> {
-        let lower = match parent {
-            Some(chain) => self.stack(chain)?.into_iter().map(|layer| layer.path).collect(),
-            None => vec![self.shared.root.join(EMPTY)],
-        };
-        let folder = self.folder(id);
-        Ok(RootFs { lower, upper: folder.join("fs"), work: folder.join("work"), root: self.shared.root.clone() })
+    /// Whether it stands on what a snapshot made now would stand on.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.store.below(self.parent.as_ref()).is_ok_and(|below| below.lower == self.root.lower)
+    }
+
+    /// The change that records it as `key`, for a transaction of the same database. Fails with [`Error::Exists`], or with
+    /// [`Error::NoLayer`] if its parent was removed meanwhile.
+    pub fn record(&self, key: &str) -> impl FnOnce(&Transaction<'_>) -> Result<()> + Send + use<> {
+        let (key, id, parent, init) = (key.to_owned(), self.id, self.parent.clone(), self.init);
+        move |transaction| records::insert_active(transaction, &key, id, parent.as_ref(), init)
+    }
+
+    /// It is recorded: its files stay.
+    pub fn keep(mut self) -> RootFs {
+        self.kept = true;
+        self.root.clone()
+    }
+}
+
+impl Drop for ActiveDraft {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.store.discard(self.id);
+        }
     }
 }
 

@@ -29,14 +29,25 @@ impl TestEngine {
         Self::start_with(executable, &[])
     }
 
+    /// Starts a daemon with Docker's defaults and its run directory on a tmpfs, as `/run` is where it is installed.
+    pub fn start_as_installed(executable: &str) -> Self {
+        Self::start_prepared(executable, &[], "mkdir run && mount -t tmpfs -o mode=755 run run")
+    }
+
     /// Starts a daemon with further arguments.
     pub fn start_with(executable: &str, arguments: &[&str]) -> Self {
+        Self::start_prepared(executable, arguments, "true")
+    }
+
+    /// As [`start_with`](Self::start_with), after a shell command in the engine's directory and namespaces.
+    fn start_prepared(executable: &str, arguments: &[&str], command: &str) -> Self {
         let name = format!("corten-test-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
         let directory =
             tempfile::Builder::new().prefix(&name).tempdir_in("/var/tmp").expect("making a directory for the test");
         let holder = Command::new("unshare")
             .args(["--net", "--mount", "--propagation", "private", "--kill-child", "--fork", "sh", "-c"])
-            .arg(format!("ip link set lo up && touch {}/ready && exec sleep infinity", directory.path().display()))
+            .arg(format!("ip link set lo up && {command} && touch ready && cd / && exec sleep infinity"))
+            .current_dir(directory.path())
             .spawn()
             .expect("unshare(1) starts");
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
@@ -45,7 +56,8 @@ impl TestEngine {
         engine.wait_for("the namespaces", |engine| engine.path().join("ready").exists());
         engine.start_daemon();
         // The table of a daemon without containers stands as long as its bridge.
-        engine.idle.elements = engine.leaks().elements;
+        let Leaks { elements, mounts, .. } = engine.leaks();
+        engine.idle = Leaks { elements, mounts, ..Leaks::default() };
         engine
     }
 

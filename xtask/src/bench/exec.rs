@@ -16,7 +16,7 @@ pub fn run(arguments: &[&str]) -> Result<()> {
     let id = engine.corten(&["run", "-d", "--network", "none", "busybox", "sleep", "100000"]).ok().to_owned();
     let pid = engine.corten(&["inspect", "-f", "{{.State.Pid}}", id.trim()]).ok().to_owned();
 
-    let mut joining = Command::new(floor_program(place.path(), "exec")?);
+    let mut joining = Command::new(floor_program(place.path(), "exec", &[])?);
     joining.arg(pid.trim());
     let mut calling = lap("lap-exec")?;
     calling.args([&engine.host(), id.trim()]);

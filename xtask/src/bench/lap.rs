@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, Write};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use corten_client::{Client, Endpoint};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 /// `lap PROGRAM [ARGUMENT...]`: the program's life as its caller sees it, from spawn to exit.
 pub fn processes(arguments: &[&str]) -> Result<()> {
     let (program, arguments) = arguments.split_first().context("lap: no program named")?;
-    laps(|| {
+    timed_laps(|| {
         let status = Command::new(program)
             .args(arguments)
             .stdin(Stdio::null())
@@ -27,14 +27,14 @@ pub fn processes(arguments: &[&str]) -> Result<()> {
 pub fn containers(arguments: &[&str]) -> Result<()> {
     let [host, network] = arguments else { anyhow::bail!("lap-api: HOST NETWORK") };
     let client = Client::new(Endpoint::parse(host)?);
-    laps(|| container(&client, network).map(drop))
+    timed_laps(|| container(&client, network).map(drop))
 }
 
 /// `lap-exec HOST CONTAINER`: an exec of `true` from its creation until its end is known, on one kept connection.
 pub fn execs(arguments: &[&str]) -> Result<()> {
     let [host, container] = arguments else { anyhow::bail!("lap-exec: HOST CONTAINER") };
     let client = Client::new(Endpoint::parse(host)?);
-    laps(|| {
+    timed_laps(|| {
         let created = client.post(&format!("/containers/{container}/exec")).json(&json!({"Cmd": ["true"]}));
         let created: Value = created.send()?.json()?;
         let id = created["Id"].as_str().context("no Id in the answer to exec")?;
@@ -67,13 +67,20 @@ pub fn container(client: &Client, network: &str) -> Result<[Instant; 4]> {
     Ok([created, started, waited, Instant::now()])
 }
 
-fn laps(mut work: impl FnMut() -> Result<()>) -> Result<()> {
+fn timed_laps(mut work: impl FnMut() -> Result<()>) -> Result<()> {
+    laps(|| {
+        let begin = Instant::now();
+        work()?;
+        Ok(begin.elapsed())
+    })
+}
+
+/// Answers each line with what `work` says it took.
+pub fn laps(mut work: impl FnMut() -> Result<Duration>) -> Result<()> {
     let mut output = std::io::stdout().lock();
     for line in std::io::stdin().lock().lines() {
         line?;
-        let begin = Instant::now();
-        work()?;
-        writeln!(output, "{:.1}", begin.elapsed().as_secs_f64() * 1e6)?;
+        writeln!(output, "{:.1}", work()?.as_secs_f64() * 1e6)?;
         output.flush()?;
     }
     Ok(())

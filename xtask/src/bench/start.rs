@@ -11,6 +11,7 @@ use corten_testkit::{TestEngine, debian};
 use super::contender::Contender;
 use super::crun;
 use super::memory;
+use super::until;
 
 struct Options {
     rounds: usize,
@@ -39,6 +40,7 @@ pub fn run(arguments: &[&str]) -> Result<()> {
         api(&engine, "bridge")?,
         command(&engine, &executable, "bridge")?,
     ];
+    contenders.extend(until::contenders(&engine, place.path())?);
     contenders.extend(crun::contender(place.path())?);
 
     let busy = Busy::start(options.busy)?;
@@ -58,7 +60,7 @@ pub fn run(arguments: &[&str]) -> Result<()> {
 
 /// An engine of `executable` that has the image `busybox`.
 pub fn engine(executable: &Path) -> Result<TestEngine> {
-    let engine = TestEngine::start(&executable.to_string_lossy());
+    let engine = TestEngine::start_as_installed(&executable.to_string_lossy());
     engine.corten(&["import", &debian::busybox_tar().to_string_lossy(), "busybox"]).ok();
     Ok(engine)
 }
@@ -111,13 +113,15 @@ pub fn unpack_busybox(place: &Path) -> Result<PathBuf> {
     Ok(rootfs)
 }
 
-/// Compiles `xtask/floor/NAME.c` into `place`, unless it is there.
-pub fn floor_program(place: &Path, name: &str) -> Result<PathBuf> {
+/// Compiles `xtask/floor/NAME.c` with these flags besides into `place`, unless it is there.
+pub fn floor_program(place: &Path, name: &str, flags: &[&str]) -> Result<PathBuf> {
     let program = place.join(name);
     if !program.exists() {
         let source = corten_testkit::workspace().join(format!("xtask/floor/{name}.c"));
         let status = Command::new("cc")
-            .args(["-O2", "-static", "-o"])
+            .args(["-O2", "-static"])
+            .args(flags)
+            .arg("-o")
             .arg(&program)
             .arg(source)
             .status()
@@ -129,7 +133,7 @@ pub fn floor_program(place: &Path, name: &str) -> Result<PathBuf> {
 
 /// The floor program with these words, working in a directory of its own.
 pub fn floor(place: &Path, rootfs: &Path, name: &str, words: &[&str]) -> Result<Contender> {
-    let program = floor_program(place, "floor")?;
+    let program = floor_program(place, "floor", &[])?;
     let work = tempfile::Builder::new().prefix("work-").tempdir_in(place)?.keep();
     let mut floor = Command::new("unshare");
     floor.args(["--net", "--"]).arg(program).arg(rootfs).args(words).current_dir(work);

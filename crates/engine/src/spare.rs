@@ -1,0 +1,187 @@
+//! What the next container like the last one needs on the disk, made before it is asked for.
+//!
+//! Who runs one short container after the other mostly takes the same image. From the second of a kind on, the next ones' layers are
+//! mounted and their directories made while nobody waits; a create that finds nothing ready makes its own. All of it is without a
+//! record: what a dead daemon leaves is removed by the next one.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use corten_base::ChainId;
+use corten_snapshot::{ActiveDraft, MountOptions, Snapshots};
+use tokio::sync::Notify;
+
+use crate::blocking;
+use crate::error::Error;
+use crate::undo::log;
+
+/// How many are kept: one for the create that comes while the other is being replaced.
+const READY: usize = 2;
+/// How long a new spare lets the container that took the last one have the processors.
+const AFTER_CREATE: Duration = Duration::from_millis(3);
+/// The files that every container's directory has from its start on.
+const FILES: [&str; 3] = ["hostname", "hosts", "resolv.conf"];
+
+/// What a spare can be used for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Kind {
+    /// The image's layers.
+    pub(crate) chain: Option<ChainId>,
+    pub(crate) options: MountOptions,
+}
+
+/// A container's place on the disk, before there is one.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    pub(crate) layer: ActiveDraft,
+    /// The layer, mounted.
+    pub(crate) rootfs: OwnedFd,
+    pub(crate) directory: Directory,
+}
+
+/// A container's directory on its way; removed if it is dropped before it is [given](Directory::give).
+#[derive(Debug)]
+pub(crate) struct Directory(PathBuf);
+
+/// The spares of one engine.
+#[derive(Debug)]
+pub(crate) struct Spares {
+    snapshots: Snapshots,
+    place: PathBuf,
+    state: Mutex<State>,
+    next: AtomicU64,
+    taken: Notify,
+    closed: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What the last container was like, and whether the one before it was, too.
+    last: Option<Kind>,
+    again: bool,
+    ready: VecDeque<Spare>,
+}
+
+impl Spares {
+    /// Removes what a dead daemon left in `place`, where spare directories are made: on the containers' file system. Blocks.
+    pub(crate) fn open(snapshots: Snapshots, place: PathBuf) -> Result<Spares, Error> {
+        let failed = || Error::failed(format!("cannot make the directory {}", place.display()));
+        match fs::remove_dir_all(&place) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed()(error)),
+            _ => fs::create_dir(&place).map_err(failed())?,
+        }
+        let (state, next, taken, closed) = Default::default();
+        Ok(Spares { snapshots, place, state, next, taken, closed })
+    }
+
+    /// A spare of this kind, if one is ready. Says what the next ones should be like. Blocks.
+    pub(crate) fn take(&self, kind: &Kind) -> Option<Spare> {
+        let (mut state, old);
+        state = self.lock();
+        if state.last.as_ref() != Some(kind) {
+            (state.again, state.last) = (false, Some(kind.clone()));
+            old = std::mem::take(&mut state.ready);
+            drop(state);
+            // Unmounted without the lock.
+            drop(old);
+            return None;
+        }
+        state.again = true;
+        let spare = state.ready.pop_front();
+        drop(state);
+        self.taken.notify_one();
+        spare.filter(|spare| spare.layer.is_current())
+    }
+
+    /// Drops all: their image may be going. Blocks.
+    pub(crate) fn clear(&self) {
+        let old = std::mem::take(&mut *self.lock());
+        drop(old);
+    }
+
+    /// Makes new ones whenever some were taken, until it is closed.
+    pub(crate) async fn keep_filled(self: Arc<Spares>) {
+        loop {
+            self.taken.notified().await;
+            if self.closed.load(Ordering::Acquire) {
+                return;
+            }
+            tokio::time::sleep(AFTER_CREATE).await;
+            let spares = self.clone();
+            log("no spare was made", blocking::run(move || spares.fill()).await);
+        }
+    }
+
+    /// Has [`Spares::keep_filled`] end.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.taken.notify_one();
+    }
+
+    fn fill(&self) {
+        while let Some(kind) = self.lacking() {
+            match self.make(&kind) {
+                Ok(spare) => self.put(&kind, spare),
+                // Whoever creates a container hears of the same trouble.
+                Err(error) => return tracing::debug!(error = error.message(), "no spare was made"),
+            }
+        }
+    }
+
+    fn lacking(&self) -> Option<Kind> {
+        let state = self.lock();
+        let wanted = state.again && state.ready.len() < READY && !self.closed.load(Ordering::Acquire);
+        wanted.then(|| state.last.clone()).flatten()
+    }
+
+    fn make(&self, kind: &Kind) -> Result<Spare, Error> {
+        let failed = || Error::failed("cannot prepare a container's root file system");
+        let layer = self.snapshots.draft_active(kind.chain.as_ref()).map_err(failed())?;
+        let rootfs = layer.root().mount_detached(kind.options).map_err(failed())?;
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let directory = Directory::make(self.place.join(number.to_string()))?;
+        for name in FILES {
+            fs::File::create(directory.0.join(name)).map_err(Error::failed("cannot make a container's files"))?;
+        }
+        Ok(Spare { layer, rootfs, directory })
+    }
+
+    fn put(&self, kind: &Kind, spare: Spare) {
+        let mut state = self.lock();
+        if state.last.as_ref() == Some(kind) {
+            state.ready.push_back(spare);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Directory {
+    /// An empty one.
+    pub(crate) fn make(path: PathBuf) -> Result<Directory, Error> {
+        fs::create_dir(&path).map_err(Error::failed("cannot make the container's directory"))?;
+        Ok(Directory(path))
+    }
+
+    /// Gives it to a container, under this name.
+    pub(crate) fn give(mut self, path: &Path) -> Result<(), Error> {
+        fs::rename(&self.0, path).map_err(Error::failed("cannot make the container's directory"))?;
+        self.0.clear();
+        Ok(())
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if !self.0.as_os_str().is_empty() {
+            log("a spare directory stays behind", fs::remove_dir_all(&self.0));
+        }
+    }
+}
