@@ -416,10 +416,10 @@ fn the_next_of_a_kind_is_made_beforehand() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let ready = inodes();
-        let id = start(&engine, "third", wanted("busybox", &["cat", "/etc/hostname", "/proc/mounts"])).await;
+        let id = start(&engine, "third", wanted("busybox", &["cat", "/etc/hostname"])).await;
         assert!(ready.contains(&std::fs::metadata(containers.join(&id)).unwrap().ino()));
         assert_eq!(ended(&engine, "third").await, 0);
-        assert!(log(&engine, "third").await.starts_with(&id[..12]));
+        assert!(log(&engine, "third").await.contains(&id[..12]));
         // Another kind: what was ready for the last one goes.
         create(&engine, "other", ContainerSpec { auto_remove: true, ..wanted("busybox", &["true"]) }).await;
         while !inodes().is_empty() {
