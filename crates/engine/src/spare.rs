@@ -1,8 +1,8 @@
 //! What the next container like the last one needs on the disk, made before it is asked for.
 //!
-//! Who runs one short container after the other mostly takes the same image. From the second of a kind on, the next ones' layers are
-//! mounted and their directories made while nobody waits; a create that finds nothing ready makes its own. All of it is without a
-//! record: what a dead daemon leaves is removed by the next one.
+//! Who runs one short container after the other mostly takes the same few images. From the second of a kind on, the next ones' layers
+//! are mounted and their directories made while nobody waits; a create that finds nothing ready makes its own. All of it is without
+//! a record: what a dead daemon leaves is removed by the next one.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -20,8 +20,10 @@ use crate::blocking;
 use crate::error::Error;
 use crate::undo::log;
 
-/// How many are kept: one for the create that comes while the other is being replaced.
+/// How many are kept of a kind: one for the create that comes while the other is being replaced.
 const READY: usize = 2;
+/// How many kinds are remembered, the last used ones.
+const KINDS: usize = 4;
 /// How long a new spare lets the container that took the last one have the processors.
 const AFTER_CREATE: Duration = Duration::from_millis(3);
 /// The files that every container's directory has from its start on.
@@ -61,10 +63,33 @@ pub(crate) struct Spares {
 
 #[derive(Debug, Default)]
 struct State {
-    /// What the last container was like, and whether the one before it was, too.
-    last: Option<Kind>,
+    /// The last used first.
+    kinds: VecDeque<Known>,
+    /// What is of no use any more, on its way out.
+    gone: Vec<Spare>,
+}
+
+/// A kind that was asked for.
+#[derive(Debug)]
+struct Known {
+    kind: Kind,
+    /// More than once.
     again: bool,
     ready: VecDeque<Spare>,
+}
+
+impl State {
+    /// What is known of a kind, which is the last used one from now on.
+    fn used(&mut self, kind: &Kind) -> &mut Known {
+        let known = match self.kinds.iter().position(|known| known.kind == *kind) {
+            Some(at) => self.kinds.remove(at).map(|known| Known { again: true, ..known }),
+            None => None,
+        };
+        let known = known.unwrap_or_else(|| Known { kind: kind.clone(), again: false, ready: VecDeque::new() });
+        self.kinds.push_front(known);
+        self.gone.extend(self.kinds.drain(KINDS.min(self.kinds.len())..).flat_map(|known| known.ready));
+        &mut self.kinds[0]
+    }
 }
 
 impl Spares {
@@ -79,21 +104,9 @@ impl Spares {
         Ok(Spares { snapshots, place, state, next, taken, closed })
     }
 
-    /// A spare of this kind, if one is ready. Says what the next ones should be like. Blocks.
+    /// A spare of this kind, if one is ready. The next ones are made then, and from a kind's second time on. Blocks.
     pub(crate) fn take(&self, kind: &Kind) -> Option<Spare> {
-        let (mut state, old);
-        state = self.lock();
-        if state.last.as_ref() != Some(kind) {
-            (state.again, state.last) = (false, Some(kind.clone()));
-            old = std::mem::take(&mut state.ready);
-            drop(state);
-            // Unmounted without the lock.
-            drop(old);
-            return None;
-        }
-        state.again = true;
-        let spare = state.ready.pop_front();
-        drop(state);
+        let spare = self.lock().used(kind).ready.pop_front();
         self.taken.notify_one();
         spare.filter(|spare| spare.layer.is_current())
     }
@@ -124,6 +137,8 @@ impl Spares {
     }
 
     fn fill(&self) {
+        let gone = std::mem::take(&mut self.lock().gone);
+        drop(gone);
         while let Some(kind) = self.lacking() {
             match self.make(&kind) {
                 Ok(spare) => self.put(&kind, spare),
@@ -134,9 +149,12 @@ impl Spares {
     }
 
     fn lacking(&self) -> Option<Kind> {
+        if self.closed.load(Ordering::Acquire) {
+            return None;
+        }
         let state = self.lock();
-        let wanted = state.again && state.ready.len() < READY && !self.closed.load(Ordering::Acquire);
-        wanted.then(|| state.last.clone()).flatten()
+        let lacking = state.kinds.iter().find(|known| known.again && known.ready.len() < READY);
+        lacking.map(|known| known.kind.clone())
     }
 
     fn make(&self, kind: &Kind) -> Result<Spare, Error> {
@@ -153,8 +171,8 @@ impl Spares {
 
     fn put(&self, kind: &Kind, spare: Spare) {
         let mut state = self.lock();
-        if state.last.as_ref() == Some(kind) {
-            state.ready.push_back(spare);
+        if let Some(known) = state.kinds.iter_mut().find(|known| known.kind == *kind) {
+            known.ready.push_back(spare);
         }
     }
 
@@ -183,5 +201,22 @@ impl Drop for Directory {
         if !self.0.as_os_str().is_empty() {
             log("a spare directory stays behind", fs::remove_dir_all(&self.0));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use corten_base::Digest;
+
+    #[test]
+    fn the_last_used_kinds_are_remembered() {
+        let kind = |number: u8| Kind { chain: Some(ChainId(Digest::sha256(&[number]))), options: Default::default() };
+        let mut state = State::default();
+        let mut again = |number| state.used(&kind(number)).again;
+        assert_eq!([1, 2, 1, 3, 4, 1].map(&mut again), [false, false, true, false, false, true]);
+        // The fifth takes the place of the second.
+        assert_eq!([5, 3, 2, 1].map(&mut again), [false, true, false, true]);
+        assert_eq!(state.kinds.len(), KINDS);
     }
 }
