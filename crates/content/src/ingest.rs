@@ -11,6 +11,9 @@ use corten_base::{Algorithm, Digest, Digester};
 
 use crate::{Error, Lease, Result, Store};
 
+/// So many bytes are gathered before the disk is told to begin with them.
+const AHEAD: u64 = 8 << 20;
+
 /// A named part that nobody has continued for so long is thrown away when the store is opened.
 const STALE: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -25,6 +28,8 @@ pub struct Ingest {
     file: File,
     digester: Digester,
     offset: u64,
+    /// Up to here the disk has been told to begin.
+    begun: u64,
     size: Option<u64>,
     keep: bool,
 }
@@ -81,7 +86,7 @@ impl Store {
             .map_err(Error::io("create", &path))?;
         let keep = reference.is_some();
         let digester = Digester::new(algorithm);
-        Ok(Ingest { store: self.clone(), reference, path, file, digester, offset: 0, size, keep })
+        Ok(Ingest { store: self.clone(), reference, path, file, digester, offset: 0, begun: 0, size, keep })
     }
 
     fn release(&self, reference: &str) {
@@ -127,7 +132,7 @@ impl Ingest {
     pub fn restart(&mut self, algorithm: Algorithm) -> Result<()> {
         self.file.set_len(0).map_err(Error::io("truncate", &self.path))?;
         self.digester = Digester::new(algorithm);
-        self.offset = 0;
+        (self.offset, self.begun) = (0, 0);
         Ok(())
     }
 
@@ -167,6 +172,18 @@ impl Ingest {
         File::open(&folder).and_then(|folder| folder.sync_all()).map_err(Error::io("sync", &folder))
     }
 
+    /// Lets the disk write what has come so far while more comes, so that little is left to wait for in the end. The kernel
+    /// writes dirty pages when it is told that they aren't needed; only clean ones would be dropped.
+    fn write_ahead(&mut self) {
+        if self.offset < self.begun + AHEAD {
+            return;
+        }
+        let length = std::num::NonZeroU64::new(self.offset - self.begun);
+        // Advice: nothing depends on it.
+        let _ = rustix::fs::fadvise(&self.file, self.begun, length, rustix::fs::Advice::DontNeed);
+        self.begun = self.offset;
+    }
+
     fn rehash(&mut self) -> Result<()> {
         let mut reader = BufReader::with_capacity(1 << 18, &self.file);
         self.offset = io::copy(&mut reader, &mut self.digester).map_err(Error::io("read", &self.path))?;
@@ -184,6 +201,7 @@ impl Write for Ingest {
         let written = self.file.write(bytes).inspect_err(|_| self.keep = false)?;
         self.digester.update(&bytes[..written]);
         self.offset += written as u64;
+        self.write_ahead();
         Ok(written)
     }
 

@@ -4,7 +4,7 @@ mod common;
 
 use std::fs;
 
-use common::engine;
+use common::{engine, engine_with};
 use corten_testkit::image::{Packing, TestImage, docker_archive_bytes, tar};
 use corten_testkit::{TestEngine, is_root};
 use serde_json::Value;
@@ -215,4 +215,53 @@ fn nothing_is_wrong_after_kills() {
     let report = corten_testkit::soak::images(common::CORTEN, 8, 4, |_, _| {});
     assert_eq!(report.failures, Vec::<String>::new());
     assert!(report.kills == 8 && report.met > 0, "{report:?}");
+}
+
+#[test]
+fn unused_images_go_when_the_disk_fills() {
+    if !is_root("unused_images_go_when_the_disk_fills") {
+        return;
+    }
+    // Every disk is in use to more than nothing.
+    let engine = engine_with(&["--image-gc-high", "1", "--image-gc-low", "0", "--image-gc-min-age", "100000"]);
+    two_images(&engine);
+    engine.docker(&["create", "--name", "user", "busybox"]).ok();
+    let listed = || engine.corten(&["images", "--format", "{{.Repository}}"]).stdout;
+    assert!(listed().contains("app\nbase"), "what was just named stays");
+    engine.docker(&["rm", "user"]).ok();
+    engine.finish();
+
+    let engine = engine_with(&["--image-gc-high", "1", "--image-gc-low", "0%", "--image-gc-min-age", "0"]);
+    let archive = engine.path().join("one.tar");
+    let image = TestImage::new("one:1", [tar(&[("file", b"one")])]);
+    fs::write(&archive, docker_archive_bytes(&[image], Packing::Plain)).expect("the archive is written");
+    engine.corten(&["load", "-i", &archive.display().to_string()]).ok();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !engine.corten(&["images", "-q"]).stdout.is_empty() {
+        assert!(std::time::Instant::now() < deadline, "unused images stay; the log:\n{}", engine.log());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    engine.finish();
+    let refused = std::process::Command::new(common::CORTEN).args(["daemon", "--image-gc-high", "101"]).output();
+    let refused = refused.expect("the daemon runs");
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("is no percentage"));
+}
+
+#[test]
+fn layers_are_as_large_as_was_configured() {
+    if !is_root("layers_are_as_large_as_was_configured") {
+        return;
+    }
+    let engine = engine_with(&["--max-layer-size", "3m"]);
+    let archive = engine.path().join("large.tar");
+    let load = |bytes: usize| {
+        // A bomb: it packs to nearly nothing.
+        let image = TestImage::new("large:1", [tar(&[("zeros", &vec![0; bytes])])]);
+        fs::write(&archive, docker_archive_bytes(&[image], Packing::Gzip)).expect("the archive is written");
+        engine.corten(&["load", "-i", &archive.display().to_string()])
+    };
+    load(2 << 20).ok();
+    load(4 << 20).fails(1, "the archive has more than 3145728 bytes");
+    assert!(engine.corten(&["system", "check"]).ok().ends_with("nothing is wrong"));
+    engine.finish();
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::runtimes::Runtimes;
 use crate::settings::Ulimit;
+use crate::watermark::Watermarks;
 
 /// The engine's settings; [`Config::default`] is `corten daemon` without flags.
 #[derive(Debug, Clone)]
@@ -58,6 +59,10 @@ pub struct Config {
     pub debug: bool,
     /// Events kept for `events --since`.
     pub event_capacity: usize,
+    /// When unused images are removed to make room; none: never.
+    pub watermarks: Option<Watermarks>,
+    /// The most bytes that one layer may unfold to; none: what the disk has.
+    pub largest_layer: Option<u64>,
 }
 
 /// Proxies by the kind of request, as the environment's variables have them.
@@ -105,6 +110,8 @@ impl Default for Config {
             labels: Vec::new(),
             debug: false,
             event_capacity: 1024,
+            watermarks: None,
+            largest_layer: None,
         }
     }
 }

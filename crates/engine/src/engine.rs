@@ -43,6 +43,8 @@ const MOST_EXTERNAL_STARTS: usize = 16;
 pub struct Engine {
     pub(crate) shared: Arc<Shared>,
     fillers: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    /// Keeps room on the disk, where that is asked for.
+    watch: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 impl Engine {
@@ -57,7 +59,8 @@ impl Engine {
         crate::reconcile::revive(&shared, found)?;
         let fillers =
             [tokio::spawn(shared.pool.clone().keep_filled()), tokio::spawn(shared.spares.clone().keep_filled())];
-        Ok(Engine { shared, fillers: Arc::new(Mutex::new(fillers.into())) })
+        let watch = shared.config.watermarks.map(|marks| tokio::spawn(crate::watermark::keep(shared.clone(), marks)));
+        Ok(Engine { shared, fillers: Arc::new(Mutex::new(fillers.into())), watch: Arc::new(Mutex::new(watch)) })
     }
 
     /// Ends the engine: stops all containers with their grace unless they are to live on, and waits for what goes on behind answered
@@ -69,6 +72,9 @@ impl Engine {
         let fillers = std::mem::take(&mut *self.fillers.lock().unwrap_or_else(PoisonError::into_inner));
         for filler in fillers {
             crate::undo::log("what is made beforehand did not end cleanly", filler.await);
+        }
+        if let Some(watch) = self.watch.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            watch.abort();
         }
         if !self.shared.config.live_restore {
             let patience = self.shared.config.shutdown_timeout;
@@ -158,6 +164,7 @@ impl Engine {
 
 /// Opens all stores and rooms, from below. Blocks.
 fn open(config: Config) -> Result<Shared, Error> {
+    config.watermarks.map_or(Ok(()), |marks| marks.check())?;
     let data = &config.data_root;
     for directory in [data.clone(), data.join("containers"), config.exec_root.clone(), config.exec_root.join("shims")] {
         make_directory(&directory)?;
@@ -178,6 +185,7 @@ fn open(config: Config) -> Result<Shared, Error> {
     let snapshots = Snapshots::open(&data.join("snapshots"), database.clone())
         .map_err(Error::failed(failed("the layers")))?
         .with_init(crate::init_layer::make);
+    config.largest_layer.into_iter().for_each(|bytes| snapshots.limit_layers(bytes));
     let events = corten_events::Log::new(config.event_capacity);
     let images = Images::open(database.clone(), content, snapshots.clone(), events.clone())?;
     images.ensure_hello()?;
@@ -203,6 +211,7 @@ fn open(config: Config) -> Result<Shared, Error> {
         registries,
         snapshots,
         images,
+        image_arrived: Default::default(),
         networks,
         volumes,
         events,

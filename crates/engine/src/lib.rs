@@ -55,6 +55,7 @@ mod translate;
 mod undo;
 mod view;
 mod volumes;
+mod watermark;
 
 pub use attach::{AttachOptions, Attached, Detach, DetachKeys};
 pub use config::{Config, ProxyConfig};
@@ -75,3 +76,4 @@ pub use services::{Body, Download, ImageService, Operation};
 pub use settings::ContainerSpec;
 pub use stats::{Counters, Sample, Traffic, Usage, Watcher};
 pub use view::{BoundPort, ContainerView, Echo, EndpointView, ExecSpec, ExecView, Files, MountPoint, NetworkView};
+pub use watermark::Watermarks;

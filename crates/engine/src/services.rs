@@ -212,6 +212,7 @@ impl ImageService {
         credentials: Option<Credentials>,
     ) -> Operation {
         let (images, registry) = (self.images(), self.shared.registry_client.clone());
+        let shared = self.shared.clone();
         Operation::run(move |report, cancelled| {
             let options = PullOptions {
                 registry: &registry,
@@ -219,10 +220,12 @@ impl ImageService {
                 platform: platform.as_ref(),
                 cancelled: Some(cancelled),
             };
-            match reference.tag().is_none() && reference.digest().is_none() {
+            let pulled = match reference.tag().is_none() && reference.digest().is_none() {
                 true => Ok(images.pull_all_tags(&reference, &options, report)?),
                 false => Ok(images.pull(&reference, &options, report).map(drop)?),
-            }
+            };
+            shared.image_arrived.notify_one();
+            pulled
         })
     }
 
@@ -247,8 +250,12 @@ impl ImageService {
 
     /// Loads the images of a tar; of images for several platforms those, if any are given.
     pub fn load(&self, body: Body, platforms: Vec<Platform>) -> Operation {
-        let images = self.images();
-        Operation::run(move |report, _| Ok(images.load(BodyReader::new(body), &platforms, report)?))
+        let (images, shared) = (self.images(), self.shared.clone());
+        Operation::run(move |report, _| {
+            let done = images.load(BodyReader::new(body), &platforms, report)?;
+            shared.image_arrived.notify_one();
+            Ok(done)
+        })
     }
 
     /// Images as a tar. What is missing is an error here; a failure afterwards ends the archive short of its length.
@@ -292,8 +299,12 @@ impl ImageService {
 
     /// Makes an image of a root file system's tar.
     pub fn import(&self, body: Body, options: ImportOptions) -> Operation {
-        let images = self.images();
-        Operation::run(move |report, _| Ok(images.import(BodyReader::new(body), &options, report)?))
+        let (images, shared) = (self.images(), self.shared.clone());
+        Operation::run(move |report, _| {
+            let done = images.import(BodyReader::new(body), &options, report)?;
+            shared.image_arrived.notify_one();
+            Ok(done)
+        })
     }
 }
 

@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     /// The same for asynchronous code.
     pub registries: corten_distribution::Client,
     pub images: Images,
+    /// Told when an image has arrived.
+    pub image_arrived: tokio::sync::Notify,
     pub networks: Networks,
     pub volumes: Volumes,
     pub events: corten_events::Log,

@@ -99,6 +99,7 @@ fn summary(filters: &Filters, image: ImageRow, names: &[NameRow], parents: &Hash
         size: image.size,
         labels: image.labels,
         target: image.target,
+        last_tagged: image.last_tagged.map(time::from_unix_nanos),
     })
 }
 

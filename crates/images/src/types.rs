@@ -68,6 +68,8 @@ pub struct Summary {
     pub labels: BTreeMap<String, String>,
     /// What was pulled or loaded.
     pub target: Descriptor,
+    /// When it last got a name; none if it never had one.
+    pub last_tagged: Option<SystemTime>,
 }
 
 /// A manifest behind an image's name.

@@ -153,7 +153,7 @@ impl Read for Pieces {
 /// Extracts a layer, compressed or not, into a draft; `lower` is none while the layers below aren't there.
 fn extract(snapshots: &Snapshots, reader: impl Read + Send, lower: Option<&[OwnedFd]>) -> Extraction {
     let draft = snapshots.draft_layer().map_err(|error| corten_archive::Error::Write(io::Error::other(error)))?;
-    let limits = Limits { max_bytes: room(&draft), ..Limits::default() };
+    let limits = Limits { max_bytes: draft.room(), ..Limits::default() };
     let options = ApplyOptions { limits, lower_pending: lower.is_none() };
     let applied = apply(decompress(reader)?, draft.fs(), lower.unwrap_or_default(), &options)?;
     Ok(Extracted { draft, applied })
@@ -162,14 +162,6 @@ fn extract(snapshots: &Snapshots, reader: impl Read + Send, lower: Option<&[Owne
 /// Extracts a layer from a blob that is there, while the layers below may not be.
 pub(crate) fn extract_blob(snapshots: &Snapshots, content: &Store, blob: &Digest) -> Result<Extraction> {
     Ok(extract(snapshots, content.open_blob(blob)?, None))
-}
-
-/// The most bytes a layer may unfold to: what the disk has, so that a bomb is refused before it goes off.
-fn room(draft: &LayerDraft) -> u64 {
-    // Headers and holes take no place on the disk, hence the factor.
-    rustix::fs::fstatvfs(draft.fs()).map_or(Limits::default().max_bytes, |stat| {
-        stat.f_bavail.saturating_mul(stat.f_frsize).saturating_mul(2).max(1 << 30)
-    })
 }
 
 /// Names an extracted layer; extracts it from its blob if there is no extraction, or again if it needs the layers below. The

@@ -78,6 +78,8 @@ struct Shared {
     furnish: OnceLock<Furnish>,
     /// Held while an init layer is made: only one is wanted.
     making_init: Mutex<()>,
+    /// The most bytes that a layer may take.
+    largest: AtomicU64,
 }
 
 impl Snapshots {
@@ -109,8 +111,14 @@ impl Snapshots {
             background: Background::default(),
             furnish: OnceLock::new(),
             making_init: Mutex::default(),
+            largest: AtomicU64::new(u64::MAX),
         };
         Ok(Snapshots { shared: Arc::new(shared) })
+    }
+
+    /// Sets how many bytes a layer may take from now on; at first as many as the disk has.
+    pub fn limit_layers(&self, bytes: u64) {
+        self.shared.largest.store(bytes, Ordering::Relaxed);
     }
 
     /// Blocks until all files that are to be removed are gone.

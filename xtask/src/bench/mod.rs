@@ -3,9 +3,11 @@
 mod contender;
 mod crun;
 mod exec;
+mod images;
 mod lap;
 mod many;
 mod memory;
+mod peers;
 mod phases;
 mod runtime;
 mod start;
@@ -27,10 +29,11 @@ pub fn run(arguments: &[String]) -> Result<()> {
         Some("exec") => exec::run(&rest),
         Some("throughput") => throughput::run(&rest),
         Some("many") => many::run(&rest),
+        Some("images") => images::run(&rest),
         Some("lap") => lap::processes(&rest),
         Some("lap-api") => lap::containers(&rest),
         Some("lap-exec") => lap::execs(&rest),
         Some("lap-until") => until::run(&rest),
-        other => bail!("unknown bench {other:?}; benches are: start, phases, runtime, exec, throughput, many"),
+        other => bail!("unknown bench {other:?}; benches are: start, phases, runtime, exec, throughput, many, images"),
     }
 }

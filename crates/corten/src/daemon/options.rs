@@ -12,8 +12,8 @@ use serde_json::Value;
 use super::runtimes;
 use super::settings::Settings;
 use super::values::{
-    absolute, address_pools, at_least_one, boolean, list, map, one, only, parse, plain_tcp, proxies, proxy, size, text,
-    ulimits,
+    absolute, address_pools, at_least_one, boolean, list, map, one, only, parse, percent, plain_tcp, proxies, proxy,
+    size, text, ulimits, watermarks,
 };
 
 /// Where the settings file is, unless a flag says otherwise.
@@ -251,6 +251,34 @@ static OPTIONS: &[Opt] = &[
         Kind::Text,
         "How often a request to a registry is tried (default 5)",
         |s, v| at_least_one(v, "max download attempts").map(|n| s.engine.registry_limits.attempts = n),
+    ),
+    option(
+        "image-gc-high",
+        "image-gc-high",
+        Kind::Text,
+        "Percent of the disk in use at which unused images are removed (default: never)",
+        |s, v| percent(one(v)).map(|percent| watermarks(s).high = percent),
+    ),
+    option(
+        "image-gc-low",
+        "image-gc-low",
+        Kind::Text,
+        "Percent of the disk in use below which no more images are removed (default 80)",
+        |s, v| percent(one(v)).map(|percent| watermarks(s).low = percent),
+    ),
+    option(
+        "image-gc-min-age",
+        "image-gc-min-age",
+        Kind::Text,
+        "Seconds that an image is left alone after it got a name (default 120)",
+        |s, v| parse(one(v)).map(|seconds| watermarks(s).least_age = Duration::from_secs(seconds)),
+    ),
+    option(
+        "max-layer-size",
+        "max-layer-size",
+        Kind::Text,
+        "How large one unpacked layer may be (default: what the disk has)",
+        |s, v| size(one(v)).map(|bytes| s.engine.largest_layer = u64::try_from(bytes).ok()),
     ),
     option("mtu", "mtu", Kind::Text, "MTU of the default bridge network (default 1500)", |s, v| {
         parse(one(v)).map(|mtu| s.engine.network.mtu = mtu)

@@ -1,6 +1,9 @@
 //! What options' values mean.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use corten_engine::Watermarks;
 
 use super::settings::Settings;
 
@@ -53,6 +56,20 @@ pub(super) fn size(text: &str) -> Result<i64, String> {
         .ok()
         .and_then(|number| number.checked_mul(unit))
         .ok_or_else(|| format!("invalid size: '{text}'"))
+}
+
+/// `85` or `85%`.
+pub(super) fn percent(text: &str) -> Result<u8, String> {
+    match text.trim_end_matches('%').parse() {
+        Ok(percent @ 0..=100) => Ok(percent),
+        _ => Err(format!("{text:?} is no percentage")),
+    }
+}
+
+/// The marks at which images go, made when the first of them is set.
+pub(super) fn watermarks(settings: &mut Settings) -> &mut Watermarks {
+    let default = Watermarks { high: 90, low: 80, least_age: Duration::from_secs(120) };
+    settings.engine.watermarks.get_or_insert(default)
 }
 
 /// `key=value` pairs.
