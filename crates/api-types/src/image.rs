@@ -225,6 +225,25 @@ pub struct ImagesPruned {
     pub space_reclaimed: u64,
 }
 
+/// `GET /distribution/{name}/json`: what a registry has of a name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DistributionInspect {
+    pub descriptor: Descriptor,
+    pub platforms: Vec<corten_base::Platform>,
+}
+
+/// One line of `GET /images/search`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SearchResult {
+    pub star_count: i64,
+    pub is_official: bool,
+    pub name: String,
+    pub is_automated: bool,
+    pub description: String,
+}
+
 /// Credentials for a registry, as `X-Registry-Auth` carries them (base64url of this JSON) and `POST /auth` reads them.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

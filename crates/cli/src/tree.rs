@@ -54,6 +54,7 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &commands::rmi::COMMAND,
     &commands::run::COMMAND,
     &commands::save::COMMAND,
+    &commands::search::COMMAND,
     &commands::start::COMMAND,
     &commands::stats::COMMAND,
     &commands::stop::COMMAND,

@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Buf, Bytes};
 use corten_base::{ContainerId, ErrorKind, ImageId, Namespace, Platform, Reference};
-use corten_distribution::Credentials;
+use corten_distribution::{Credentials, Found};
 use corten_events::Kind;
 use corten_images::{
     Checkup, Deleted, Descriptor, Filters, HistoryItem, Image, Images, ImportOptions, InUse, ManifestKind,
-    ManifestSummary, Progress, PullOptions, PushOptions, Sharing, Statement, Summary,
+    ManifestSummary, Progress, PullOptions, PushOptions, Remote, Sharing, Statement, Summary,
 };
 use tokio::sync::mpsc;
 
@@ -246,6 +246,22 @@ impl ImageService {
             };
             Ok(images.push(&reference, &options, report)?)
         })
+    }
+
+    /// What a registry has of a name.
+    pub async fn inspect_remote(
+        &self,
+        reference: Reference,
+        credentials: Option<Credentials>,
+    ) -> Result<Remote, Error> {
+        let registry = self.shared.registry_client.clone();
+        self.ask(move |images| images.inspect_remote(&reference, &registry, credentials.as_ref())).await
+    }
+
+    /// Repositories that Docker Hub, or the registry that the term begins with, finds.
+    pub async fn search(&self, term: &str, limit: u32, credentials: Option<Credentials>) -> Result<Vec<Found>, Error> {
+        let found = self.shared.registries.search(term, limit, credentials.as_ref()).await;
+        Ok(found.map_err(corten_images::Error::from)?)
     }
 
     /// Loads the images of a tar; of images for several platforms those, if any are given.

@@ -29,9 +29,14 @@ pub struct Target {
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
+    targets::challenge::TARGET,
     targets::config::TARGET,
     targets::image::TARGET,
     targets::layer::TARGET,
+    targets::manifest::INDEX,
+    targets::manifest::MANIFEST,
     targets::mounts::TARGET,
+    targets::progress::TARGET,
+    targets::reference::TARGET,
     targets::seccomp::TARGET,
 ];

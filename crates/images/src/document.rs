@@ -63,6 +63,32 @@ pub(crate) enum Document {
     Index(Index),
 }
 
+/// What a manifest or index says, for those who don't pull it.
+#[derive(Clone, Debug)]
+pub struct ReadDocument {
+    /// Whether it is a choice of manifests.
+    pub is_index: bool,
+    /// What it names: the manifests of an index; the configuration of a manifest, then its layers.
+    pub content: Vec<Descriptor>,
+}
+
+/// Reads a manifest or index with the bounds and refusals of a pull.
+///
+/// # Errors
+/// [`Error::Document`].
+pub fn read_document(bytes: &[u8]) -> Result<ReadDocument> {
+    match Document::parse(bytes, "manifest")? {
+        Document::Index(index) => {
+            let content = index.manifests.into_iter().map(|entry| entry.descriptor).collect();
+            Ok(ReadDocument { is_index: true, content })
+        }
+        Document::Manifest(manifest) => {
+            let content = std::iter::once(manifest.config).chain(manifest.layers).collect();
+            Ok(ReadDocument { is_index: false, content })
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Probe {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use corten_base::{Digest, ErrorKind, InvalidReference};
+use corten_base::{Digest, ErrorKind, InvalidReference, Reference};
 
 /// This crate's results.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -101,6 +101,16 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
+    /// A part of an image could not be brought in.
+    #[error("{image}: {part}")]
+    Part {
+        /// The image, as people write it.
+        image: String,
+        /// Which of its parts.
+        part: String,
+        /// Why.
+        source: Box<Error>,
+    },
     /// The registry refused or failed.
     #[error(transparent)]
     Registry(#[from] corten_distribution::Error),
@@ -135,12 +145,32 @@ impl Error {
             | Error::Change(_)
             | Error::Input(_) => ErrorKind::Invalid,
             Error::Cancelled => ErrorKind::Cancelled,
+            Error::Part { source, .. } => source.kind(),
             Error::Io { .. } => ErrorKind::Internal,
             Error::Layer { source, .. } | Error::Tar(source) => source.kind(),
             Error::Registry(error) => error.kind(),
             Error::Content(error) => error.kind(),
             Error::Snapshot(error) => error.kind(),
             Error::Metadata(error) => error.kind(),
+        }
+    }
+
+    /// Whether trying again may go on with what came already: nothing was wrong with that.
+    pub(crate) fn is_interruption(&self) -> bool {
+        match self {
+            Error::Part { source, .. } => source.is_interruption(),
+            Error::Registry(_) | Error::Input(_) | Error::Cancelled => true,
+            _ => false,
+        }
+    }
+
+    /// The same, told of a part of an image. What the registry refuses and what nobody wants any more stays as it is.
+    pub(crate) fn of_part(self, image: &Reference, part: &str) -> Error {
+        use corten_distribution::Error as Registry;
+        match self {
+            Error::Cancelled | Error::Part { .. } => self,
+            Error::Registry(Registry::NotFound(_) | Registry::Refused { .. }) => self,
+            _ => Error::Part { image: image.familiar(), part: part.to_owned(), source: Box::new(self) },
         }
     }
 

@@ -28,6 +28,7 @@ mod pull;
 mod push;
 mod record;
 mod register;
+mod remote;
 mod remove;
 mod resolve;
 mod save;
@@ -46,11 +47,13 @@ use corten_snapshot::Snapshots;
 
 pub use check::{Checkup, Problem};
 pub use config::{Healthcheck, HistoryEntry, ImageConfig, RootFs, RunConfig};
-pub use corten_distribution::{Blocking, Client, Credentials, RegistryConfig};
+pub use corten_distribution::{Blocking, Client, Credentials, Found, RegistryConfig};
+pub use document::{ReadDocument, read_document};
 pub use error::{Error, Result};
 pub use import::ImportOptions;
 pub use pull::PullOptions;
 pub use push::PushOptions;
+pub use remote::Remote;
 pub use save::Export;
 pub use types::{
     Deleted, Descriptor, Filters, HistoryItem, Image, InUse, Loaded, ManifestKind, ManifestSummary, Progress, Report,

@@ -169,7 +169,8 @@ fn a_broken_connection_is_continued() {
     // More often than anybody tries.
     registry.fault(&blob_path(&blob), Some(Fault::Cut(100_000, 1000)));
     let error = pull(&store, &registry, "app:1").unwrap_err();
-    assert!(matches!(error, Error::Registry(_)), "{error:?}");
+    let Error::Part { source, .. } = &error else { panic!("{error:?}") };
+    assert!(matches!(**source, Error::Registry(_)), "{error:?}");
     assert_eq!(store.images.count().unwrap(), 0);
     // As after kill -9: the process begins anew.
     drop(store);
@@ -209,7 +210,14 @@ fn what_a_hostile_registry_sends_is_refused() {
         let store = fixture.open();
         registry.fault(&path, Some(fault.clone()));
         let error = pull(&store, &registry, name).unwrap_err();
-        println!("{path} {fault:?}: {error}");
+        if path.contains("/blobs/") {
+            let part = if path == blob_path(&config) {
+                "image configuration".to_owned()
+            } else {
+                format!("layer {}", &path[path.len() - 64..][..12])
+            };
+            assert_eq!(error.to_string(), format!("{}: {part}", registry.name("app:1")), "{path} {fault:?}");
+        }
         registry.fault(&path, None);
         assert_eq!(store.images.count().unwrap(), 0, "{path} {fault:?}");
         assert!(store.snapshots.layers().unwrap().is_empty(), "{path} {fault:?}");
@@ -258,10 +266,28 @@ fn manifests_that_make_no_sense_are_refused() {
         let media_type = if document.get("manifests").is_some() { INDEX } else { MANIFEST };
         registry.manifest("app", "bad", document.to_string().into_bytes(), media_type);
         let error = pull(&store, &registry, "app:bad").expect_err(what);
-        println!("{what}: {error}");
+        let told = error.to_string();
+        let is_named =
+            told.contains(&registry.name("app")) || told.starts_with("invalid") || told.starts_with("no matching");
+        assert!(is_named, "{what}: {told}");
         assert_eq!(store.images.count().unwrap(), 0, "{what}");
         assert_eq!(store.holdings(&fixture)[1..3], [0, 0], "{what}");
     }
+    // Indexes within indexes end somewhere, as one that leads to itself would not.
+    let mut below = good.clone();
+    for level in 0..6 {
+        let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [below] });
+        below = registry.manifest("app", &format!("level{level}"), index.to_string().into_bytes(), INDEX);
+        below["platform"] = json!({ "os": "linux", "architecture": Platform::host().architecture });
+    }
+    let told = pull(&store, &registry, "app:level5").unwrap_err().to_string();
+    assert!(told.ends_with("indexes are nested too deeply") && told.contains("app:level5"), "{told}");
+    registry.manifest("app", "large", vec![b' '; 10 << 20], MANIFEST);
+    let told = pull(&store, &registry, "app:large").unwrap_err().to_string();
+    assert_eq!(told, format!("the manifest of {} is larger than 4194304 bytes", registry.name("app:large")));
+    registry.manifest("app", "broken", b"{\"schemaVersion\":2,".to_vec(), MANIFEST);
+    let told = pull(&store, &registry, "app:broken").unwrap_err().to_string();
+    assert!(told.starts_with("invalid manifest sha256:") && told.contains(&registry.name("app:broken")), "{told}");
     let error = pull(&store, &registry, "app:missing").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
 }

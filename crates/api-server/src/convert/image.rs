@@ -89,7 +89,7 @@ fn size(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-fn descriptor(of: &corten_images::Descriptor) -> Descriptor {
+pub(crate) fn descriptor(of: &corten_images::Descriptor) -> Descriptor {
     Descriptor {
         media_type: of.media_type.clone(),
         digest: of.digest.to_string(),

@@ -9,7 +9,7 @@ use crate::query;
 use crate::response::{self, Response};
 use crate::router::{Route, route};
 use corten_api_types::deltas::Shape;
-use corten_api_types::{ImagesPruned, JsonMessage, ManifestSummary};
+use corten_api_types::{DistributionInspect, ImagesPruned, JsonMessage, ManifestSummary, SearchResult};
 use corten_base::{Platform, Reference};
 use corten_engine::Operation;
 use corten_images::{Credentials, Descriptor, ImportOptions};
@@ -19,7 +19,7 @@ use std::time::SystemTime;
 
 pub(crate) const ROUTES: &[Route] = &[
     route!(GET "/images/json" ImageList => list),
-    route!(GET "/images/search" ImageSearch => missing),
+    route!(GET "/images/search" ImageSearch => search),
     route!(GET "/images/get" ImageGetAll => save),
     route!(GET "/images/{name}/json" ImageInspect => inspect),
     route!(GET "/images/{name}/history" ImageHistory => history),
@@ -31,7 +31,7 @@ pub(crate) const ROUTES: &[Route] = &[
     route!(POST "/images/{name}/tag" ImageTag => tag),
     route!(POST "/images/{name}/push" ImagePush => push),
     route!(DELETE "/images/{name}" ImageDelete => remove),
-    route!(GET "/distribution/{name}/json" DistributionInspect => missing),
+    route!(GET "/distribution/{name}/json" DistributionInspect => inspect_remote),
     route!(POST "/build" ImageBuild => missing),
     route!(POST "/build/prune" BuildPrune => missing),
     route!(POST "/commit" ImageCommit => missing),
@@ -212,6 +212,48 @@ async fn push(mut call: Call) -> Answer {
     };
     let platform = if call.since(46) { platform_json(&call)? } else { None };
     answer(call.engine.images().push(reference, platform, credentials)).await
+}
+
+/// What the name's registry has of it.
+async fn inspect_remote(call: Call) -> Answer {
+    let reference = Reference::parse_normalized(&call.name)?;
+    let remote = call.engine.images().inspect_remote(reference, credentials(&call)).await?;
+    let descriptor = convert::descriptor(&remote.descriptor);
+    Ok(response::json(&DistributionInspect { descriptor, platforms: remote.platforms }))
+}
+
+/// The number of results where none is asked for.
+const SEARCH_LIMIT: i64 = 25;
+
+async fn search(call: Call) -> Answer {
+    let limit = call.query.number("limit")?.filter(|&limit| limit != 0).unwrap_or(SEARCH_LIMIT);
+    if !(1..=100).contains(&limit) {
+        return Err(Failure::invalid(format!("limit {limit} is outside the range of [1, 100]")));
+    }
+    let filters = call.query.filters()?;
+    query::only(&filters, &["is-automated", "is-official", "stars"])?;
+    let official = query::boolean(&filters, "is-official")?;
+    let automated = query::boolean(&filters, "is-automated")?;
+    let mut stars = 0;
+    for text in filters.get("stars").into_iter().flatten() {
+        let number: i64 = text.parse().map_err(|_| Failure::invalid(format!("invalid filter 'stars=[{text}]'")))?;
+        stars = stars.max(number);
+    }
+    let limit = u32::try_from(limit).unwrap_or_default();
+    let found = call.engine.images().search(call.query.text("term"), limit, credentials(&call)).await?;
+    let fits = |found: &corten_images::Found| {
+        official.is_none_or(|wanted| wanted == found.is_official)
+            && automated.is_none_or(|wanted| wanted == found.is_automated)
+            && found.star_count >= stars
+    };
+    let results = found.into_iter().filter(fits).map(|found| SearchResult {
+        star_count: found.star_count,
+        is_official: found.is_official,
+        name: found.name,
+        is_automated: found.is_automated,
+        description: found.description,
+    });
+    Ok(response::json(&results.collect::<Vec<_>>()))
 }
 
 /// Whose account to use. What can't be read means nobody's, as with Docker.

@@ -80,7 +80,7 @@ impl Pull<'_> {
             let step = if self.is_cancelled() {
                 Err(Error::Cancelled)
             } else {
-                self.bring(layer, &config.rootfs.diff_ids[number].0)
+                self.bring(layer, &config.rootfs.diff_ids[number].0).map_err(|error| self.of_layer(layer, error))
             };
             let failed = step.is_err();
             let sent = send.send((number, step));
@@ -109,7 +109,8 @@ impl Pull<'_> {
             ready[number] = Some(step?);
             while let Some(step) = ready.get_mut(at).and_then(Option::take) {
                 let below = at.checked_sub(1).map(|below| &layers[below]);
-                let (hold, blob) = self.commit(&layers[at], below, config, at, step)?;
+                let committed = self.commit(&layers[at], below, config, at, step);
+                let (hold, blob) = committed.map_err(|error| self.of_layer(&layers[at], error))?;
                 fetched.held = Some(hold);
                 fetched.blobs.push(blob);
                 at += 1;
@@ -206,6 +207,10 @@ impl Pull<'_> {
             size: descriptor.size,
         };
         Ok(self.options.registry.blob(&self.reference, &descriptor, offset, self.options.credentials)?)
+    }
+
+    fn of_layer(&self, layer: &Layer<'_>, error: Error) -> Error {
+        error.of_part(&self.reference, &format!("layer {}", layer.blob.digest.short()))
     }
 
     fn tell(&self, layer: &Layer<'_>, status: &str) {

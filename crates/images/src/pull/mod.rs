@@ -89,7 +89,7 @@ impl Images {
             }
             Err(error) => {
                 // A bad connection is no reason to fetch everything again.
-                if matches!(error, Error::Registry(_) | Error::Input(_) | Error::Cancelled) {
+                if error.is_interruption() {
                     lease.abandon();
                 } else {
                     drop(lease);
@@ -161,7 +161,8 @@ impl Pull<'_> {
     fn run(&self) -> Result<ImageId> {
         let chosen = self.choose()?;
         say_from(&self.reference, self.report);
-        let bytes = self.fetch_document(&chosen.manifest.config, "image configuration")?;
+        let bytes = self.fetch_document(&chosen.manifest.config, "image configuration");
+        let bytes = bytes.map_err(|error| error.of_part(&self.reference, "image configuration"))?;
         let config = document::parse_config(&bytes, "image configuration", chosen.manifest.layers.len())?;
         if let Some(wanted) = self.options.platform.filter(|wanted| !wanted.matches(&config.platform())) {
             return Err(Error::Platform {
