@@ -179,7 +179,12 @@ fn set_security_labels(plan: &ProcessPlan, placement: &mut Placement<'_>) -> Res
         let value = format!("exec {profile}");
         let written = placement.proc.write_own("attr/apparmor/exec", &value);
         let written = written.or_else(|_| placement.proc.write_own("attr/exec", &value));
-        written.map_err(|error| label_failure(&format!("apparmor profile {profile}"), "AppArmor", &error))?;
+        let what = format!("apparmor profile {profile}");
+        written.map_err(|error| match placement.proc.read_own("attr/apparmor/current") {
+            // The module answers: it is the profile that it does not know.
+            Ok(_) => Failure::host(format!("cannot apply {what}"), &error),
+            Err(_) => label_failure(&what, "AppArmor", &error),
+        })?;
     }
     if let Some(label) = &plan.selinux_label {
         let written = placement.proc.write_own("attr/exec", label);

@@ -26,7 +26,7 @@ pub(super) const CASES: &[Case] = &[
     ("root_propagation_words", root_propagation_words),
     ("every_mount_option_is_taken", every_mount_option_is_taken),
     ("limits_are_clamped_with_a_warning", limits_are_clamped_with_a_warning),
-    ("labels_without_their_module", labels_without_their_module),
+    ("labels_the_kernel_does_not_know", labels_the_kernel_does_not_know),
     ("names_and_umask", names_and_umask),
     ("execs_enter_user_and_time_namespaces", execs_enter_user_and_time_namespaces),
 ];
@@ -304,11 +304,18 @@ fn limits_are_clamped_with_a_warning(rootfs: &Path) {
     }
 }
 
-fn labels_without_their_module(rootfs: &Path) {
+fn labels_the_kernel_does_not_know(rootfs: &Path) {
     let refused = |change: fn(&mut Value)| run(rootfs, &spec("true", change)).unwrap_err().message;
-    if !Path::new("/sys/module/apparmor/parameters/enabled").exists() {
-        let text = refused(|value| value["process"]["apparmorProfile"] = "some-profile".into());
-        assert!(text.contains("some-profile") && text.contains("AppArmor is not enabled"), "{text}");
+    let text = refused(|value| value["process"]["apparmorProfile"] = "some-profile".into());
+    let is_enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|it| it.trim() == "Y");
+    assert!(text.contains("some-profile"), "{text}");
+    assert_eq!(text.contains("AppArmor is not enabled"), !is_enabled, "{text}");
+    if is_enabled {
+        let plan = spec("cat /proc/self/attr/apparmor/current", |value| {
+            value["process"]["apparmorProfile"] = "unconfined".into();
+        });
+        assert_eq!(run(rootfs, &plan).unwrap().trim(), "unconfined");
+        println!("AppArmor is enabled here");
     }
     if !Path::new("/sys/fs/selinux/enforce").exists() {
         let text = refused(|value| value["process"]["selinuxLabel"] = "u:r:t:s0".into());
