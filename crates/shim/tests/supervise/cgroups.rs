@@ -48,7 +48,12 @@ impl Groups {
             let _ = fs::write(path.join("memory.swap.max"), "0");
         }
         let files = self.0.iter().flat_map(|path| [path.join("memory.limit_in_bytes"), path.join("memory.max")]);
-        files.filter(|file| file.exists()).any(|file| fs::write(file, bytes.to_string()).is_ok())
+        let limited = files.filter(|file| file.exists()).any(|file| fs::write(file, bytes.to_string()).is_ok());
+        // v1's is of both together, and never below the memory's own.
+        for path in &self.0 {
+            let _ = fs::write(path.join("memory.memsw.limit_in_bytes"), bytes.to_string());
+        }
+        limited
     }
 }
 
