@@ -276,6 +276,21 @@ async fn token_services_that_misbehave() {
 }
 
 #[tokio::test]
+async fn a_registry_that_never_accepts_is_asked_twice() {
+    let me = Credentials::password("me", "hunter2");
+    let server = Server::start(|_, _| answer("401 Unauthorized", &[("WWW-Authenticate", "Basic realm=\"r\"")], b""));
+    let error = client().resolve(&server.reference("a/b:t"), Some(&me)).await.unwrap_err();
+    assert_eq!((error.to_string().as_str(), server.count()), ("unauthorized: authentication required", 2));
+    // With tokens that are worth nothing: one for each try, and no third try.
+    let server = with_tokens("200 OK", br#"{"token":"worthless"}"#);
+    for asked in 1..4 {
+        let error = client().resolve(&server.reference("a/b:t"), Some(&me)).await.unwrap_err();
+        assert!(!told(&error).contains("worthless") && !told(&error).contains("hunter2"), "{}", told(&error));
+        assert_eq!(server.count(), 3 * asked);
+    }
+}
+
+#[tokio::test]
 async fn patience() {
     let server = Server::start(|number, _| match number {
         0 => answer("429 Too Many Requests", &[("Retry-After", "0")], b""),

@@ -104,6 +104,10 @@ impl Error {
             Error::Launch { .. } | Error::Failed { .. } => ErrorKind::Internal,
             Error::Unavailable(_) => ErrorKind::Unavailable,
             Error::Context { source, .. } => source.kind(),
+            // A registry that can't be reached is no state of this daemon: Docker answers 500 then.
+            Error::Images(error) if is_of_registry(error) && error.kind() == ErrorKind::Unavailable => {
+                ErrorKind::Internal
+            }
             Error::Images(error) => error.kind(),
             Error::Network(error) => error.kind(),
             Error::Volumes(error) => error.kind(),
@@ -113,6 +117,15 @@ impl Error {
     /// The whole chain in one line.
     pub fn message(&self) -> String {
         chain(self)
+    }
+}
+
+/// Whether it is about a registry, as a whole or for a part of an image.
+fn is_of_registry(error: &corten_images::Error) -> bool {
+    match error {
+        corten_images::Error::Registry(_) => true,
+        corten_images::Error::Part { source, .. } => is_of_registry(source),
+        _ => false,
     }
 }
 
