@@ -71,13 +71,19 @@ pub fn images(executable: &str, kills: usize, seed: u64, mut progress: impl FnMu
     report
 }
 
-/// With all images gone nothing of them may be left but the parts that a pull may continue with.
+/// What was interrupted can be continued; with all images gone nothing of them may be left.
 fn leftovers(engine: &TestEngine) -> Option<String> {
+    for tag in [1, 2] {
+        let pulled = engine.corten(&["pull", "-q", &format!("{}/pulled:{tag}", Registry::HOST)]);
+        if pulled.code != 0 {
+            return Some(format!("an interrupted pull can't be continued: {}", pulled.stderr));
+        }
+    }
     engine.corten(&["image", "prune", "-af"]);
     engine.corten(&["system", "check", "--repair"]);
     let folder = |name: &str| std::fs::read_dir(engine.path().join("data").join(name)).map_or(0, Iterator::count);
     let images = engine.corten(&["images", "-aq"]).stdout;
-    // What holds a day for an interrupted pull is its lease's business; layers have no such excuse. One folder is `empty`.
+    // One folder is `empty`.
     let snapshots = engine.path().join("data/snapshots");
     let deadline = std::time::Instant::now() + Duration::from_secs(30);
     while folder("snapshots") > 1 && std::time::Instant::now() < deadline {
