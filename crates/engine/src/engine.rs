@@ -304,6 +304,7 @@ fn support(tree: &Tree) -> Support {
         pids: found.pids,
         cpu_shares: found.cpu_shares,
         cpu_cfs: found.cpu_cfs,
+        cpu_realtime: found.cpu_realtime,
         cpuset: found.cpuset,
         blkio_weight: found.blkio_weight,
         blkio_weight_device: found.blkio_weight_device,

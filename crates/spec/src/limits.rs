@@ -21,6 +21,8 @@ pub struct Support {
     pub cpu_shares: bool,
     /// Period and quota.
     pub cpu_cfs: bool,
+    /// Period and run time of real-time processes.
+    pub cpu_realtime: bool,
     pub cpuset: bool,
     pub blkio_weight: bool,
     pub blkio_weight_device: bool,
@@ -60,6 +62,7 @@ pub fn verify(limits: &mut Resources, host: &Support, update: bool) -> Result<Ve
     memory(limits, host, update, &mut warnings)?;
     tasks(limits, host, &mut warnings);
     cpu(limits, host, &mut warnings)?;
+    realtime(limits, host)?;
     cpuset(limits, host, &mut warnings)?;
     blkio(limits, host, &mut warnings)?;
     Ok(warnings)
@@ -189,6 +192,16 @@ fn cpu(limits: &mut Resources, host: &Support, warnings: &mut Vec<String>) -> Re
     refuse(quota > 0 && quota < 1000, "CPU cfs quota can not be less than 1ms (i.e. 1000)")
 }
 
+fn realtime(limits: &Resources, host: &Support) -> Result<(), Refused> {
+    let runtime = value(limits.cpu_realtime_runtime);
+    let period = limits.cpu_realtime_period.unwrap_or(0);
+    refuse((period != 0 || runtime != 0) && !host.cpu_realtime, "kernel does not support CPU real-time scheduler")?;
+    refuse(
+        period != 0 && u64::try_from(runtime).is_ok_and(|runtime| runtime > period),
+        "cpu real-time runtime cannot be higher than cpu real-time period",
+    )
+}
+
 fn cpuset(limits: &mut Resources, host: &Support, warnings: &mut Vec<String>) -> Result<(), Refused> {
     let cpus = limits.cpuset_cpus.clone().unwrap_or_default();
     let mems = limits.cpuset_mems.clone().unwrap_or_default();
@@ -282,6 +295,7 @@ mod tests {
             pids: true,
             cpu_shares: true,
             cpu_cfs: true,
+            cpu_realtime: true,
             cpuset: true,
             blkio_weight: true,
             blkio_weight_device: true,
@@ -345,6 +359,20 @@ mod tests {
             Resources { cpu_period: Some(5000), ..nano(1) },
             "Conflicting options: Nano CPUs and CPU Period cannot both be set",
         );
+    }
+
+    #[test]
+    fn impossible_real_time() {
+        let with = |period, runtime| Resources {
+            cpu_realtime_period: Some(period),
+            cpu_realtime_runtime: Some(runtime),
+            ..Resources::default()
+        };
+        check(with(500_000, 400_000), "");
+        check(with(5, 6), "cpu real-time runtime cannot be higher than cpu real-time period");
+        let text = "kernel does not support CPU real-time scheduler";
+        assert_eq!(verify(&mut with(0, 5), &Support::default(), true).unwrap_err().to_string(), text);
+        assert!(verify(&mut with(0, 0), &Support::default(), true).is_ok());
     }
 
     #[test]
