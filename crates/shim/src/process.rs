@@ -26,6 +26,8 @@ pub(crate) struct Process {
     pub(crate) starting: Option<Origin>,
     /// Answers what its seccomp filter notifies.
     pub(crate) agent: Option<Agent>,
+    /// The filter's listener in the process, as long as it is not known which process that is.
+    listener: Option<i32>,
     pub(crate) warnings: Vec<String>,
     /// Keeps its mounts alive until its end has been reported.
     pub(crate) mounts: Vec<OwnedFd>,
@@ -38,7 +40,18 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) fn new(stub: Stub, io: Io, size: Option<TerminalSize>, origin: Origin, agent: Option<Agent>) -> Process {
         let (warnings, mounts) = (Vec::new(), Vec::new());
-        Process { stub, io, size, starting: Some(origin), agent, warnings, mounts, ended: None, failed: false }
+        Process {
+            stub,
+            io,
+            size,
+            starting: Some(origin),
+            agent,
+            listener: None,
+            warnings,
+            mounts,
+            ended: None,
+            failed: false,
+        }
     }
 
     /// Its program runs, or has run: before that, whatever flows is not its own.
@@ -101,7 +114,7 @@ impl Process {
                     self.ended = Some(strays.swap_remove(at).code);
                 }
             }
-            (Note::Listener { fd }, _) => self.tell_agent(fd)?,
+            (Note::Listener { fd }, _) => self.listener = Some(fd),
             (Note::Warning(text), _) => self.warnings.push(text),
             (Note::Failed(failure), _) => return Err(failure),
             (Note::Mounted | Note::Ready, _) => {
@@ -111,7 +124,11 @@ impl Process {
                 return Err(Failure::new(FailureKind::Internal, "a descriptor was lost on the way"));
             }
         }
-        Ok(())
+        // Who was led in may tell of its listener before its leader has named it.
+        match self.listener.take_if(|_| !self.stub.leading) {
+            Some(listener) => self.tell_agent(listener),
+            None => Ok(()),
+        }
     }
 
     fn tell_agent(&mut self, listener: i32) -> Result<(), Failure> {

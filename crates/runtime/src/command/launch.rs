@@ -195,6 +195,8 @@ pub(super) enum Stage {
 impl Launched {
     /// Waits for the next stage. A terminal that comes on the way goes to `console`.
     pub(super) fn next_stage(&mut self, context: &Context, console: &mut Option<OwnedFd>) -> Result<Stage> {
+        // The process that was led in may tell of its listener before its leader has named it.
+        let mut listener = None;
         loop {
             match self.note()? {
                 // A leader that was killed has nobody follow it.
@@ -205,11 +207,14 @@ impl Launched {
                 Some((Note::Console, fds)) => *console = fds.into_iter().next(),
                 Some((Note::Warning(text), _)) => context.log.warn(&text),
                 Some((Note::Moved { pid }, fds)) => self.moved(pid, fds)?,
-                Some((Note::Listener { fd }, _)) => self.tell_agent(fd)?,
+                Some((Note::Listener { fd }, _)) => listener = Some(fd),
                 Some((Note::MountNamespace, _)) => {}
                 Some((Note::Failed(failure), _)) => {
                     return Err(refused(&failure));
                 }
+            }
+            if let Some(fd) = listener.take_if(|_| !self.leading) {
+                self.tell_agent(fd)?;
             }
         }
     }

@@ -93,6 +93,27 @@ fn what_cannot_be_done_is_refused() {
     }
 }
 
+/// What the runtime spec leaves to the host, or allows to be refused, with the words for it.
+#[test]
+fn what_is_not_supported_is_named() {
+    let map = serde_json::json!([{"hostID": 1, "containerID": 0, "size": 1}]);
+    let idmapped = serde_json::json!([{"destination": "/a", "type": "tmpfs", "uidMappings": map, "gidMappings": map}]);
+    for (path, value, text) in [
+        ("/mounts", idmapped, "an id-mapped mount that is not a bind is not supported"),
+        (
+            "/linux/namespaces",
+            serde_json::json!([{"type": "pid"}]),
+            "a container without a mount namespace of its own is not supported",
+        ),
+        ("/linux/netDevices", serde_json::json!({"eth0": {}}), "a network device is not supported"),
+        ("/linux/intelRdt", serde_json::json!({"closID": "x"}), "an Intel RDT setting is not supported"),
+    ] {
+        let (parent, key) = path.rsplit_once('/').unwrap();
+        let error = planned(|spec| spec.pointer_mut(parent).unwrap()[key] = value).unwrap_err();
+        assert_eq!((error.to_string().as_str(), error.kind()), (text, ErrorKind::NotImplemented));
+    }
+}
+
 #[test]
 fn a_plan_survives_its_journey() {
     let plan = planned(|_| {}).unwrap();
