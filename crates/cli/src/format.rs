@@ -32,7 +32,7 @@ pub(crate) fn print(list: &List, rows: &[Row], matches: &Matches, configured: Op
     write_plain(Sink::Stdout, render(list, rows, matches, configured)?.as_bytes())
 }
 
-/// What [`print`] prints.
+/// What [`print()`] prints.
 pub(crate) fn render(list: &List, rows: &[Row], matches: &Matches, configured: Option<&str>) -> Outcome<String> {
     let format = matches.get("format").or(configured).filter(|format| !format.is_empty()).unwrap_or("table");
     Ok(match format {
