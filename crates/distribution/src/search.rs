@@ -84,7 +84,8 @@ impl Client {
 /// The registry that a term begins with, and the rest. A first part without dot, port or `localhost` is a user.
 fn split(term: &str) -> (&str, &str) {
     match term.split_once('/') {
-        Some((domain, rest)) if is_domain(domain) => (if domain == HUB { "docker.io" } else { domain }, rest),
+        Some((HUB, rest)) => ("docker.io", rest),
+        Some((domain, rest)) if is_domain(domain) => (domain, rest),
         _ => ("docker.io", term),
     }
 }

@@ -125,6 +125,7 @@ pub(crate) fn send(mut launch: Launch) -> Result<Sent, Error> {
     });
 
     let Warm { connection, mut child, netns, group } = warm;
+    let group = Grouped { group, spare: None };
     let link = match Link::new(connection, None, VecDeque::new()) {
         Ok(link) => link.with_child(child),
         Err(error) => {
@@ -133,7 +134,6 @@ pub(crate) fn send(mut launch: Launch) -> Result<Sent, Error> {
             return Err(error);
         }
     };
-    let group = Grouped { group, spare: None };
     let external = runtime.is_some();
     let held = Held { shared: shared.clone(), record: record.clone(), netns, group, network, external, undo };
     let mut sent = Sent { link, wanted: 0, held };
@@ -180,9 +180,11 @@ impl Sent {
     /// Undoes the start in reverse. Blocks.
     fn take_back(self) {
         let Sent { link, held, .. } = self;
-        drop(held.group);
+        held.group.kill_all();
         let (connection, child) = link.into_parts();
         end(&held.record, connection, child);
+        // Only now: a warm init stub may be joining it for as long as its shim lives.
+        drop(held.group);
         log("a failed start's directory stays behind", remove_run_directory(&held.shared, &held.record));
         drop(held.undo);
     }
@@ -565,6 +567,15 @@ impl Grouped {
         Ok(joins_itself)
     }
 
+    /// Kills whatever is in it.
+    fn kill_all(&self) {
+        self.groups().for_each(kill);
+    }
+
+    fn groups(&self) -> impl Iterator<Item = &Group> {
+        self.group.iter().chain(&self.spare)
+    }
+
     pub(crate) fn get(&self) -> Result<&Group, Error> {
         self.group.as_ref().ok_or_else(|| Error::Unavailable("the container has no control group".into()))
     }
@@ -572,16 +583,18 @@ impl Grouped {
 
 impl Drop for Grouped {
     fn drop(&mut self) {
-        for group in [self.group.take(), self.spare.take()].into_iter().flatten() {
-            discard(&group);
-        }
+        self.groups().for_each(discard);
     }
 }
 
 /// Removes a control group with whatever is still in it. Blocks.
 pub(crate) fn discard(group: &Group) {
-    log("a control group's processes could not be killed", group.kill_all());
+    kill(group);
     discard_empty(group);
+}
+
+fn kill(group: &Group) {
+    log("a control group's processes could not be killed", group.kill_all());
 }
 
 /// Removes a control group whose processes have ended. Blocks.
