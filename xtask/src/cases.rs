@@ -14,8 +14,9 @@ use anyhow::{Context, Result};
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Shown {
     passed: BTreeSet<String>,
-    /// Failed, or left out.
-    others: BTreeSet<String>,
+    failed: BTreeSet<String>,
+    /// Left out, with a reason: not on this machine.
+    skipped: BTreeSet<String>,
     /// Whose output is being read.
     speaker: Option<String>,
     /// A line outside of such output says that the next case is left out.
@@ -25,21 +26,31 @@ pub struct Shown {
 impl Shown {
     /// Whether a case of this name passed, and none failed or was left out.
     pub fn has(&self, name: &str) -> bool {
-        self.passed.contains(name) && !self.others.contains(name)
+        self.passed.contains(name) && !self.failed.contains(name) && !self.skipped.contains(name)
+    }
+
+    /// Whether a case of this name said why it can't be tried here, and none failed.
+    pub fn has_skipped(&self, name: &str) -> bool {
+        self.skipped.contains(name) && !self.failed.contains(name)
     }
 
     fn read(&mut self, line: &str) {
         let name = |path: &str| path.rsplit("::").next().unwrap_or(path).to_owned();
         if let Some((path, result)) = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ")) {
-            let passed = result == "ok" && !std::mem::take(&mut self.skips);
-            if passed { &mut self.passed } else { &mut self.others }.insert(name(path));
+            let skips = std::mem::take(&mut self.skips);
+            let cases = match result {
+                "ok" if skips => &mut self.skipped,
+                "ok" => &mut self.passed,
+                _ => &mut self.failed,
+            };
+            cases.insert(name(path));
         } else if let Some(path) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")) {
             self.speaker = Some(name(path));
         } else if line.starts_with("successes:") || line.starts_with("failures:") || line.starts_with("running ") {
             (self.speaker, self.skips) = (None, false);
         } else if line.starts_with("skipped") {
             match &self.speaker {
-                Some(speaker) => drop(self.others.insert(speaker.clone())),
+                Some(speaker) => drop(self.skipped.insert(speaker.clone())),
                 None => self.skips = true,
             }
         }
@@ -76,6 +87,7 @@ mod tests {
              ---- a::two stdout ----\nskipped: no python\n\n\nsuccesses:\n    a::one\n    a::two\n",
         );
         assert!(run.has("one") && !run.has("two") && !run.has("three") && !run.has("four"));
+        assert!(run.has_skipped("two") && !run.has_skipped("one") && !run.has_skipped("three"));
     }
 
     #[test]

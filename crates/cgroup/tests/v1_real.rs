@@ -21,7 +21,7 @@ fn file(tree: &Tree, group: &Group, controller: &str, name: &str) -> String {
 }
 
 #[test]
-fn limits_are_set_and_changed() {
+fn limits_on_v1_are_set_and_changed() {
     let Some(fixture) = Fixture::new("limits", false) else { return };
     let (tree, group) = (&fixture.tree, fixture.group("one"));
     let swap = tree.support().swap;
