@@ -28,6 +28,9 @@ fn an_init_stands_before_the_program() {
     assert_eq!(run(&["busybox", "sh", "-c", orphan]).ok(), "");
     // The program has no handler: process 1 of a PID namespace would not notice the signal.
     engine.docker(&["run", "-d", "--init", "--name", "polite", "--network", "none", "busybox", "sleep", "1000"]).ok();
+    // What comes before the init has its handlers is lost, as for every process 1.
+    let forked = |line: &str| line.ends_with("sleep 1000") && !line.contains("docker-init");
+    common::wait_until("the init has its child", || engine.docker(&["top", "polite"]).stdout.lines().any(forked));
     engine.docker(&["kill", "-s", "TERM", "polite"]).ok();
     assert_eq!(engine.docker(&["wait", "polite"]).ok(), "143");
     engine.docker(&["rm", "polite"]).ok();
