@@ -37,12 +37,12 @@ pub(crate) struct Kind {
     pub(crate) options: MountOptions,
 }
 
-/// A container's place on the disk, before there is one.
+/// A container's place on the disk, before there is one. Dropped in the order of the fields: unmounted, then removed.
 #[derive(Debug)]
 pub(crate) struct Spare {
-    pub(crate) layer: ActiveDraft,
     /// The layer, mounted.
     pub(crate) rootfs: OwnedFd,
+    pub(crate) layer: ActiveDraft,
     pub(crate) directory: Directory,
 }
 
