@@ -12,6 +12,7 @@ mod namespace;
 mod platform;
 pub mod reference;
 pub mod signal;
+pub mod sysctl;
 pub mod time;
 pub mod units;
 

@@ -13,7 +13,7 @@ use corten_distribution::{Credentials, Found};
 use corten_events::Kind;
 use corten_images::{
     Checkup, Deleted, Descriptor, Filters, HistoryItem, Image, Images, ImportOptions, InUse, ManifestKind,
-    ManifestSummary, Progress, PullOptions, PushOptions, Remote, Sharing, Statement, Summary,
+    ManifestSummary, Progress, Remote, Report, Sharing, Statement, Summary, TransferOptions,
 };
 use tokio::sync::mpsc;
 
@@ -68,9 +68,7 @@ impl Operation {
 
     /// Runs `work` on a blocking thread. It reports its steps through the function it is given, and may look whether anybody still
     /// reads them.
-    fn run<T>(
-        work: impl FnOnce(corten_images::Report<'_>, &AtomicBool) -> Result<T, Error> + Send + 'static,
-    ) -> Operation {
+    fn run<T>(work: impl FnOnce(Report<'_>, &AtomicBool) -> Result<T, Error> + Send + 'static) -> Operation {
         let (sender, steps) = mpsc::channel(STEPS);
         tokio::task::spawn_blocking(move || {
             let cancelled = AtomicBool::new(false);
@@ -211,18 +209,11 @@ impl ImageService {
         platform: Option<Platform>,
         credentials: Option<Credentials>,
     ) -> Operation {
-        let (images, registry) = (self.images(), self.shared.registry_client.clone());
         let shared = self.shared.clone();
-        Operation::run(move |report, cancelled| {
-            let options = PullOptions {
-                registry: &registry,
-                credentials: credentials.as_ref(),
-                platform: platform.as_ref(),
-                cancelled: Some(cancelled),
-            };
+        self.transfer(platform, credentials, move |images, options, report| {
             let pulled = match reference.tag().is_none() && reference.digest().is_none() {
-                true => Ok(images.pull_all_tags(&reference, &options, report)?),
-                false => Ok(images.pull(&reference, &options, report).map(drop)?),
+                true => images.pull_all_tags(&reference, options, report),
+                false => images.pull(&reference, options, report).map(drop),
             };
             shared.image_arrived.notify_one();
             pulled
@@ -236,15 +227,25 @@ impl ImageService {
         platform: Option<Platform>,
         credentials: Option<Credentials>,
     ) -> Operation {
+        self.transfer(platform, credentials, move |images, options, report| images.push(&reference, options, report))
+    }
+
+    /// A pull or push with this daemon's registries.
+    fn transfer(
+        &self,
+        platform: Option<Platform>,
+        credentials: Option<Credentials>,
+        work: impl FnOnce(&Images, &TransferOptions<'_>, Report<'_>) -> corten_images::Result<()> + Send + 'static,
+    ) -> Operation {
         let (images, registry) = (self.images(), self.shared.registry_client.clone());
         Operation::run(move |report, cancelled| {
-            let options = PushOptions {
+            let options = TransferOptions {
                 registry: &registry,
                 credentials: credentials.as_ref(),
                 platform: platform.as_ref(),
                 cancelled: Some(cancelled),
             };
-            Ok(images.push(&reference, &options, report)?)
+            Ok(work(&images, &options, report)?)
         })
     }
 

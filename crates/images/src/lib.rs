@@ -51,13 +51,11 @@ pub use corten_distribution::{Blocking, Client, Credentials, Found, RegistryConf
 pub use document::{ReadDocument, read_document};
 pub use error::{Error, Result};
 pub use import::ImportOptions;
-pub use pull::PullOptions;
-pub use push::PushOptions;
 pub use remote::Remote;
 pub use save::Export;
 pub use types::{
     Deleted, Descriptor, Filters, HistoryItem, Image, InUse, Loaded, ManifestKind, ManifestSummary, Progress, Report,
-    Statement, Summary,
+    Statement, Summary, TransferOptions,
 };
 pub use usage::Sharing;
 

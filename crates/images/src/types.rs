@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 use corten_base::{ChainId, ContainerId, DiffId, Digest, ImageId, Platform};
+use corten_distribution::{Blocking, Credentials};
 use serde::{Deserialize, Serialize};
 
 use crate::config::ImageConfig;
@@ -229,3 +231,16 @@ impl Progress {
 
 /// Where a long operation reports its steps; called from several threads.
 pub type Report<'a> = &'a (dyn Fn(Progress) + Send + Sync);
+
+/// How to pull or push.
+#[derive(Clone, Copy, Debug)]
+pub struct TransferOptions<'a> {
+    /// The registries.
+    pub registry: &'a Blocking,
+    /// Whose account to use.
+    pub credentials: Option<&'a Credentials>,
+    /// The one platform wanted of several. Without it the host's is pulled, and all that is here is pushed.
+    pub platform: Option<&'a Platform>,
+    /// Set by the caller to end the operation at its next step.
+    pub cancelled: Option<&'a AtomicBool>,
+}

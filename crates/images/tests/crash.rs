@@ -14,7 +14,7 @@ use std::{env, fs, thread};
 
 use common::{Fixture, Opened, nobody, open_at};
 use corten_base::Reference;
-use corten_images::{Client, Filters, PullOptions, RegistryConfig};
+use corten_images::{Client, Filters, RegistryConfig, TransferOptions};
 use corten_testkit::image::{Packing, TestImage, docker_archive_bytes, oci_archive_bytes, tar};
 use registry::Registry;
 
@@ -42,7 +42,7 @@ fn the_victim() {
     thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
     let pulled = env::var(IMAGE).unwrap();
     let pulled_name = Reference::parse_normalized(&pulled).unwrap();
-    let options = PullOptions { registry: &client, credentials: None, platform: None, cancelled: None };
+    let options = TransferOptions { registry: &client, credentials: None, platform: None, cancelled: None };
     let archives = [
         docker_archive_bytes(&[image()], Packing::Gzip),
         oci_archive_bytes(&[TestImage::new("other:1", image().layers)], Packing::Plain, true),

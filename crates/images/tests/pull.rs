@@ -13,7 +13,7 @@ use std::thread;
 
 use common::{Fixture, Opened, nobody};
 use corten_base::{ErrorKind, ImageId, Platform, Reference};
-use corten_images::{Error, Progress, PullOptions, Result};
+use corten_images::{Error, Progress, Result, TransferOptions};
 use corten_testkit::image::{Packing, TestImage, docker_archive_bytes, tar};
 use registry::{Fault, INDEX, MANIFEST, Registry};
 use serde_json::{Value, json};
@@ -24,14 +24,14 @@ fn pull(store: &Opened, registry: &Registry, name: &str) -> Result<ImageId> {
 
 fn pull_for(store: &Opened, registry: &Registry, name: &str, platform: Option<&Platform>) -> Result<ImageId> {
     let client = registry.client();
-    let options = PullOptions { registry: &client, credentials: None, platform, cancelled: None };
+    let options = TransferOptions { registry: &client, credentials: None, platform, cancelled: None };
     store.images.pull(&Reference::parse_normalized(&registry.name(name)).unwrap(), &options, &|_| {})
 }
 
 /// Pulls, and answers what was reported, without the byte counts.
 fn pull_lines(store: &Opened, registry: &Registry, name: &str) -> Vec<String> {
     let client = registry.client();
-    let options = PullOptions { registry: &client, credentials: None, platform: None, cancelled: None };
+    let options = TransferOptions { registry: &client, credentials: None, platform: None, cancelled: None };
     let lines = Mutex::new(Vec::new());
     let report = |progress| {
         if let Progress::Status { id, status, .. } = progress {
@@ -334,7 +334,7 @@ fn a_pull_is_cancelled() {
     let store = fixture.open();
     registry.push("app", "1", &image(5), Packing::Plain);
     let (client, cancelled) = (registry.client(), AtomicBool::new(false));
-    let options = PullOptions { registry: &client, credentials: None, platform: None, cancelled: Some(&cancelled) };
+    let options = TransferOptions { registry: &client, credentials: None, platform: None, cancelled: Some(&cancelled) };
     let reference = Reference::parse_normalized(&registry.name("app:1")).unwrap();
     let report = |progress: Progress| {
         if matches!(&progress, Progress::Status { status, .. } if status == "Downloading") {

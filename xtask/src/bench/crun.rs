@@ -10,6 +10,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::contender::Contender;
+use super::root;
 
 /// The namespaces, default mounts, capabilities and masked paths of an engine's container, for `/bin/true` without a terminal.
 const CONFIG: &str = include_str!("../../crun-config.json");
@@ -26,7 +27,7 @@ pub fn contender(place: &Path) -> Result<Option<Contender>> {
 
 /// Whether the root is there with a peer in it; says so if not.
 pub fn is_made(peer: &str) -> bool {
-    let root = root();
+    let root = runtimes();
     let made = root.join(".complete").exists() && root.join("usr/bin").join(peer).exists();
     if !made {
         println!("no figure for {peer}: ./x peers makes the root that it runs in");
@@ -50,40 +51,13 @@ pub fn inside(place: &Path, name: &str, words: &[&str]) -> Result<Command> {
     if !lap.exists() {
         std::fs::copy(std::env::current_exe()?, lap)?;
     }
-    let mut enter = Command::new("unshare");
-    enter
-        .args(["--net", "--mount", "--propagation", "private", "sh", "-eu", "-c", ENTER, "sh"])
-        .args([root(), place.to_owned()])
-        .arg(name)
+    let mut inside = root::enter(&runtimes(), place, &[]);
+    inside
+        .args(["sh", "-eu", "-c", r#"cd "/bench/$1"; shift; exec /bench/lap bench lap "$@""#, "sh", name])
         .args(words);
-    Ok(enter)
+    Ok(inside)
 }
 
-fn root() -> PathBuf {
+fn runtimes() -> PathBuf {
     corten_testkit::workspace().join("target/peers/sid")
 }
-
-/// Makes the root the shell's own, with the bench's directory in it, and times a command there.
-const ENTER: &str = r#"
-    root=$1
-    mount --bind "$root" "$root"
-    mount -t proc proc "$root/proc"
-    mount -t sysfs sysfs "$root/sys"
-    mount -t tmpfs -o mode=755 cgroup "$root/sys/fs/cgroup"
-    for controller in /sys/fs/cgroup/*/; do
-        name=$(basename "$controller")
-        [ "$name" != unified ] && mountpoint -q "$controller" || continue
-        mkdir "$root/sys/fs/cgroup/$name"
-        mount --bind "$controller" "$root/sys/fs/cgroup/$name"
-    done
-    mount --bind /dev "$root/dev"
-    mount -t tmpfs -o mode=755 tmpfs "$root/run"
-    mkdir -p "$root/bench"
-    mount --bind "$2" "$root/bench"
-    cd "$root"
-    pivot_root . .
-    umount -l .
-    cd "/bench/$3"
-    shift 3
-    exec /bench/lap bench lap "$@"
-"#;

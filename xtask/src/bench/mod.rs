@@ -9,6 +9,7 @@ mod many;
 mod memory;
 mod peers;
 mod phases;
+mod root;
 mod runtime;
 mod start;
 mod statistics;

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use corten_testkit::workspace;
 
+use super::root;
+
 /// The peers at work; ended with the last of these.
 #[derive(Clone)]
 pub struct Peers(Arc<Holder>);
@@ -23,18 +25,13 @@ struct Holder {
 impl Peers {
     /// Starts dockerd with its data below `place`, which is `/bench` inside; nothing, and a line that says so, without the root.
     pub fn start(place: &Path) -> Result<Option<Peers>> {
-        let root = root();
+        let root = engines();
         if !root.join(".complete").exists() {
             println!("no figures for docker and podman: ./x peers engines makes the root that they run in");
             return Ok(None);
         }
-        let mut command = Command::new("unshare");
-        command
-            .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"])
-            .args(["sh", "-eu", "-c", ENTER, "sh"])
-            .args([&root, place])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped());
+        let mut command = root::enter(&root, place, &["--pid", "--fork", "--kill-child"]);
+        command.args(["sh", "-eu", "-c", DAEMONS]).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().context("starting the peers")?;
         let output = child.stdout.take().context("the peers have no output")?;
         let mut line = String::new();
@@ -86,7 +83,7 @@ impl Drop for Holder {
     }
 }
 
-fn root() -> PathBuf {
+fn engines() -> PathBuf {
     workspace().join("target/peers/engines")
 }
 
@@ -95,28 +92,10 @@ fn children(pid: u32) -> Result<Vec<u32>> {
     text.split_whitespace().map(|pid| pid.parse().context("an odd process id")).collect()
 }
 
-/// Makes the root the shell's own, starts the daemons in it and waits.
-const ENTER: &str = r#"
-    root=$1
-    mount --bind "$root" "$root"
-    mount -t proc proc "$root/proc"
-    mount -t sysfs sysfs "$root/sys"
-    mount -t tmpfs -o mode=755 cgroup "$root/sys/fs/cgroup"
-    for controller in /sys/fs/cgroup/*/; do
-        name=$(basename "$controller")
-        [ "$name" != unified ] && mountpoint -q "$controller" || continue
-        mkdir "$root/sys/fs/cgroup/$name"
-        mount --bind "$controller" "$root/sys/fs/cgroup/$name"
-    done
-    mount --bind /dev "$root/dev"
-    mount -t tmpfs -o mode=755 tmpfs "$root/run"
-    mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
-    mkdir -p "$root/bench" "$root/etc/containers"
-    mount --bind "$2" "$root/bench"
-    cd "$root"
-    pivot_root . .
-    umount -l .
-    cd /
+/// Starts the daemons and waits.
+const DAEMONS: &str = r#"
+    mount -t tmpfs -o mode=1777 tmpfs /tmp
+    mkdir -p /etc/containers
     export HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin
     unset DOCKER_HOST
     [ -e /etc/containers/policy.json ] || echo '{"default":[{"type":"insecureAcceptAnything"}]}' >/etc/containers/policy.json

@@ -8,7 +8,7 @@ use corten_api_types::ContainerCreateResponse;
 use crate::args::report;
 use crate::command::{Arguments, Command};
 use crate::commands::{print_line, pull};
-use crate::container::{self, CONTAINER_FLAGS, CreateRequest};
+use crate::container::{self, CONTAINER_FLAGS, CreateRequest, RESOURCE_FLAGS};
 use crate::failure::{Failure, Outcome, plain_io};
 use crate::matches::Matches;
 use crate::session::Session;
@@ -18,7 +18,7 @@ pub(crate) static COMMAND: Command = Command {
     spellings: &["container create", "create"],
     usage: "[OPTIONS] IMAGE [COMMAND] [ARG...]",
     about: "Create a container without starting it",
-    flags: &[CONTAINER_FLAGS],
+    flags: &[CONTAINER_FLAGS, RESOURCE_FLAGS],
     arguments: Arguments::AtLeast(1),
     interspersed: false,
     run,

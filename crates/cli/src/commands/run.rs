@@ -3,7 +3,7 @@
 use crate::command::{Arguments, Command, Flag, switch, value};
 use crate::commands::create::{self, check_pull, prepare, usage_failure};
 use crate::commands::print_line;
-use crate::container::{CONTAINER_FLAGS, CreateRequest};
+use crate::container::{CONTAINER_FLAGS, CreateRequest, RESOURCE_FLAGS};
 use crate::failure::{Failure, Outcome};
 use crate::foreground::{Foreground, Keys, check_terminal, exit_with};
 use crate::matches::Matches;
@@ -14,7 +14,7 @@ pub(crate) static COMMAND: Command = Command {
     spellings: &["container run", "run"],
     usage: "[OPTIONS] IMAGE [COMMAND] [ARG...]",
     about: "Create a container from an image and run it",
-    flags: &[CONTAINER_FLAGS, RUN_FLAGS],
+    flags: &[CONTAINER_FLAGS, RESOURCE_FLAGS, RUN_FLAGS],
     arguments: Arguments::AtLeast(1),
     interspersed: false,
     run,

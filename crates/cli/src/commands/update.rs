@@ -5,7 +5,7 @@ use corten_api_types::{ContainerUpdateRequest, ContainerUpdateResponse};
 use crate::args::report;
 use crate::command::{Arguments, Command, value};
 use crate::commands::{print_line, segment};
-use crate::container::{cpus, memory, parse_cpus, parse_restart_policy, parse_size, signed, swap, unsigned16};
+use crate::container::{RESOURCE_FLAGS, memory, parse_cpus, parse_restart_policy, parse_size};
 use crate::failure::{Failure, Outcome};
 use crate::matches::Matches;
 use crate::session::Session;
@@ -14,23 +14,13 @@ pub(crate) static COMMAND: Command = Command {
     spellings: &["container update", "update"],
     usage: "[OPTIONS] CONTAINER [CONTAINER...]",
     about: "Change limits and restart policy of containers",
-    flags: &[&[
-        value("blkio-weight", "uint16", "Relative block I/O weight, 10 to 1000").check(unsigned16).default("0"),
-        value("cpu-period", "int", "Period of the CPU quota, in microseconds").check(signed),
-        value("cpu-quota", "int", "CPU time per period, in microseconds").check(signed),
-        value("cpu-rt-period", "int", "Period of real-time CPU time, in microseconds").check(signed),
-        value("cpu-rt-runtime", "int", "Real-time CPU time per period, in microseconds").check(signed),
-        value("cpu-shares", "int", "Relative CPU weight").short('c').check(signed),
-        value("cpus", "decimal", "Number of CPUs, such as 1.5").check(cpus),
-        value("cpuset-cpus", "string", "CPUs to run on (0-3, 0,1)"),
-        value("cpuset-mems", "string", "Memory nodes to use (0-3, 0,1)"),
-        value("kernel-memory", "bytes", "Limit of kernel memory (no longer in effect)").check(memory).hidden(),
-        value("memory", "bytes", "Limit of memory").short('m').check(memory),
-        value("memory-reservation", "bytes", "Soft limit of memory").check(memory),
-        value("memory-swap", "bytes", "Limit of memory and swap together: '-1' for unlimited swap").check(swap),
-        value("pids-limit", "int", "Limit of processes (-1 for none)").check(signed),
-        value("restart", "string", "When to start the container again"),
-    ]],
+    flags: &[
+        RESOURCE_FLAGS,
+        &[
+            value("kernel-memory", "bytes", "Limit of kernel memory (no longer in effect)").check(memory).hidden(),
+            value("restart", "string", "When to start the container again"),
+        ],
+    ],
     arguments: Arguments::AtLeast(1),
     interspersed: true,
     run,

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use corten_base::sysctl::owner;
 use corten_base::units;
 
 use crate::matches::quote;
@@ -154,23 +155,8 @@ pub(super) fn search_domain(text: &str) -> Check {
 
 /// `key=value` of a kernel setting that a container may have.
 pub(super) fn sysctl(text: &str) -> Check {
-    const SINGLE: [&str; 7] = [
-        "kernel.msgmax",
-        "kernel.msgmnb",
-        "kernel.msgmni",
-        "kernel.sem",
-        "kernel.shmall",
-        "kernel.shmmax",
-        "kernel.shmmni",
-    ];
-    let allowed = |key: &str| {
-        SINGLE.contains(&key)
-            || key == "kernel.shm_rmid_forced"
-            || key.starts_with("net.")
-            || key.starts_with("fs.mqueue.")
-    };
     match text.split_once('=') {
-        Some((key, _)) if allowed(key) => Ok(()),
+        Some((key, _)) if owner(key).is_some() => Ok(()),
         _ => Err(format!("sysctl '{text}' is not allowed")),
     }
 }

@@ -4,12 +4,11 @@ use super::checks::*;
 use super::{devices, mounts, networks};
 use crate::command::{Flag, switch, value};
 
-/// Everything that describes the container itself.
+/// Everything that describes the container itself, but for [`RESOURCE_FLAGS`].
 pub(crate) static CONTAINER_FLAGS: &[Flag] = &[
     value("add-host", "list", "Name an address in the container's hosts file (host:ip)").check(extra_host),
     value("annotation", "map", "Add an annotation that reaches the OCI runtime").default("map[]"),
     value("attach", "list", "Attach STDIN, STDOUT or STDERR").short('a').check(stream),
-    value("blkio-weight", "uint16", "Relative block I/O weight, 10 to 1000; 0 for none").check(unsigned16).default("0"),
     value("blkio-weight-device", "list", "Relative block I/O weight for one device")
         .check(devices::weight)
         .default("[]"),
@@ -20,14 +19,6 @@ pub(crate) static CONTAINER_FLAGS: &[Flag] = &[
     value("cidfile", "string", "Write the container's ID to this file"),
     value("cpu-count", "int", "Number of CPUs (Windows only)").check(signed).hidden(),
     value("cpu-percent", "int", "Percentage of CPU (Windows only)").check(signed).hidden(),
-    value("cpu-period", "int", "Period of the CPU quota, in microseconds").check(signed),
-    value("cpu-quota", "int", "CPU time per period, in microseconds").check(signed),
-    value("cpu-rt-period", "int", "Period of real-time CPU time, in microseconds").check(signed),
-    value("cpu-rt-runtime", "int", "Real-time CPU time per period, in microseconds").check(signed),
-    value("cpu-shares", "int", "Relative CPU weight").short('c').check(signed),
-    value("cpus", "decimal", "Number of CPUs, such as 1.5").check(cpus),
-    value("cpuset-cpus", "string", "CPUs to run on (0-3, 0,1)"),
-    value("cpuset-mems", "string", "Memory nodes to use (0-3, 0,1)"),
     value("device", "list", "Make a host's device available"),
     value("device-cgroup-rule", "list", "Add a rule to the list of allowed devices").check(device_rule),
     value("device-read-bps", "list", "Limit bytes per second read from a device")
@@ -81,9 +72,6 @@ pub(crate) static CONTAINER_FLAGS: &[Flag] = &[
     value("log-driver", "string", "Logging driver of the container"),
     value("log-opt", "list", "Option for the logging driver"),
     value("mac-address", "string", "MAC address of the container (e.g., 92:d0:c6:0a:29:33)"),
-    value("memory", "bytes", "Limit of memory").short('m').check(memory),
-    value("memory-reservation", "bytes", "Soft limit of memory").check(memory),
-    value("memory-swap", "bytes", "Limit of memory and swap together: '-1' for unlimited swap").check(swap),
     value("memory-swappiness", "int", "How readily memory is swapped out (0 to 100)").check(signed).default("-1"),
     value("mount", "mount", "Mount a volume, a path of the host or a tmpfs").check(mounts::mount),
     value("name", "string", "Name of the container"),
@@ -95,7 +83,6 @@ pub(crate) static CONTAINER_FLAGS: &[Flag] = &[
     switch("oom-kill-disable", "Don't kill the container when it is out of memory"),
     value("oom-score-adj", "int", "How readily the host kills this container (-1000 to 1000)").check(signed),
     value("pid", "string", "PID namespace to use"),
-    value("pids-limit", "int", "Limit of processes (-1 for none)").check(signed),
     value("platform", "string", "Platform to use, when the image has several"),
     switch("privileged", "Give all privileges"),
     value("publish", "list", "Publish a port on the host").short('p'),
@@ -122,4 +109,21 @@ pub(crate) static CONTAINER_FLAGS: &[Flag] = &[
     value("volume-driver", "string", "Driver of the container's volumes"),
     value("volumes-from", "list", "Mount the volumes of another container"),
     value("workdir", "string", "Working directory").short('w'),
+];
+
+/// Limits, which `update` changes later.
+pub(crate) static RESOURCE_FLAGS: &[Flag] = &[
+    value("blkio-weight", "uint16", "Relative block I/O weight, 10 to 1000; 0 for none").check(unsigned16).default("0"),
+    value("cpu-period", "int", "Period of the CPU quota, in microseconds").check(signed),
+    value("cpu-quota", "int", "CPU time per period, in microseconds").check(signed),
+    value("cpu-rt-period", "int", "Period of real-time CPU time, in microseconds").check(signed),
+    value("cpu-rt-runtime", "int", "Real-time CPU time per period, in microseconds").check(signed),
+    value("cpu-shares", "int", "Relative CPU weight").short('c').check(signed),
+    value("cpus", "decimal", "Number of CPUs, such as 1.5").check(cpus),
+    value("cpuset-cpus", "string", "CPUs to run on (0-3, 0,1)"),
+    value("cpuset-mems", "string", "Memory nodes to use (0-3, 0,1)"),
+    value("memory", "bytes", "Limit of memory").short('m').check(memory),
+    value("memory-reservation", "bytes", "Soft limit of memory").check(memory),
+    value("memory-swap", "bytes", "Limit of memory and swap together: '-1' for unlimited swap").check(swap),
+    value("pids-limit", "int", "Limit of processes (-1 for none)").check(signed),
 ];

@@ -11,7 +11,7 @@ mod mounts;
 mod networks;
 mod ports;
 
-pub(crate) use checks::{cpus, ip_address, label, memory, parse_cpus, signed, swap, unsigned16};
+pub(crate) use checks::{ip_address, label, memory, parse_cpus, signed};
 pub(crate) use config::{CreateRequest, Streams, build, parse_restart_policy, parse_size};
 pub(crate) use env::environment;
-pub(crate) use flags::CONTAINER_FLAGS;
+pub(crate) use flags::{CONTAINER_FLAGS, RESOURCE_FLAGS};

@@ -17,12 +17,11 @@ use std::time::Duration;
 
 use corten_base::{Digest, ImageId, Platform, Reference};
 use corten_content::{Lease, LeaseOptions};
-use corten_distribution::{Blocking, Credentials};
 
 use crate::document;
 use crate::record;
 use crate::register::NewImage;
-use crate::types::{Progress, Report};
+use crate::types::{Progress, Report, TransferOptions};
 use crate::{Error, Images, Result};
 
 pub(crate) use flights::Flights;
@@ -35,25 +34,12 @@ const STATUS: &str = "Status: ";
 const NEWER: &str = "Downloaded newer image";
 const CURRENT: &str = "Image is up to date";
 
-/// How to pull.
-#[derive(Clone, Copy, Debug)]
-pub struct PullOptions<'a> {
-    /// The registries.
-    pub registry: &'a Blocking,
-    /// Whose account to use.
-    pub credentials: Option<&'a Credentials>,
-    /// The platform to choose; the host's if none is given.
-    pub platform: Option<&'a Platform>,
-    /// Set by the caller to end the pull at its next step.
-    pub cancelled: Option<&'a AtomicBool>,
-}
-
 /// One pull on its way.
 struct Pull<'a> {
     images: &'a Images,
     /// With a tag or a digest.
     reference: Reference,
-    options: PullOptions<'a>,
+    options: TransferOptions<'a>,
     lease: &'a Lease,
     report: Report<'a>,
     /// Set when one part has failed: the others needn't go on.
@@ -67,7 +53,7 @@ impl Images {
     /// # Errors
     /// [`Error::Registry`] in Docker's words; [`Error::NoManifest`], [`Error::Platform`]; [`Error::Mismatch`],
     /// [`Error::Content`], [`Error::Document`], [`Error::Layer`] for what is wrong with the content; [`Error::Cancelled`].
-    pub fn pull(&self, reference: &Reference, options: &PullOptions<'_>, report: Report<'_>) -> Result<ImageId> {
+    pub fn pull(&self, reference: &Reference, options: &TransferOptions<'_>, report: Report<'_>) -> Result<ImageId> {
         let reference = reference.clone().with_default_tag();
         if let Some(id) = self.is_current(&reference, options, report)? {
             return Ok(id);
@@ -103,7 +89,12 @@ impl Images {
     ///
     /// # Errors
     /// As [`pull`](Images::pull); the tags before the one that failed are there.
-    pub fn pull_all_tags(&self, repository: &Reference, options: &PullOptions<'_>, report: Report<'_>) -> Result<()> {
+    pub fn pull_all_tags(
+        &self,
+        repository: &Reference,
+        options: &TransferOptions<'_>,
+        report: Report<'_>,
+    ) -> Result<()> {
         let repository = repository.repository();
         let tags = options.registry.tags(&repository, options.credentials)?;
         let is_newer = AtomicBool::new(false);
@@ -125,7 +116,7 @@ impl Images {
     fn is_current(
         &self,
         reference: &Reference,
-        options: &PullOptions<'_>,
+        options: &TransferOptions<'_>,
         report: Report<'_>,
     ) -> Result<Option<ImageId>> {
         let namespace = self.namespace().as_str();

@@ -13,35 +13,21 @@ mod plan;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use corten_base::{ImageId, Platform, Reference};
+use corten_base::{ImageId, Reference};
 use corten_content::Lease;
-use corten_distribution::{Blocking, Credentials};
 
 use crate::record::{self, NameRow};
-use crate::types::{Descriptor, Progress, Report};
+use crate::types::{Descriptor, Progress, Report, TransferOptions};
 use crate::{Error, Images, Result};
 
 use plan::Plan;
-
-/// How to push.
-#[derive(Clone, Copy, Debug)]
-pub struct PushOptions<'a> {
-    /// The registries.
-    pub registry: &'a Blocking,
-    /// Whose account to use.
-    pub credentials: Option<&'a Credentials>,
-    /// The one platform to push of several.
-    pub platform: Option<&'a Platform>,
-    /// Set by the caller to end the push at its next step.
-    pub cancelled: Option<&'a AtomicBool>,
-}
 
 /// One push on its way.
 struct Push<'a> {
     images: &'a Images,
     /// With the tag.
     reference: Reference,
-    options: PushOptions<'a>,
+    options: TransferOptions<'a>,
     lease: &'a Lease,
     report: Report<'a>,
     /// Set when one part has failed: the others needn't go on.
@@ -54,7 +40,7 @@ impl Images {
     /// # Errors
     /// [`Error::Push`] for names that are not here, in Docker's words; [`Error::Registry`]; [`Error::Platform`];
     /// [`Error::Content`] for blobs that are damaged or gone; [`Error::Cancelled`].
-    pub fn push(&self, reference: &Reference, options: &PushOptions<'_>, report: Report<'_>) -> Result<()> {
+    pub fn push(&self, reference: &Reference, options: &TransferOptions<'_>, report: Report<'_>) -> Result<()> {
         report(Progress::status(format!("The push refers to repository [{}]", reference.name())));
         let repository = reference.name();
         let rows = self.database().read(|connection| record::names(connection, self.namespace().as_str()))?;
@@ -78,7 +64,7 @@ impl Images {
         wanted.into_iter().try_for_each(|row| self.push_one(row, options, report))
     }
 
-    fn push_one(&self, row: &NameRow, options: &PushOptions<'_>, report: Report<'_>) -> Result<()> {
+    fn push_one(&self, row: &NameRow, options: &TransferOptions<'_>, report: Report<'_>) -> Result<()> {
         let lease = self.lease(&format!("push {}", row.reference))?;
         let push = Push {
             images: self,

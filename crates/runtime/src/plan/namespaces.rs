@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use corten_base::sysctl::{self, Owner};
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespace, LinuxNamespaceType, LinuxTimeOffset};
 use serde::{Deserialize, Serialize};
 
@@ -284,29 +285,19 @@ pub(super) fn time_offsets(
 
 /// A container may only set what is its own: everything else would change the host.
 pub(super) fn check_sysctls(sysctls: &BTreeMap<String, String>, namespaces: &Namespaces) -> Result<(), Error> {
-    const IPC: [&str; 8] = [
-        "kernel.msgmax",
-        "kernel.msgmnb",
-        "kernel.msgmni",
-        "kernel.sem",
-        "kernel.shmall",
-        "kernel.shmmax",
-        "kernel.shmmni",
-        "kernel.shm_rmid_forced",
-    ];
     const SHARED: &str = "is not in a separate kernel namespace";
     for key in sysctls.keys() {
         let dotted = key.replace('/', ".");
         let slashes = key.find(['.', '/']).is_some_and(|at| key.as_bytes()[at] == b'/');
         let name = if slashes { &dotted } else { key };
         let own = |source: &NamespaceSource| *source != NamespaceSource::Host;
-        let ipc = IPC.contains(&name.as_str()) || name.starts_with("fs.mqueue.");
+        let owner = sysctl::owner(name);
         let reason = match name.as_str() {
             name if name.contains("..") => SHARED,
-            _ if ipc && own(&namespaces.ipc) => continue,
-            _ if ipc => "is not allowed in the hosts ipc namespace",
-            name if name.starts_with("net.") && own(&namespaces.network) => continue,
-            name if name.starts_with("net.") => "not allowed in host network namespace",
+            _ if owner == Some(Owner::Ipc) && own(&namespaces.ipc) => continue,
+            _ if owner == Some(Owner::Ipc) => "is not allowed in the hosts ipc namespace",
+            _ if owner == Some(Owner::Network) && own(&namespaces.network) => continue,
+            _ if owner == Some(Owner::Network) => "not allowed in host network namespace",
             "kernel.domainname" if own(&namespaces.uts) => continue,
             "kernel.hostname" => "is not allowed as it conflicts with the OCI \"hostname\" field",
             _ => SHARED,
