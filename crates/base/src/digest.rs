@@ -77,6 +77,13 @@ impl Digest {
         Digest::from_hash(Algorithm::Sha256, &sha2::Sha256::digest(bytes))
     }
 
+    /// The digest of these bytes by this algorithm.
+    pub fn of(algorithm: Algorithm, bytes: &[u8]) -> Digest {
+        let mut digester = Digester::new(algorithm);
+        digester.update(bytes);
+        digester.finish()
+    }
+
     /// Reads `algorithm:hex`.
     pub fn parse(text: &str) -> Result<Digest, InvalidDigest> {
         let (algorithm, hex) = text.split_once(':').ok_or(InvalidDigest::Format)?;

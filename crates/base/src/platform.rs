@@ -25,7 +25,7 @@ impl InvalidPlatform {
     }
 }
 
-/// What an image or a machine runs.
+/// What an image or a machine runs; its JSON has the order of the OCI image specification.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Platform {
     /// The processor in Go's names: `amd64`, `arm64`, `arm`, `386`...
@@ -34,15 +34,15 @@ pub struct Platform {
     /// The operating system: `linux`.
     #[serde(default)]
     pub os: String,
-    /// Such as `v7` for 32-bit ARM. Never `v8` for arm64, where it is the only one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub variant: Option<String>,
     /// Used by Windows images only.
     #[serde(default, rename = "os.version", skip_serializing_if = "Option::is_none")]
     pub os_version: Option<String>,
     /// Used by Windows images only.
     #[serde(default, rename = "os.features", skip_serializing_if = "Vec::is_empty")]
     pub os_features: Vec<String>,
+    /// Such as `v7` for 32-bit ARM. Never `v8` for arm64, where it is the only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
 }
 
 impl Platform {

@@ -86,6 +86,11 @@ impl Reference {
         Reference { tag: None, digest: Some(digest), ..self.clone() }
     }
 
+    /// The same reference, its tag included, with this digest.
+    pub fn pinned(&self, digest: Digest) -> Reference {
+        Reference { digest: Some(digest), ..self.clone() }
+    }
+
     /// With the tag `latest` when it has neither tag nor digest.
     pub fn with_default_tag(self) -> Reference {
         match (&self.tag, &self.digest) {

@@ -36,6 +36,13 @@ impl Failure {
     }
 }
 
+impl From<corten_base::InvalidReference> for Failure {
+    /// Docker's client repeats the library's words alone.
+    fn from(error: corten_base::InvalidReference) -> Failure {
+        Failure::message(error.to_string())
+    }
+}
+
 /// A local operation's failure: what was attempted and what the system said.
 pub(crate) fn local(what: impl std::fmt::Display) -> impl FnOnce(std::io::Error) -> Failure {
     move |error| Failure::message(format!("{what}: {}", plain_io(&error)))

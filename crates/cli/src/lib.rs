@@ -15,6 +15,7 @@ mod foreground;
 mod format;
 mod help;
 mod json;
+mod json_text;
 mod matches;
 mod omitted;
 mod progress;

@@ -124,7 +124,7 @@ impl Blocking {
         media_type: &str,
         bytes: Vec<u8>,
         credentials: Option<&Credentials>,
-    ) -> Result<()> {
+    ) -> Result<Option<Digest>> {
         self.handle.block_on(self.client.put_manifest(reference, name, media_type, bytes.into(), credentials))
     }
 }

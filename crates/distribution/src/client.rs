@@ -11,7 +11,7 @@ use crate::token::{self, Tokens};
 use crate::transport::{Call, Transport};
 use crate::{Cause, Limits, RegistryConfig, Timeouts, retry, url};
 use bytes::Bytes;
-use corten_base::{Digest, Digester, Reference};
+use corten_base::{Digest, Reference};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -162,9 +162,8 @@ impl Client {
         if !response.status().is_success() {
             return Err(translated(response, &request).await);
         }
-        let text = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
-        let digest = text(CONTENT_DIGEST).and_then(|digest| Digest::parse(digest).ok());
-        let size = text(header::CONTENT_LENGTH.as_str()).and_then(|size| size.parse().ok());
+        let digest = content_digest(response.headers());
+        let size = response.headers().get(header::CONTENT_LENGTH).and_then(|size| size.to_str().ok()?.parse().ok());
         let (Some(digest), Some(size)) = (digest, size) else { return Ok(None) };
         Ok(Some(Descriptor { media_type: media_type(response.headers()), digest, size }))
     }
@@ -181,9 +180,7 @@ impl Client {
         let digest = match expected {
             None => Digest::sha256(&bytes),
             Some(expected) => {
-                let mut digester = Digester::new(expected.algorithm());
-                digester.update(&bytes);
-                let digest = digester.finish();
+                let digest = Digest::of(expected.algorithm(), &bytes);
                 if digest != *expected {
                     return Err(Error::Mismatch(expected.clone()));
                 }
@@ -343,7 +340,7 @@ impl Client {
         match known {
             Some(true) => &[true],
             Some(false) => &[false],
-            None if self.is_insecure(host).await => &[true, false],
+            None if self.transport().may_be_plain() && self.is_insecure(host).await => &[true, false],
             None => &[true],
         }
     }
@@ -402,7 +399,10 @@ pub(crate) fn token_key(call: &Call, scopes: Vec<String>, credentials: Option<&C
     (host, scopes, credentials.cloned())
 }
 
-const CONTENT_DIGEST: &str = "docker-content-digest";
+/// The digest of what an answer is about, where the registry tells it.
+pub(crate) fn content_digest(headers: &HeaderMap) -> Option<Digest> {
+    headers.get("docker-content-digest")?.to_str().ok().and_then(|digest| Digest::parse(digest).ok())
+}
 
 /// The host that speaks for a reference's domain.
 pub(crate) fn registry_host(domain: &str) -> &str {
@@ -532,9 +532,7 @@ pub(crate) async fn translated(response: Response<Body>, request: &Requested<'_>
     let reason = format!("{}: {}", reported.spoken_code(), reported.message);
     let name = request.reference.familiar_name();
     match &reported.code[..] {
-        "DENIED" if request.action == Action::Pull => Error::NotFound(format!(
-            "pull access denied for {name}, repository does not exist or may require 'docker login': {reason}"
-        )),
+        "DENIED" if request.action == Action::Pull => Error::AccessDenied { name, reason },
         "MANIFEST_UNKNOWN" => {
             Error::NotFound(format!("manifest for {} not found: {reason}", request.reference.familiar()))
         }

@@ -8,11 +8,17 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+/// Where certificates and `hosts.toml` of registries are looked for unless something else is said: Corten's own folder, then
+/// Docker's.
+pub const SYSTEM_DIRECTORIES: [&str; 2] = ["/etc/corten/certs.d", "/etc/docker/certs.d"];
+
 /// Settings of a [`Client`](crate::Client).
 #[derive(Clone, Debug)]
 pub struct RegistryConfig {
     /// Registries that may lack a valid certificate or TLS altogether. Loopback addresses always may.
     pub insecure: Vec<Insecure>,
+    /// Whether those that may are also spoken to without TLS.
+    pub plain_http: bool,
     /// Asked for Docker Hub's images before it is, in this order.
     pub mirrors: Vec<Mirror>,
     /// Proxies on the way.
@@ -35,6 +41,7 @@ impl Default for RegistryConfig {
     fn default() -> RegistryConfig {
         RegistryConfig {
             insecure: Vec::new(),
+            plain_http: true,
             mirrors: Vec::new(),
             proxies: Proxies::default(),
             timeouts: Timeouts::default(),

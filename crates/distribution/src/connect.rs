@@ -1,6 +1,6 @@
 //! From an origin to a byte stream: look-up, TCP to the first address that answers, a proxy's tunnel, TLS.
 
-use crate::error::{CONNECTING, Cause};
+use crate::error::{CONNECTING, Cause, chain};
 use crate::hosts::Trust;
 use crate::proxy::Proxy;
 use crate::resolve::LookupError;
@@ -107,20 +107,6 @@ fn is_no_tls(error: &io::Error) -> bool {
         error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()),
         Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType))
     )
-}
-
-/// An error with its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        // Those that carry the system's answer have it in their own text already.
-        if !source.is::<io::Error>() {
-            text.push_str(&format!(": {source}"));
-        }
-        next = source.source();
-    }
-    text
 }
 
 /// Both families in turn, starting with the first address' one.

@@ -22,9 +22,17 @@ pub enum Error {
         #[source]
         source: Cause,
     },
-    /// The registry does not have it, or does not show it to this account. The text is Docker's.
+    /// The registry does not have it. The text is Docker's.
     #[error("{0}")]
     NotFound(String),
+    /// The registry does not show it to this account, or does not have it. The text is Docker's.
+    #[error("pull access denied for {name}, repository does not exist or may require 'docker login': {reason}")]
+    AccessDenied {
+        /// The repository, as people write it.
+        name: String,
+        /// The registry's code and explanation.
+        reason: String,
+    },
     /// The registry refused: `unauthorized: authentication required`.
     #[error("{code}: {message}")]
     Refused {
@@ -74,15 +82,20 @@ pub enum Error {
 
 impl Error {
     /// Whether there was no connection that another scheme could not mend.
-    pub(crate) fn is_connecting(&self) -> bool {
+    pub fn is_connecting(&self) -> bool {
         matches!(self, Error::Request { source, .. } if source.is_connecting())
+    }
+
+    /// What failed and why, in one line.
+    pub fn with_causes(&self) -> String {
+        chain(self)
     }
 
     /// What sort of failure it is.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Request { source, .. } => source.kind(),
-            Error::NotFound(_) => ErrorKind::NotFound,
+            Error::NotFound(_) | Error::AccessDenied { .. } => ErrorKind::NotFound,
             Error::Refused { status: 401, .. } => ErrorKind::Unauthorized,
             Error::Refused { status: 403, .. } => ErrorKind::Denied,
             Error::Refused { status: 404, .. } => ErrorKind::NotFound,
@@ -92,6 +105,20 @@ impl Error {
             _ => ErrorKind::Internal,
         }
     }
+}
+
+/// An error with its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        // Those that carry the system's answer have it in their own text already.
+        if !source.is::<io::Error>() {
+            text.push_str(&format!(": {source}"));
+        }
+        next = source.source();
+    }
+    text
 }
 
 /// What happened to a request.

@@ -36,7 +36,7 @@ pub use blob::BlobStream;
 pub use blocking::{BlobReader, Blocking, Slot};
 pub use challenge::Challenge;
 pub use client::{Client, Descriptor, Direction, MEDIA_TYPES};
-pub use config::{Insecure, Limits, Mirror, RegistryConfig, Timeouts};
+pub use config::{Insecure, Limits, Mirror, RegistryConfig, SYSTEM_DIRECTORIES, Timeouts};
 pub use credentials::{Credentials, InvalidCredentials};
 pub use error::{Cause, Error, Result};
 pub use proxy::Proxies;

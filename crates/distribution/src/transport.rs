@@ -100,6 +100,11 @@ impl Transport {
         self.config.limits
     }
 
+    /// Whether registries may be spoken to without TLS that may lack it.
+    pub fn may_be_plain(&self) -> bool {
+        self.config.plain_http
+    }
+
     /// Whether this host may be spoken to without a valid certificate, or without TLS.
     pub async fn is_insecure(&self, host: &str, port: Option<u16>) -> bool {
         if self.config.is_insecure(host, port, &[]) {

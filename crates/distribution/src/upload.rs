@@ -5,7 +5,7 @@
 //! Nothing is asked of mirrors.
 
 use crate::body::Body;
-use crate::client::{Action, Client, Requested, token_key, translated};
+use crate::client::{Action, Client, Requested, content_digest, token_key, translated};
 use crate::credentials::Credentials;
 use crate::error::{Cause, Error, Result};
 use crate::outgoing::Outgoing;
@@ -131,6 +131,12 @@ impl Client {
         sent
     }
 
+    /// Gives up an upload that a mount has begun.
+    pub async fn abandon(&self, reference: &Reference, session: &Session, credentials: Option<&Credentials>) {
+        let request = Requested::new(reference, Action::Push, Method::DELETE, "blobs/uploads/".to_owned());
+        self.take_back(&request, session, credentials).await;
+    }
+
     /// Tells the registry that no more comes. It would find out by itself, days later: one try is enough.
     async fn take_back(&self, request: &Requested<'_>, session: &Session, credentials: Option<&Credentials>) {
         let mut call = session.call(Method::DELETE, &session.url);
@@ -140,7 +146,7 @@ impl Client {
         drop(tokio::time::timeout(FAREWELL, self.transport().once(&call)).await);
     }
 
-    /// Stores a manifest or index under a tag or its digest. The answer is its digest as the registry has it.
+    /// Stores a manifest or index under a tag or its digest. The answer is its digest as the registry has it, if it says so.
     pub async fn put_manifest(
         &self,
         reference: &Reference,
@@ -148,7 +154,7 @@ impl Client {
         media_type: &str,
         bytes: Bytes,
         credentials: Option<&Credentials>,
-    ) -> Result<()> {
+    ) -> Result<Option<Digest>> {
         let mut request = Requested::new(reference, Action::Push, Method::PUT, format!("manifests/{name}"));
         let media_type = HeaderValue::from_str(media_type);
         request.headers.insert(
@@ -157,7 +163,10 @@ impl Client {
         );
         request.body = bytes;
         let (response, _) = self.request_upstream(&request, credentials).await?;
-        if response.status().is_success() { Ok(()) } else { Err(translated(response, &request).await) }
+        if !response.status().is_success() {
+            return Err(translated(response, &request).await);
+        }
+        Ok(content_digest(response.headers()))
     }
 
     /// Begins an upload.

@@ -93,7 +93,7 @@ impl Default for Config {
             network: corten_network::Config::default(),
             insecure_registries: Vec::new(),
             registry_mirrors: Vec::new(),
-            registry_directories: vec!["/etc/corten/certs.d".into(), "/etc/docker/certs.d".into()],
+            registry_directories: corten_distribution::SYSTEM_DIRECTORIES.map(PathBuf::from).to_vec(),
             proxies: ProxyConfig::default(),
             registry_limits: corten_distribution::Limits::default(),
             live_restore: false,

@@ -24,6 +24,7 @@ pub(crate) mod kill;
 pub(crate) mod load;
 pub(crate) mod login;
 pub(crate) mod logs;
+pub(crate) mod manifest;
 pub(crate) mod network;
 pub(crate) mod pause;
 pub(crate) mod port;

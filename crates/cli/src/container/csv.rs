@@ -1,7 +1,7 @@
 //! One line of comma-separated fields with double quotes, as `--mount`, `--network` and `--gpus` take (RFC 4180).
 
 /// Splits a line into its fields.
-pub(super) fn fields(line: &str) -> Result<Vec<String>, String> {
+pub(crate) fn fields(line: &str) -> Result<Vec<String>, String> {
     let mut fields = Vec::new();
     let mut rest = line;
     loop {

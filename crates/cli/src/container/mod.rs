@@ -2,7 +2,7 @@
 
 mod checks;
 mod config;
-mod csv;
+pub(crate) mod csv;
 mod devices;
 mod env;
 mod flags;

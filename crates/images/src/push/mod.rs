@@ -122,7 +122,8 @@ impl Push<'_> {
     /// Stores a manifest or index in the registry.
     fn put(&self, name: &str, descriptor: &Descriptor, bytes: &[u8]) -> Result<()> {
         let (registry, credentials) = (self.options.registry, self.options.credentials);
-        Ok(registry.put_manifest(&self.reference, name, &descriptor.media_type, bytes.to_vec(), credentials)?)
+        registry.put_manifest(&self.reference, name, &descriptor.media_type, bytes.to_vec(), credentials)?;
+        Ok(())
     }
 
     /// The image can be named by what the registry has now.
