@@ -10,9 +10,14 @@ use crate::process::check;
 /// Gives every signal its default disposition and blocks all that can be blocked, in the calling thread. What its
 /// children need before exec is then only [`unblock_all`].
 pub fn block_all() -> io::Result<()> {
+    // The kernel's struct sigaction: handler (0 is SIG_DFL), flags, restorer, mask.
+    let default = [0_u64; 4];
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL is always a valid handler; numbers that cannot be changed fail harmlessly.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // By system call: glibc's signal(2) refuses 32 and 33, which it keeps for itself, and a caller that was started with
+        // them ignored would hand that on.
+        // SAFETY: the kernel reads one complete structure of its own layout with an 8-byte mask; the default disposition has no
+        // handler to call. Numbers that cannot be changed fail harmlessly.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null_mut::<u64>(), 8) };
     }
     set_mask(u64::MAX)
 }

@@ -25,6 +25,7 @@ const ISOLATION: (&str, [&str; 2]) = ("corten", ["--test", "isolation"]);
 const RUNTIME_COMMAND: (&str, [&str; 2]) = ("corten", ["--test", "runtime_command"]);
 const SUPERVISE: (&str, [&str; 2]) = ("corten-shim", ["--test", "supervise"]);
 const APPLY: (&str, [&str; 2]) = ("corten-runtime", ["--test", "apply"]);
+const RUNTIME: (&str, [&str; 2]) = ("corten-runtime", ["--lib", "--locked"]);
 const PATHS: (&str, [&str; 2]) = ("corten-sys", ["--lib", "--locked"]);
 
 const fn defence(
@@ -65,6 +66,20 @@ pub const DEFENCES: &[Defence] = &[
             "        close_others(&reporter, stdio.as_ref(), manner);\n",
             "        close_others(&reporter, stdio.as_ref(), Manner { preserve_fds: 1 << 20, ..manner });\n",
         ),
+        RUNTIME_COMMAND,
+        "newcomers_bring_nothing_of_the_host",
+    ),
+    defence(
+        "CVE-2016-9962",
+        "a newcomer's procfs shows processes and nothing that is masked",
+        ("crates/runtime/src/apply/sysctl.rs", "            processes.set_string(\"subset\", \"pid\")?;\n", ""),
+        RUNTIME,
+        "a_newcomer_holds_processes_only",
+    ),
+    defence(
+        "CVE-2016-9962",
+        "and is gone before others can hold it back",
+        ("crates/runtime/src/apply/process.rs", "    *placement.proc = Proc::None;\n", ""),
         RUNTIME_COMMAND,
         "newcomers_bring_nothing_of_the_host",
     ),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
@@ -40,6 +40,8 @@ fn newcomers_bring_nothing_of_the_host() {
     let Some(bench) = bench("", |config, place| {
         config["process"]["args"] = json!(["sh", "-c", watch(place.to_str().unwrap())]);
         config["process"]["noNewPrivileges"] = json!(false);
+        // It takes a procfs to set it.
+        config["process"]["oomScoreAdj"] = json!(77);
         for set in ["bounding", "effective", "permitted"] {
             config["process"]["capabilities"][set].as_array_mut().unwrap().push(json!("CAP_SYS_PTRACE"));
         }
@@ -79,6 +81,33 @@ fn newcomers_bring_nothing_of_the_host() {
     drop(listener);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(255), "{output:?}");
+    bench.runtime(&["delete", "--force", &bench.id]).ok();
+    bench.is_clean();
+}
+
+/// Dispositions are inherited: whoever starts the runtime may ignore signals, also the two that glibc keeps for itself and whose
+/// disposition its functions don't change.
+#[test]
+fn no_signal_is_ignored_or_blocked() {
+    let Some(bench) = bench("exec grep -E 'Sig(Ign|Blk|Cgt)' /proc/self/status", |_, _| {}) else { return };
+    let call = if cfg!(target_arch = "x86_64") { 13 } else { 134 };
+    let ignore = format!(
+        "my $ignore = pack('Q4', 1, 0, 0, 0); syscall({call}, my $n = $_, $ignore, 0, 8) for (1, 13, 32, 33, 64); exec @ARGV or die;"
+    );
+    let ignoring = |words: &[&str]| {
+        let inner = bench.command(words);
+        let mut command = Command::new("perl");
+        command.args(["-e", &ignore, "sh", "-c", "grep SigIgn /proc/self/status; exec \"$@\"", "sh"]);
+        let output = command.arg(inner.get_program()).args(inner.get_args()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let none = "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\nSigCgt:\t0000000000000000\n";
+    let expected = format!("SigIgn:\t8000000180001001\n{none}");
+    assert_eq!(ignoring(&["run", "--bundle", &bench.path("bundle"), &bench.id]), expected);
+    bench.configure(|config| config["process"]["args"] = json!(["sleep", "1000"]));
+    bench.run(&["--detach"]).ok();
+    let words = ["exec", &bench.id, "grep", "-E", "Sig(Ign|Blk|Cgt)", "/proc/self/status"];
+    assert_eq!(ignoring(&words), expected);
     bench.runtime(&["delete", "--force", &bench.id]).ok();
     bench.is_clean();
 }

@@ -44,13 +44,12 @@ pub(crate) fn bench(script: &str, change: impl FnOnce(&mut Value, &Path)) -> Opt
     let id = format!("corten-runtime-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     let bench = Bench { place, id };
     bench.runtime(&["spec", "--bundle", &bench.path("bundle")]).ok();
-    let path = bench.place.path().join("bundle/config.json");
-    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    config["process"]["terminal"] = json!(false);
-    config["process"]["args"] = json!(["sh", "-c", script]);
-    config["root"]["readonly"] = json!(false);
-    change(&mut config, bench.place.path());
-    fs::write(path, config.to_string()).unwrap();
+    bench.configure(|config| {
+        config["process"]["terminal"] = json!(false);
+        config["process"]["args"] = json!(["sh", "-c", script]);
+        config["root"]["readonly"] = json!(false);
+        change(config, bench.place.path());
+    });
     Some(bench)
 }
 
@@ -78,6 +77,14 @@ impl Answer {
 }
 
 impl Bench {
+    /// Changes the bundle's configuration.
+    pub(crate) fn configure(&self, change: impl FnOnce(&mut Value)) {
+        let path = self.path("bundle/config.json");
+        let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        change(&mut config);
+        fs::write(path, config.to_string()).unwrap();
+    }
+
     pub(crate) fn path(&self, name: &str) -> String {
         self.place.path().join(name).to_str().unwrap().to_owned()
     }

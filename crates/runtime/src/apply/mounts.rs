@@ -92,7 +92,8 @@ impl Context<'_> {
         change(mount.as_fd(), &MountPlan { set: late, clear: 0, ..plan.clone() }, false)?;
         attach(mount.as_fd(), &place)?;
         if fstype == "proc" {
-            self.proc = Proc::from(mount);
+            let in_part = options.iter().any(|(key, _)| key == "subset");
+            self.proc = if in_part { Proc::Processes(mount) } else { Proc::Whole(mount) };
         }
         Ok(())
     }

@@ -87,6 +87,8 @@ pub(super) fn become_program(
     }
     endow::own(plan, reporter)?;
     set_security_labels(plan, &mut placement)?;
+    // Others in a joined PID namespace may look into this process from now on at the latest, while it waits for its start.
+    *placement.proc = Proc::None;
     let environment = environment(plan);
     if placement.make_cwd {
         path::make_directories(rustix::fs::CWD, &plan.cwd, 0o755)

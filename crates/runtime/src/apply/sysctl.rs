@@ -12,33 +12,44 @@ use super::report::Explain;
 use crate::Failure;
 use crate::plan::Plan;
 
-/// A procfs of the caller's PID namespace: the one just mounted for the container, or one made when it is needed.
-#[derive(Debug, Default)]
-pub(super) struct Proc(Option<OwnedFd>);
+const ATTRIBUTES: u64 = attr::NOSUID | attr::NODEV | attr::NOEXEC;
 
-impl From<OwnedFd> for Proc {
-    fn from(mount: OwnedFd) -> Self {
-        Proc(Some(mount))
-    }
+/// A procfs of the caller's PID namespace: the one just mounted for the container, or one made when it is needed.
+///
+/// A process of the container that has CAP_SYS_PTRACE can take descriptors out of one that comes to join it (pidfd_getfd(2)),
+/// and this procfs has no masks. So one that is made for a newcomer shows processes and nothing else.
+#[derive(Debug, Default)]
+pub(super) enum Proc {
+    /// Processes only, when it is needed.
+    #[default]
+    None,
+    /// Processes only (`subset=pid`).
+    Processes(OwnedFd),
+    /// All of it.
+    Whole(OwnedFd),
 }
 
 impl Proc {
-    fn root(&mut self) -> io::Result<&OwnedFd> {
-        if self.0.is_none() {
-            let attributes = attr::NOSUID | attr::NODEV | attr::NOEXEC;
-            self.0 = Some(FileSystem::open("proc")?.mount(attributes)?);
-        }
-        self.0.as_ref().ok_or_else(|| io::Error::other("no procfs"))
+    /// A whole one.
+    pub(super) fn whole() -> io::Result<Proc> {
+        FileSystem::open("proc")?.mount(ATTRIBUTES).map(Proc::Whole)
     }
 
-    /// Makes sure that there is one.
-    pub(super) fn prepare(&mut self) -> io::Result<()> {
-        self.root().map(drop)
+    fn root(&mut self) -> io::Result<&OwnedFd> {
+        if let Proc::None = self {
+            let processes = FileSystem::open("proc")?;
+            processes.set_string("subset", "pid")?;
+            *self = Proc::Processes(processes.mount(ATTRIBUTES)?);
+        }
+        match self {
+            Proc::Processes(root) | Proc::Whole(root) => Ok(root),
+            Proc::None => Err(io::ErrorKind::NotFound.into()),
+        }
     }
 
     /// This one, or else the other.
     pub(super) fn or(self, other: Proc) -> Proc {
-        if self.0.is_some() { self } else { other }
+        if let Proc::None = self { other } else { self }
     }
 
     /// Reads one of the calling process's own files.
@@ -59,6 +70,7 @@ impl Proc {
         Ok(rustix::fs::openat(&directory, name, OFlags::RDONLY | OFlags::CLOEXEC, rustix::fs::Mode::empty())?)
     }
 
+    /// Writes a file of a process.
     pub(super) fn write(&mut self, path: &str, value: &str) -> io::Result<()> {
         File::from(self.open(path, OFlags::WRONLY)?).write_all(value.as_bytes())
     }
@@ -73,8 +85,21 @@ fn own(name: &str) -> String {
 }
 
 pub(super) fn apply(plan: &Plan, proc: &mut Proc) -> Result<(), Failure> {
+    if plan.sysctls.is_empty() {
+        return Ok(());
+    }
+    // Made for this, it is gone before anything else happens.
+    let mut own;
+    let whole = match proc {
+        Proc::Whole(_) => proc,
+        _ => {
+            own = Proc::whole().explain("cannot make a procfs")?;
+            &mut own
+        }
+    };
     for (key, value) in &plan.sysctls {
-        proc.write(&format!("sys/{}", file_name(key)), value)
+        whole
+            .write(&format!("sys/{}", file_name(key)), value)
             .explain_with(|| format!("cannot set sysctl {key} to {value:?}"))?;
     }
     Ok(())
@@ -95,7 +120,23 @@ fn file_name(key: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::file_name;
+    use std::io::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn a_newcomer_holds_processes_only() {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: needs root");
+            return;
+        }
+        let mut newcomers = Proc::default();
+        assert_ne!(newcomers.read_own("comm").unwrap(), "");
+        for masked in ["sys/kernel/core_pattern", "sysrq-trigger", "kcore", "keys", "timer_list"] {
+            assert_eq!(newcomers.open(masked, OFlags::PATH).unwrap_err().kind(), ErrorKind::NotFound, "{masked}");
+        }
+        assert!(Proc::whole().unwrap().open("sys/kernel/core_pattern", OFlags::PATH).is_ok());
+    }
 
     #[test]
     fn keys_become_paths() {
