@@ -3,14 +3,14 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::io::{BufReader, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use common::CORTEN;
-use corten_testkit::{Answer, Registry, TestEngine, debian, engine::docker_client, image, is_root};
+use corten_testkit::{Answer, Registry, TestEngine, debian, engine::docker_client, image, is_root, server};
 
 const HOST: &str = Registry::HOST;
 const SECRET: &str = Registry::PASSWORD;
@@ -155,45 +155,16 @@ fn a_helper_keeps_the_secrets() {
 fn token_registry(engine: &TestEngine) -> (u16, Arc<Mutex<Vec<String>>>) {
     let seen: Arc<Mutex<Vec<String>>> = Arc::default();
     let kept = seen.clone();
-    let (sender, receiver) = std::sync::mpsc::channel();
-    let namespace = std::fs::File::open(format!("/proc/{}/ns/net", engine.namespace_pid())).expect("the namespace");
-    std::thread::spawn(move || {
-        // Only this thread goes into the engine's network.
-        rustix::thread::move_into_link_name_space(
-            std::os::fd::AsFd::as_fd(&namespace),
-            Some(rustix::thread::LinkNameSpaceType::Network),
-        )
-        .expect("entering the namespace");
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        sender.send(listener.local_addr().expect("an address").port()).expect("the test waits");
-        let port = listener.local_addr().expect("an address").port();
-        for stream in listener.incoming().flatten() {
-            let seen = seen.clone();
-            std::thread::spawn(move || drop(converse(stream, port, &seen)));
-        }
-    });
-    (receiver.recv().expect("the server listens"), kept)
+    (engine.serve(move |stream| converse(stream, &kept)), seen)
 }
 
-fn converse(mut stream: std::net::TcpStream, port: u16, seen: &Mutex<Vec<String>>) -> std::io::Result<()> {
+fn converse(mut stream: TcpStream, seen: &Mutex<Vec<String>>) -> std::io::Result<()> {
+    let port = stream.local_addr()?.port();
     let mut reader = BufReader::new(stream.try_clone()?);
     loop {
-        let (mut head, mut length) = (String::new(), 0);
-        loop {
-            let mut line = String::new();
-            if reader.read_line(&mut line)? == 0 || line.starts_with('\x16') {
-                return stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n");
-            }
-            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length: ") {
-                length = value.trim().parse().unwrap_or(0);
-            }
-            head.push_str(&line);
-            if line == "\r\n" {
-                break;
-            }
-        }
-        let mut body = vec![0; length];
-        std::io::Read::read_exact(&mut reader, &mut body)?;
+        let Some((mut head, body)) = server::request(&mut reader)? else {
+            return stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n");
+        };
         head.push_str(&String::from_utf8_lossy(&body));
         seen.lock().expect("no panic").push(head.clone());
         // me:U*U, or the token that was given for it.

@@ -2,50 +2,26 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
-use std::os::fd::AsFd;
+use std::io::{BufReader, Write};
+use std::net::TcpStream;
 
 use common::CORTEN;
-use corten_testkit::{Registry, TestEngine, debian, image, is_root};
+use corten_testkit::{Registry, TestEngine, debian, image, is_root, server};
 use serde_json::{Value, json};
 
 const HOST: &str = Registry::HOST;
 
-/// A registry with Docker Hub's search, inside the engine's network; its port.
-fn hub(engine: &TestEngine) -> u16 {
-    let (sender, receiver) = std::sync::mpsc::channel();
-    let namespace = std::fs::File::open(format!("/proc/{}/ns/net", engine.namespace_pid())).expect("the namespace");
-    std::thread::spawn(move || {
-        // Only this thread goes into the engine's network.
-        let kind = rustix::thread::LinkNameSpaceType::Network;
-        rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(kind)).expect("entering the namespace");
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        sender.send(listener.local_addr().expect("an address").port()).expect("the test waits");
-        for stream in listener.incoming().flatten() {
-            drop(answer(stream));
-        }
-    });
-    receiver.recv().expect("the server listens")
-}
-
-fn answer(mut stream: std::net::TcpStream) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
-    let mut first = String::new();
-    reader.read_line(&mut first)?;
-    if !first.contains(" HTTP/1.1") {
+/// A registry with Docker Hub's search.
+fn answer(mut stream: TcpStream) -> std::io::Result<()> {
+    let Some((head, _)) = server::request(&mut BufReader::new(stream.try_clone()?))? else {
         return stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n");
-    }
-    let mut line = String::new();
-    while reader.read_line(&mut line)? > 2 {
-        line.clear();
-    }
+    };
     let result = |name: &str, stars: i64, official: bool| {
         json!({ "name": name, "star_count": stars, "is_official": official, "is_automated": false,
                 "description": format!("{name}, which is {}", "described at length ".repeat(4)) })
     };
     let results = [result("box", 90, true), result("me/box", 3, false), result("you/box", 0, false)];
-    let body = match first.split_whitespace().nth(1).unwrap_or_default() {
+    let body = match head.split_whitespace().nth(1).unwrap_or_default() {
         "/v1/search?q=bo%2Fx&n=25" => json!({ "results": results }),
         "/v1/search?q=bo%2Fx&n=1" => json!({ "results": results[..1] }),
         "/v1/search?q=nothing&n=25" => json!({ "results": null }),
@@ -62,7 +38,7 @@ fn searching() {
     }
     let engine = TestEngine::start(CORTEN);
     let _registry = Registry::start(&engine);
-    let port = hub(&engine);
+    let port = engine.serve(answer);
     let term = format!("127.0.0.1:{port}/bo/x");
     for client in ["docker", "corten"] {
         let run =

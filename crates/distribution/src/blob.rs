@@ -169,18 +169,18 @@ fn range_start(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// Watches that a body comes at some speed. Only the time spent waiting for it counts, not the reader's own.
-struct Pace {
+pub(crate) struct Pace {
     window: Duration,
     waited: Duration,
     bytes: u64,
 }
 
 impl Pace {
-    fn new(window: Duration) -> Pace {
+    pub fn new(window: Duration) -> Pace {
         Pace { window, waited: Duration::ZERO, bytes: 0 }
     }
 
-    fn record(&mut self, waited: Duration, bytes: u64) -> Result<(), Cause> {
+    pub fn record(&mut self, waited: Duration, bytes: u64) -> Result<(), Cause> {
         self.waited += waited;
         self.bytes += bytes;
         if self.waited < self.window {

@@ -1,6 +1,7 @@
 //! The client for synchronous code.
 
 use crate::{BlobStream, Client, Credentials, Descriptor, Direction, Limits, Mounted, Result, Session, Source};
+use crate::{WebAddress, WebFile};
 use bytes::{Buf, Bytes};
 use corten_base::{Digest, Reference};
 use std::io::{self, Read};
@@ -55,9 +56,19 @@ impl Blocking {
         blob: &Descriptor,
         offset: u64,
         credentials: Option<&Credentials>,
-    ) -> Result<BlobReader> {
+    ) -> Result<Reader> {
         let stream = self.handle.block_on(self.client.blob(reference, blob, offset, credentials))?;
-        Ok(BlobReader { stream, piece: Bytes::new(), handle: self.handle.clone() })
+        Ok(self.reader(Stream::Blob(Box::new(stream))))
+    }
+
+    /// See [`Client::download`].
+    pub fn download(&self, address: &WebAddress) -> Result<Reader> {
+        let file = self.handle.block_on(self.client.download(address))?;
+        Ok(self.reader(Stream::File(Box::new(file))))
+    }
+
+    fn reader(&self, stream: Stream) -> Reader {
+        Reader { stream, piece: Bytes::new(), handle: self.handle.clone() }
     }
 }
 
@@ -132,23 +143,41 @@ impl Blocking {
 /// How often those who wait look whether they still should.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// A blob as a reader: nothing is taken from the network ahead of what is read, but for what lies in the socket. Errors
-/// carry the [`Error`](crate::Error) inside.
+/// A blob or file as a reader: nothing is taken from the network ahead of what is read, but for what lies in the socket.
+/// Errors carry the [`Error`](crate::Error) inside.
 #[derive(Debug)]
-pub struct BlobReader {
-    stream: BlobStream,
+pub struct Reader {
+    stream: Stream,
     piece: Bytes,
     handle: Handle,
 }
 
-impl BlobReader {
-    /// The blob's size.
-    pub fn size(&self) -> u64 {
-        self.stream.size()
+#[derive(Debug)]
+enum Stream {
+    Blob(Box<BlobStream>),
+    File(Box<WebFile>),
+}
+
+impl Reader {
+    /// The number of bytes, where it is known.
+    pub fn size(&self) -> Option<u64> {
+        match &self.stream {
+            Stream::Blob(blob) => Some(blob.size()),
+            Stream::File(file) => file.size(),
+        }
     }
 }
 
-impl Read for BlobReader {
+impl Stream {
+    async fn chunk(&mut self) -> Result<Option<Bytes>> {
+        match self {
+            Stream::Blob(blob) => blob.chunk().await,
+            Stream::File(file) => file.chunk().await,
+        }
+    }
+}
+
+impl Read for Reader {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if into.is_empty() {
             return Ok(0);

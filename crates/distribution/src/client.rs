@@ -30,7 +30,7 @@ pub const MEDIA_TYPES: [&str; 4] = [
 const LONGEST_MANIFEST: u64 = 4 << 20;
 
 /// The most that is read of an error's explanation.
-const LONGEST_ERROR: u64 = 64 * 1024;
+pub(crate) const LONGEST_ERROR: u64 = 64 * 1024;
 
 /// More tags than this aren't asked for.
 const MOST_TAGS: usize = 10_000;

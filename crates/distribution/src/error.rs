@@ -75,6 +75,24 @@ pub enum Error {
         /// What the registry says or sent.
         actual: u64,
     },
+    /// A URL that nothing can be fetched from.
+    #[error("Get \"{address}\": {reason}")]
+    Address {
+        /// What was given, without user and password.
+        address: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A web server that does not give a file.
+    #[error("failed to GET {address} with status {status}: {text}")]
+    Web {
+        /// What was asked for.
+        address: String,
+        /// The answer.
+        status: http::StatusCode,
+        /// Its body.
+        text: String,
+    },
     /// A setting that makes no sense.
     #[error("invalid registry setting: {0}")]
     Config(String),
@@ -101,7 +119,8 @@ impl Error {
             Error::Refused { status: 404, .. } => ErrorKind::NotFound,
             Error::Refused { status: 429 | 500.., .. } => ErrorKind::Unavailable,
             Error::Status(status) if status.is_server_error() => ErrorKind::Unavailable,
-            Error::Config(_) => ErrorKind::Invalid,
+            Error::Config(_) | Error::Address { .. } => ErrorKind::Invalid,
+            Error::Web { status, .. } => crate::web::kind(*status),
             _ => ErrorKind::Internal,
         }
     }
@@ -308,7 +327,7 @@ fn details(body: &[u8]) -> Option<String> {
 }
 
 /// A registry's words, fit for a terminal.
-fn printable(text: String) -> String {
+pub(crate) fn printable(text: String) -> String {
     text.chars().filter(|c| !c.is_control()).take(1000).collect()
 }
 

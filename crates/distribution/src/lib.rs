@@ -31,9 +31,10 @@ mod token;
 mod transport;
 mod upload;
 mod url;
+mod web;
 
 pub use blob::BlobStream;
-pub use blocking::{BlobReader, Blocking, Slot};
+pub use blocking::{Blocking, Reader, Slot};
 pub use challenge::Challenge;
 pub use client::{Client, Descriptor, Direction, MEDIA_TYPES};
 pub use config::{Insecure, Limits, Mirror, RegistryConfig, SYSTEM_DIRECTORIES, Timeouts};
@@ -42,3 +43,4 @@ pub use error::{Cause, Error, Result};
 pub use proxy::Proxies;
 pub use search::Found;
 pub use upload::{Mounted, Session, Source};
+pub use web::{WebAddress, WebFile};

@@ -32,7 +32,10 @@ pub(crate) struct Call {
     pub body: Bytes,
     /// Goes to the URL's own host only.
     pub authorization: Option<Secret>,
-    /// Whether a redirect may lead from https to http: for content that is checked against its digest.
+    /// Whether what is said of insecure registries holds for the hosts on the way.
+    pub is_registry: bool,
+    /// Whether a redirect may lead from https to http: for content that is checked against its digest, or that nobody
+    /// expects to be.
     pub may_downgrade: bool,
 }
 
@@ -46,8 +49,14 @@ impl Call {
             trust: Trust::default(),
             body: Bytes::new(),
             authorization: None,
+            is_registry: true,
             may_downgrade: false,
         }
+    }
+
+    /// To a server that is no registry.
+    pub fn web(url: Uri) -> Call {
+        Call { is_registry: false, may_downgrade: true, ..Call::get(url) }
     }
 
     /// Forgets what was meant for the host that it is leaving.
@@ -201,7 +210,7 @@ impl Transport {
         let mut trust = Trust::default();
         if is_https {
             trust = call.trust.clone();
-            trust.is_blind |= self.is_insecure(host, port).await;
+            trust.is_blind |= call.is_registry && self.is_insecure(host, port).await;
         }
         let port = port.unwrap_or(if is_https { 443 } else { 80 });
         Ok(Origin { is_https, host: host.to_owned(), port, trust })

@@ -6,7 +6,7 @@ mod common;
 
 use common::{Reply, Server, answer, bytes, client, config, told};
 use corten_base::{Digest, ErrorKind, Reference};
-use corten_distribution::{Client, Credentials, Descriptor, Error, Proxies, RegistryConfig};
+use corten_distribution::{Client, Credentials, Descriptor, Error, Proxies, RegistryConfig, WebAddress};
 use std::time::{Duration, Instant};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -427,4 +427,31 @@ async fn through_a_proxy() {
     let error = Client::new(secure).resolve(&reference, None).await.unwrap_err();
     assert!(told(&error).ends_with("proxyconnect tcp: 403 No tunnels"), "{}", told(&error));
     assert!(!format!("{error:?}").contains("hunter2"));
+}
+
+#[tokio::test]
+async fn web_servers() {
+    let download = async |reply: Reply| {
+        let server = Server::start(move |_, _| reply.clone());
+        let address = WebAddress::parse(&format!("http://127.0.0.1:{}/x", server.port)).unwrap();
+        let mut file = client().download(&address).await.map_err(|error| told(&error))?;
+        let mut bytes = 0;
+        while let Some(piece) = file.chunk().await.map_err(|error| told(&error))? {
+            bytes += piece.len();
+        }
+        Ok::<_, String>((bytes, server.count()))
+    };
+    assert_eq!(download(answer("200 OK", &[], b"123")).await, Ok((3, 1)));
+    let check = async |reply: Reply, expect: &str| {
+        let error = download(reply).await.unwrap_err();
+        assert!(error.contains(expect), "{error}");
+    };
+    check(Reply::Stall(Vec::new()), "waiting for the response took longer than 0.4 s").await;
+    let head = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n".to_vec();
+    check(Reply::Stall(head.clone()), "waiting for the body took longer than 0.4 s").await;
+    check(Reply::Close(head.clone()), "unexpected EOF").await;
+    check(Reply::Repeat(head, b"x".to_vec(), Duration::from_millis(50)), "a trickling body took longer").await;
+    let bad = b"HTTP/1.1 500 Oh no\r\nConnection: close\r\n\r\n".to_vec();
+    check(Reply::Repeat(bad, vec![b'x'; 60_000], Duration::ZERO), "with status 500 Internal Server Error: ").await;
+    check(Reply::Close(b"SSH-2.0-OpenSSH_9.9\r\n\r\n".to_vec()), "malformed HTTP response").await;
 }

@@ -13,7 +13,7 @@ use corten_distribution::{Credentials, Found};
 use corten_events::Kind;
 use corten_images::{
     Checkup, Deleted, Descriptor, Filters, HistoryItem, Image, Images, ImportOptions, InUse, ManifestKind,
-    ManifestSummary, Progress, Remote, Report, Sharing, Statement, Summary, TransferOptions,
+    ManifestSummary, Progress, Remote, Report, Sharing, Statement, Summary, TransferOptions, WebAddress,
 };
 use tokio::sync::mpsc;
 
@@ -312,6 +312,16 @@ impl ImageService {
         with_text: bool,
     ) -> Result<Vec<Statement>, Error> {
         self.ask(move |images| images.attestations(&image, platform.as_ref(), &types, with_text)).await
+    }
+
+    /// Makes an image of a root file system's tar that a web server has.
+    pub fn import_from(&self, address: WebAddress, options: ImportOptions) -> Operation {
+        let (images, shared) = (self.images(), self.shared.clone());
+        Operation::run(move |report, cancelled| {
+            let done = images.import_from(&address, &shared.registry_client, &options, cancelled, report)?;
+            shared.image_arrived.notify_one();
+            Ok(done)
+        })
     }
 
     /// Makes an image of a root file system's tar.

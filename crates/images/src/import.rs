@@ -2,9 +2,11 @@
 
 use std::collections::HashSet;
 use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use corten_base::{Algorithm, ChainId, DiffId, ImageId, Platform, Reference, time};
+use corten_distribution::{Blocking, WebAddress};
 
 use crate::changes;
 use crate::config::{HistoryEntry, ImageConfig, RootFs};
@@ -27,13 +29,52 @@ pub struct ImportOptions {
     pub platform: Option<Platform>,
 }
 
+/// A root file system's tar on its way.
+pub(crate) struct Archive<'a> {
+    reader: &'a mut (dyn Read + Send),
+    /// The number of its bytes, where it is known.
+    total: Option<u64>,
+    /// Set when nobody waits for it any more.
+    cancelled: Option<&'a AtomicBool>,
+}
+
+impl<'a> Archive<'a> {
+    /// One that ends by itself.
+    pub fn of(reader: &'a mut (dyn Read + Send)) -> Archive<'a> {
+        Archive { reader, total: None, cancelled: None }
+    }
+}
+
 impl Images {
+    /// Makes an image of what a web server has, which is a tar of a root file system, plain or compressed.
+    ///
+    /// # Errors
+    /// As [`Images::import`]; [`Error::Registry`] where the server does not give it, before anything is reported, or breaks
+    /// off; [`Error::Cancelled`] once `cancelled` is set.
+    pub fn import_from(
+        &self,
+        address: &WebAddress,
+        registry: &Blocking,
+        options: &ImportOptions,
+        cancelled: &AtomicBool,
+        report: Report<'_>,
+    ) -> Result<ImageId> {
+        let mut file = registry.download(address)?;
+        report(Progress::status(format!("Downloading from {address}")));
+        let total = file.size();
+        self.import_archive(Archive { reader: &mut file, total, cancelled: Some(cancelled) }, options, report)
+    }
+
     /// Makes an image of one layer from a tar of a root file system, plain or compressed. Reports its id at the end.
     ///
     /// # Errors
     /// [`Error::Change`] for a change that isn't understood, before anything is read; [`Error::Layer`] for a bad tar;
     /// nothing of the image is kept then.
     pub fn import(&self, mut reader: impl Read + Send, options: &ImportOptions, report: Report<'_>) -> Result<ImageId> {
+        self.import_archive(Archive::of(&mut reader), options, report)
+    }
+
+    fn import_archive(&self, archive: Archive<'_>, options: &ImportOptions, report: Report<'_>) -> Result<ImageId> {
         let run = changes::apply(&options.changes)?;
         let name = options.name.clone().map(Reference::with_default_tag);
         if name.as_ref().is_some_and(|name| name.digest().is_some()) {
@@ -61,7 +102,7 @@ impl Images {
             };
             serde_json::to_vec(&config).map_err(|error| Error::document("image configuration", error))
         };
-        let id = self.make(&mut reader, "import", config, name.clone(), report)?;
+        let id = self.make(archive, "import", config, name.clone(), report)?;
         let text = name.map_or_else(|| id.to_string(), |name| name.familiar());
         self.publish("import", &id, &text, &std::collections::BTreeMap::new());
         report(Progress::status(id.to_string()));
@@ -71,20 +112,25 @@ impl Images {
     /// Makes an image of one layer; its configuration is asked for when the layer's diff id is known.
     pub(crate) fn make(
         &self,
-        layer: &mut (dyn Read + Send),
+        archive: Archive<'_>,
         owner: &str,
         config: impl FnOnce(DiffId) -> Result<Vec<u8>>,
         name: Option<Reference>,
         report: Report<'_>,
     ) -> Result<ImageId> {
+        let Archive { reader, total, cancelled } = archive;
         self.tidily(|| {
             let lease = self.lease(owner)?;
             let mut ingest = self.content().ingest_nameless(Algorithm::Sha256, None)?;
             let mut progress = |current| {
-                report(Progress::bytes("", "Importing", current, None));
-                Ok(())
+                report(Progress::bytes("", "Importing", current, total));
+                match cancelled.is_some_and(|cancelled| cancelled.load(Ordering::Relaxed)) {
+                    true => Err(Error::Cancelled),
+                    false => Ok(()),
+                }
             };
-            let extraction = unpack::receive(self.snapshots(), "of the archive", &mut ingest, layer, &mut progress)?;
+            let extraction =
+                unpack::receive_endless(self.snapshots(), "of the archive", &mut ingest, reader, &mut progress)?;
             let extracted = extraction.map_err(|source| Error::Layer { layer: "of the archive".into(), source })?;
             let (blob, size) = ingest.commit(None, &lease)?;
             let diff_id = extracted.diff_id().clone();

@@ -45,9 +45,11 @@ use corten_events::Log;
 use corten_metadata::{Database, Schema};
 use corten_snapshot::Snapshots;
 
+use crate::import::Archive;
+
 pub use check::{Checkup, Problem};
 pub use config::{Healthcheck, HistoryEntry, ImageConfig, RootFs, RunConfig};
-pub use corten_distribution::{Blocking, Client, Credentials, Found, RegistryConfig};
+pub use corten_distribution::{Blocking, Client, Credentials, Found, RegistryConfig, WebAddress};
 pub use document::{ReadDocument, read_document};
 pub use error::{Error, Result};
 pub use import::ImportOptions;
@@ -108,7 +110,7 @@ impl Images {
         }
         let layer = hello::layer_tar().map_err(Error::Tar)?;
         let config = hello::config_json(&layer);
-        self.make(&mut &layer[..], "corten/hello", |_| Ok(config), Some(name), &|_| {})
+        self.make(Archive::of(&mut &layer[..]), "corten/hello", |_| Ok(config), Some(name), &|_| {})
     }
 
     fn namespace(&self) -> &Namespace {

@@ -46,6 +46,35 @@ pub(crate) fn receive(
     source: &mut dyn Read,
     progress: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<Extraction> {
+    receive_as(Wanted::Always, snapshots, name, ingest, source, progress)
+}
+
+/// The same for a source that may have no end: when the extraction gives up, no more is taken.
+pub(crate) fn receive_endless(
+    snapshots: &Snapshots,
+    name: &str,
+    ingest: &mut Ingest,
+    source: &mut dyn Read,
+    progress: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<Extraction> {
+    receive_as(Wanted::WhileExtracted, snapshots, name, ingest, source, progress)
+}
+
+/// When a blob's bytes are wanted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Always,
+    WhileExtracted,
+}
+
+fn receive_as(
+    wanted: Wanted,
+    snapshots: &Snapshots,
+    name: &str,
+    ingest: &mut Ingest,
+    source: &mut dyn Read,
+    progress: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<Extraction> {
     let prefix = ingest.reader()?;
     thread::scope(|scope| {
         let (send, receive) = sync_channel(PIECES);
@@ -53,7 +82,7 @@ pub(crate) fn receive(
             .name("extract".into())
             .spawn_scoped(scope, move || extract(snapshots, Pieces::new(receive), None))
             .map_err(Error::io("start a thread"))?;
-        let copied = copy(ingest, prefix, source, &send, progress);
+        let copied = copy(wanted, ingest, prefix, source, &send, progress);
         drop(send);
         let extraction = extraction.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         // A source that broke off makes the extraction fail too; the source's own story is the one to tell.
@@ -66,6 +95,7 @@ pub(crate) fn receive(
 }
 
 fn copy(
+    wanted: Wanted,
     ingest: &mut Ingest,
     mut prefix: impl Read,
     source: &mut dyn Read,
@@ -79,8 +109,10 @@ fn copy(
     let mut source = Cutter::new(source);
     while let Some(piece) = source.next_piece().map_err(input)? {
         ingest.write_all(&piece).map_err(Error::io("write a layer"))?;
-        // The extraction may have given up; the blob is wanted all the same.
-        drop(send.send(piece));
+        let has_given_up = send.send(piece).is_err();
+        if has_given_up && wanted == Wanted::WhileExtracted {
+            break;
+        }
         progress(ingest.offset())?;
     }
     Ok(())

@@ -5,6 +5,7 @@ pub mod engine;
 pub mod image;
 pub mod leaks;
 pub mod registry;
+pub mod server;
 pub mod soak;
 
 pub use engine::{Answer, TestEngine};

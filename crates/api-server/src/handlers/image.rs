@@ -12,7 +12,7 @@ use corten_api_types::deltas::Shape;
 use corten_api_types::{DistributionInspect, ImagesPruned, JsonMessage, ManifestSummary, SearchResult};
 use corten_base::{Platform, Reference};
 use corten_engine::Operation;
-use corten_images::{Credentials, Descriptor, ImportOptions};
+use corten_images::{Credentials, Descriptor, ImportOptions, WebAddress};
 use hyper::StatusCode;
 use hyper::header::{CONTENT_LENGTH, HeaderValue};
 use std::time::SystemTime;
@@ -173,23 +173,31 @@ async fn create(call: Call) -> Answer {
         let operation = call.engine.images().pull(reference, platform, credentials(&call));
         return answer(operation).await;
     }
-    match call.query.text("fromSrc") {
+    let source = call.query.text("fromSrc");
+    let address = match source {
         "" => return Err(Failure::invalid("one of fromImage and fromSrc is needed")),
-        "-" => {}
-        url => return Err(Failure::unsupported(format!("importing from the URL {url:?}"))),
-    }
+        "-" => None,
+        url => Some(WebAddress::parse(url).map_err(corten_images::Error::from)?),
+    };
     let name = call.query.given("repo").map(Reference::parse_normalized).transpose()?;
     let tagged = |name: Reference| match call.query.given("tag") {
         Some(tag) => name.with_tag(tag),
         None => Ok(name.with_default_tag()),
     };
+    // A password within a URL stays out of the image.
+    let origin = address.as_ref().filter(|_| source.contains('@')).map_or(source.to_owned(), WebAddress::to_string);
     let options = ImportOptions {
         name: name.map(tagged).transpose()?,
         changes: call.query.all("changes"),
-        message: call.query.given("message").unwrap_or("Imported from -").to_owned(),
+        message: call.query.given("message").map_or_else(|| format!("Imported from {origin}"), str::to_owned),
         platform,
     };
-    answer(call.engine.images().import(crate::upload::body(call.request.into_body()), options)).await
+    let images = call.engine.images();
+    let operation = match address {
+        Some(address) => images.import_from(address, options),
+        None => images.import(crate::upload::body(call.request.into_body()), options),
+    };
+    answer(operation).await
 }
 
 /// Pushes one tag, or without one all.

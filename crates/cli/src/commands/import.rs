@@ -26,7 +26,7 @@ pub(crate) static COMMAND: Command = Command {
 
 fn run(session: &Session, matches: &Matches) -> Outcome {
     let source = &matches.arguments[0];
-    let is_url = ["http://", "https://", "ftp://"].iter().any(|scheme| source.starts_with(scheme));
+    let is_url = ["http://", "https://"].iter().any(|scheme| source.starts_with(scheme));
     let upload: Option<Box<dyn Read + Send>> = match source.as_str() {
         "-" => Some(Box::new(io::stdin())),
         _ if is_url => None,

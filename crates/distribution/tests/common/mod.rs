@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// What the server does with one request.
+#[derive(Clone)]
 pub enum Reply {
     /// These bytes, then the next request on the same connection.
     Keep(Vec<u8>),

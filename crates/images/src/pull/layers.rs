@@ -200,7 +200,7 @@ impl Pull<'_> {
     }
 
     /// A blob of the repository from an offset on.
-    pub(super) fn blob(&self, descriptor: &Descriptor, offset: u64) -> Result<corten_distribution::BlobReader> {
+    pub(super) fn blob(&self, descriptor: &Descriptor, offset: u64) -> Result<corten_distribution::Reader> {
         let descriptor = corten_distribution::Descriptor {
             media_type: descriptor.media_type.clone(),
             digest: descriptor.digest.clone(),
