@@ -130,9 +130,9 @@ impl ImageService {
     }
 
     /// How an image came to be, newest step first.
-    pub async fn history(&self, name: &str) -> Result<Vec<HistoryItem>, Error> {
+    pub async fn history(&self, name: &str, platform: Option<Platform>) -> Result<Vec<HistoryItem>, Error> {
         let name = name.to_string();
-        self.ask(move |images| images.history(&name)).await
+        self.ask(move |images| images.history(&name, platform.as_ref())).await
     }
 
     /// Gives an image another name.

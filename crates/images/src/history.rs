@@ -1,18 +1,18 @@
 //! How an image came to be.
 
-use corten_base::time;
+use corten_base::{Platform, time};
 
 use crate::types::HistoryItem;
 use crate::{Images, Result};
 
 impl Images {
-    /// The steps of an image's making, newest first. Only the newest has the image's id and names: the others are
-    /// `<missing>`, as for every image that wasn't built here.
+    /// The steps of an image's making, newest first. The newest has the image's id and names, those below what it was built
+    /// on, if that is known; the others are `<missing>`.
     ///
     /// # Errors
     /// As [`resolve`](Images::resolve).
-    pub fn history(&self, name: &str) -> Result<Vec<HistoryItem>> {
-        let image = self.resolve(name, None)?;
+    pub fn history(&self, name: &str, platform: Option<&Platform>) -> Result<Vec<HistoryItem>> {
+        let image = self.resolve(name, platform)?;
         let mut sizes = Vec::new();
         if let Some(chain) = &image.chain {
             sizes = self.snapshots().stack(chain)?.into_iter().rev().map(|layer| layer.size).collect();
@@ -32,9 +32,12 @@ impl Images {
         });
         let mut items: Vec<HistoryItem> = steps.collect();
         items.reverse();
-        if let Some(newest) = items.first_mut() {
-            newest.id = image.id.to_string();
-            newest.tags = image.repo_tags;
+        let mut known = Some(image);
+        for item in &mut items {
+            let Some(image) = known else { break };
+            item.id = image.id.to_string();
+            item.tags = image.repo_tags;
+            known = image.parent.and_then(|parent| self.resolve(parent.as_str(), None).ok());
         }
         Ok(items)
     }

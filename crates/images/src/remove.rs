@@ -78,15 +78,15 @@ impl Images {
         let mut going = vec![reference];
         let rest = names.iter().map(|row| &row.reference).filter(|other| going[0] != **other);
         let (same, others): (Vec<_>, Vec<_>) = rest.partition(|other| other.repository() == repository);
-        if !is_digest && same.iter().all(|other| other.digest().is_some()) {
-            let last = others.is_empty();
+        let takes_digests = !is_digest && same.iter().all(|other| other.digest().is_some());
+        let is_last = others.is_empty() && (takes_digests || same.is_empty());
+        if takes_digests {
             going.extend(same.into_iter().cloned());
-            self.untag(image, &going, done)?;
-            return Ok(last);
         }
-        let last = same.is_empty() && others.is_empty();
-        self.untag(image, &going, done)?;
-        Ok(last)
+        self.untag(&going, done)?;
+        // Docker tells of the name that was meant, not of the digests that went with it.
+        self.tell_untagged(image, 1);
+        Ok(is_last)
     }
 
     /// Takes all names away if they are of one repository.
@@ -100,7 +100,9 @@ impl Images {
             return Err(conflict.error(&image.id));
         }
         let names: Vec<Reference> = names.into_iter().map(|row| row.reference).collect();
-        self.untag(image, &names, done)
+        self.untag(&names, done)?;
+        self.tell_untagged(image, names.len());
+        Ok(())
     }
 
     /// Deletes an image if nothing stands in the way, and then what it was built on. `quiet`: only what would leave an image
@@ -119,7 +121,8 @@ impl Images {
             return if quiet && (!dangling || conflict.used) { Ok(()) } else { Err(conflict.error(&image.id)) };
         }
         let names: Vec<Reference> = self.names(&image.id)?.into_iter().map(|row| row.reference).collect();
-        self.untag(&image, &names, done)?;
+        self.untag(&names, done)?;
+        self.tell_untagged(&image, names.len());
         // Read before the record goes: the configuration's blob goes with it.
         let stack = self.stack_of(&image);
         let (namespace, id) = (self.namespace().to_string(), image.id.clone());
@@ -164,7 +167,7 @@ impl Images {
         Ok(None)
     }
 
-    fn untag(&self, image: &ImageRow, names: &[Reference], done: &mut Vec<Deleted>) -> Result<()> {
+    fn untag(&self, names: &[Reference], done: &mut Vec<Deleted>) -> Result<()> {
         if names.is_empty() {
             return Ok(());
         }
@@ -172,11 +175,14 @@ impl Images {
         self.database().write(move |transaction| -> Result<()> {
             going.iter().try_for_each(|name| record::delete_name(transaction, &namespace, name).map(drop))
         })?;
-        for name in names {
-            self.publish("untag", &image.id, image.id.as_str(), &image.labels);
-            done.push(Deleted::Untagged(name.familiar()));
-        }
+        done.extend(names.iter().map(|name| Deleted::Untagged(name.familiar())));
         Ok(())
+    }
+
+    fn tell_untagged(&self, image: &ImageRow, times: usize) {
+        for _ in 0..times {
+            self.publish("untag", &image.id, image.id.as_str(), &image.labels);
+        }
     }
 
     fn names(&self, id: &ImageId) -> Result<Vec<NameRow>> {

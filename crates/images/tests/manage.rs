@@ -261,7 +261,7 @@ fn history_is_newest_first() {
     let store = fixture.open();
     let image = TestImage::new("a:1", [layer("a"), tar(&[("b", b"12345")])]);
     load(&store, std::slice::from_ref(&image));
-    let history = store.images.history("a:1").unwrap();
+    let history = store.images.history("a:1", None).unwrap();
     let lines: Vec<_> = history.iter().map(|item| (item.id.as_str(), item.created_by.as_str(), item.size)).collect();
     let id = image.id().to_string();
     assert_eq!(lines, [(id.as_str(), "layer 1", 5), ("<missing>", "layer 0", 7)]);
@@ -288,7 +288,7 @@ fn import_makes_an_image_of_one_layer() {
         assert_eq!(image.id, id);
         assert_eq!(image.config.config.cmd.as_deref().unwrap(), ["/bin/sh", "-c", "echo hi"]);
         assert_eq!(image.config.platform(), Platform::host());
-        assert_eq!(store.images.history("mine").unwrap()[0].comment, "by hand");
+        assert_eq!(store.images.history("mine", None).unwrap()[0].comment, "by hand");
         let path = store.snapshots.stack(image.chain.as_ref().unwrap()).unwrap().remove(0).path;
         assert_eq!(fs::read_to_string(path.join("bin/sh")).unwrap(), "#!");
     }

@@ -61,11 +61,12 @@ async fn list(call: Call) -> Answer {
 }
 
 async fn inspect(call: Call) -> Answer {
-    let with_manifests = call.query.flag("manifests");
-    if with_manifests && call.query.given("platform").is_some() {
+    let with_manifests = call.since(48) && call.query.flag("manifests");
+    let platform = if call.since(49) { platform_json(&call)? } else { None };
+    if with_manifests && platform.is_some() {
         return Err(Failure::invalid("conflicting options: manifests and platform options cannot both be set"));
     }
-    let image = call.engine.images().resolve(&call.name, platform_json(&call)?).await?;
+    let image = call.engine.images().resolve(&call.name, platform).await?;
     let layers = call.engine.images().layer_directories(&image).await?;
     let mut shown = convert::inspect(&image, &layers);
     if with_manifests {
@@ -80,7 +81,7 @@ async fn manifests(call: &Call, target: &Descriptor) -> Result<Vec<ManifestSumma
 }
 
 async fn attestations(call: Call) -> Answer {
-    let platforms = platforms(&call)?;
+    let platforms = platforms(&call, "platform")?;
     if platforms.len() > 1 {
         return Err(Failure::invalid("only one platform can be asked for"));
     }
@@ -94,7 +95,7 @@ async fn attestations(call: Call) -> Answer {
 /// One image or several as a tar. Its length is known, so that an archive that breaks off is seen to.
 async fn save(call: Call) -> Answer {
     let names = if call.name.is_empty() { call.query.all("names") } else { vec![call.name.clone()] };
-    let mut download = call.engine.images().save(names, platforms(&call)?).await?;
+    let mut download = call.engine.images().save(names, platforms(&call, "platform")?).await?;
     let length = download.length;
     let mut response = response::pieces("application/x-tar", |sender| async move {
         while let Some(piece) = download.next().await {
@@ -106,10 +107,10 @@ async fn save(call: Call) -> Answer {
     Ok(response)
 }
 
-/// All of `platform`: one per value, or a list of them as JSON.
-fn platforms(call: &Call) -> Result<Vec<Platform>, Failure> {
+/// All platforms of a parameter: one per value, or a list of them as JSON.
+fn platforms(call: &Call, parameter: &str) -> Result<Vec<Platform>, Failure> {
     let mut platforms = Vec::new();
-    for text in call.query.all("platform").iter().filter(|text| !text.is_empty()) {
+    for text in call.query.all(parameter).iter().filter(|text| !text.is_empty()) {
         platforms.extend(parse_platforms(text)?);
     }
     Ok(platforms)
@@ -135,7 +136,8 @@ fn platform_json(call: &Call) -> Result<Option<Platform>, Failure> {
 }
 
 async fn history(call: Call) -> Answer {
-    let steps = call.engine.images().history(&call.name).await?;
+    let platform = if call.since(48) { platform_json(&call)? } else { None };
+    let steps = call.engine.images().history(&call.name, platform).await?;
     Ok(response::json(&steps.into_iter().map(convert::history).collect::<Vec<_>>()))
 }
 
@@ -149,6 +151,13 @@ async fn tag(call: Call) -> Answer {
 async fn remove(call: Call) -> Answer {
     if call.name.trim().is_empty() {
         return Err(Failure::invalid("image name cannot be blank"));
+    }
+    let platforms = if call.since(50) { platforms(&call, "platforms")? } else { Vec::new() };
+    if platforms.len() > 1 {
+        return Err(Failure::invalid("multiple platforms are not supported"));
+    }
+    if let Some(platform) = platforms.into_iter().next() {
+        call.engine.images().resolve(&call.name, Some(platform)).await?;
     }
     let (force, no_prune) = (call.query.flag("force"), call.query.flag("noprune"));
     let steps = call.engine.images().remove(&call.name, force, no_prune).await?;
@@ -283,7 +292,7 @@ fn pulled(image: &str, tag: &str) -> Result<Reference, Failure> {
 }
 
 async fn load(call: Call) -> Answer {
-    let platforms = platforms(&call)?;
+    let platforms = platforms(&call, "platform")?;
     answer(call.engine.images().load(crate::upload::body(call.request.into_body()), platforms)).await
 }
 
