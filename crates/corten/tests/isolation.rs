@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{engine, image, replace_by_link, sh, sleeper};
+use corten_testkit::kernel::{MOUNT_SETATTR, without};
 use corten_testkit::{engine::docker_client, is_root};
 
 fn parent(pid: u32) -> u32 {
@@ -401,5 +402,29 @@ fn joined_ipc_shares_memory_files() {
     let namespace = join(&["readlink", "/proc/self/ns/ipc"]);
     assert_eq!(namespace.ok(), engine.docker(&["exec", "donor", "readlink", "/proc/self/ns/ipc"]).ok());
     engine.docker(&["rm", "-f", "donor"]).ok();
+    engine.finish();
+}
+
+/// A kernel before 5.12, played by a filter over the daemon and all that it starts.
+#[test]
+fn all_of_it_on_a_kernel_without_mount_setattr() {
+    if !is_root("all_of_it_on_a_kernel_without_mount_setattr") {
+        return;
+    }
+    let engine = without(MOUNT_SETATTR, engine);
+    let volume = format!("{}:/host:ro", engine.path().display());
+    let look = "for p in / /host /proc/sys /proc/keys; do grep -oE \" $p (ro|rw)[a-z,]* \" /proc/self/mountinfo; done; stat -c %t:%T /proc/keys";
+    let with_all = |start: &str| {
+        format!("{start} ro,relatime \n /host ro,relatime \n /proc/sys ro,nosuid,nodev,noexec,relatime \n")
+    };
+    let told = sh(&engine, &["--read-only", "-v", &volume], look);
+    assert!(told.starts_with(&with_all(" /")) && told.ends_with("\n1:3"), "{told}");
+    sleeper(&engine, &["--name", "box"]);
+    assert_eq!(engine.docker(&["exec", "box", "echo", "in"]).ok(), "in");
+    // The shims' executable is read-only all the same.
+    let shim = parent(common::pid(&engine, "box"));
+    let open = std::fs::OpenOptions::new().write(true).truncate(true).open(format!("/proc/{shim}/exe"));
+    assert_eq!(open.unwrap_err().raw_os_error(), Some(30));
+    engine.docker(&["rm", "-f", "box"]).ok();
     engine.finish();
 }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use corten_base::ErrorKind;
-use corten_sys::mount::{self, Attributes, attr};
+use corten_sys::mount::{self, Attributes, attr, by_path};
 use corten_sys::user_namespace;
 use rustix::fs::{CWD, Mode, OFlags};
 
@@ -85,7 +85,10 @@ fn open_source(wanted: &Source) -> Result<OwnedFd, Opened> {
 fn show_mapped(tree: BorrowedFd<'_>, wanted: &MountMap) -> io::Result<()> {
     let namespace = user_namespace::with_maps(&wanted.map.uid_lines(), &wanted.map.gid_lines())?;
     let change = Attributes { set: attr::IDMAP, user_namespace: Some(namespace.as_fd()), ..Attributes::default() };
-    mount::set_attributes(tree, &change, wanted.recursive)
+    mount::set_attributes(tree, &change, wanted.recursive).map_err(|error| match by_path::is_needed(&error) {
+        true => by_path::missing("to show other owners"),
+        false => error,
+    })
 }
 
 /// Descriptors for [`Plan::joins`], in that order.

@@ -4,6 +4,8 @@
 
 #[path = "apply/fields.rs"]
 mod fields;
+#[path = "apply/old_kernel.rs"]
+mod old_kernel;
 
 use std::error::Error as _;
 use std::fs::{self, File};
@@ -56,7 +58,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut failed = 0;
-    for (name, case) in CASES.iter().chain(fields::CASES) {
+    for (name, case) in CASES.iter().chain(fields::CASES).chain(old_kernel::CASES) {
         let outcome = catch_unwind(AssertUnwindSafe(|| case(directory.path())));
         println!("test {name} ... {}", if outcome.is_ok() { "ok" } else { "FAILED" });
         failed += u32::from(outcome.is_err());
@@ -161,6 +163,7 @@ fn begin(rootfs: &Path, plan: &Plan, staged: bool) -> Result<Begun, Failure> {
     let spawned = spawn(plan, entrance, None, |base, entrance, reporter| {
         rustix::process::umask(rustix::fs::Mode::empty());
         let _ = corten_sys::signal::block_all();
+        old_kernel::arrive();
         become_program(plan, base, entrance, root, trees, stdout_for_child, staged, reporter)
     })?;
     drop(stdout);

@@ -88,17 +88,9 @@ pub struct Executable {
 impl Executable {
     /// Opens the file at `path`, usually `/proc/self/exe`. The caller needs CAP_SYS_ADMIN.
     pub fn open(path: &Path) -> Result<Executable, Error> {
-        let file = read_only_view(path).map_err(|source| Error::Spawn { path: path.into(), source })?;
+        let file = mount::read_only_view(path).map_err(|source| Error::Spawn { path: path.into(), source })?;
         Ok(Executable { file, path: path.into() })
     }
-}
-
-fn read_only_view(path: &Path) -> io::Result<OwnedFd> {
-    // The link first: it still leads to a file that an upgrade has replaced. It may lead into another mount
-    // namespace, though, of which nothing can be cloned.
-    let view = mount::clone_path(path, false).or_else(|_| mount::clone_path(&std::fs::canonicalize(path)?, false))?;
-    mount::set_attributes(view.as_fd(), &mount::Attributes { set: mount::attr::RDONLY, ..Default::default() }, false)?;
-    Ok(view)
 }
 
 /// How a warm shim prepares itself.

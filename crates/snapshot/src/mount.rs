@@ -4,7 +4,7 @@
 //! mount(2) takes, so they are written relative to the store's folder, by a thread that has a working directory and a mount
 //! namespace of its own; a clone of the mount is then taken out of that namespace, which ends with the thread.
 //!
-//! See the kernel's Documentation/filesystems/overlayfs.rst, mount_setattr(2), open_tree(2).
+//! See the kernel's Documentation/filesystems/overlayfs.rst, mount(2), open_tree(2).
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -16,6 +16,7 @@ use std::thread;
 use corten_sys::mount::{self, FileSystem, Propagation, Tree, attr};
 use corten_sys::{namespace, process};
 use rustix::fs::CWD;
+use rustix::mount::MountFlags;
 
 use crate::{EMPTY, Error, Result, RootFs};
 
@@ -111,15 +112,14 @@ impl RootFs {
             namespace::unshare(process::flags::MOUNT)?;
             mount::set_root_propagation(Propagation::Private)?;
             rustix::process::chdir(&root)?;
-            rustix::mount::mount("overlay", EMPTY, "overlay", rustix::mount::MountFlags::empty(), data.as_c_str())?;
+            rustix::mount::mount("overlay", EMPTY, "overlay", MountFlags::empty(), data.as_c_str())?;
+            if options.read_only {
+                // By path: such a kernel may be older than mount_setattr(2), too.
+                rustix::mount::mount_remount(EMPTY, MountFlags::BIND | MountFlags::RDONLY, c"")?;
+            }
             mount::open_tree(CWD, EMPTY, Tree::Clone)
         })?;
-        let mounted = mounted.join().map_err(|_| io::Error::other("the mounting thread panicked"))??;
-        if options.read_only {
-            let attributes = mount::Attributes { set: attr::RDONLY, ..mount::Attributes::default() };
-            mount::set_attributes(std::os::fd::AsFd::as_fd(&mounted), &attributes, false)?;
-        }
-        Ok(mounted)
+        mounted.join().map_err(|_| io::Error::other("the mounting thread panicked"))?
     }
 
     /// The options of mount(2).

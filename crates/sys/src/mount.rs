@@ -2,9 +2,12 @@
 //!
 //! Follows fsopen(2), fsconfig(2), fsmount(2), open_tree(2), mount_setattr(2) and move_mount(2).
 
+pub mod by_path;
+
 use std::ffi::CStr;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::CWD;
 use rustix::mount::{
@@ -233,4 +236,16 @@ pub fn clone_of(place: BorrowedFd<'_>, recursive: bool) -> io::Result<OwnedFd> {
 /// A detached bind of a path of the caller's mount namespace.
 pub fn clone_path(path: impl Arg + Copy, recursive: bool) -> io::Result<OwnedFd> {
     open_tree(CWD, path, if recursive { Tree::CloneRecursive } else { Tree::Clone })
+}
+
+/// A detached read-only view of a file: what is executed through it cannot be written to through `/proc/<pid>/exe`. `path` may be
+/// such a link. The caller needs CAP_SYS_ADMIN.
+pub fn read_only_view(path: &Path) -> io::Result<OwnedFd> {
+    // The link first: it still leads to a file that an upgrade has replaced. It may lead into another mount
+    // namespace, though, of which nothing can be cloned.
+    let view = clone_path(path, false).or_else(|_| clone_path(&std::fs::canonicalize(path)?, false))?;
+    match set_attributes(view.as_fd(), &Attributes { set: attr::RDONLY, ..Attributes::default() }, false) {
+        Err(error) if by_path::is_needed(&error) => by_path::read_only(view),
+        result => result.map(|()| view),
+    }
 }

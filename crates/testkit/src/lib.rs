@@ -3,6 +3,7 @@
 pub mod debian;
 pub mod engine;
 pub mod image;
+pub mod kernel;
 pub mod leaks;
 pub mod registry;
 pub mod server;

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 
+use corten_testkit::kernel::{MOUNT_SETATTR, without};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 
@@ -22,6 +23,11 @@ fn the_executable_cannot_be_reached_for_writing() {
     assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::ROFS.raw_os_error()), "{error}");
     bench.runtime(&["delete", "--force", &bench.id]).ok();
     bench.is_clean();
+}
+
+#[test]
+fn nor_on_a_kernel_without_mount_setattr() {
+    without(MOUNT_SETATTR, the_executable_cannot_be_reached_for_writing);
 }
 
 /// CVE-2016-9962: who comes in with `exec` can be looked at and traced from inside before it executes its program, by a process

@@ -8,6 +8,7 @@
 //! ```text
 //! /root/   the container's root file system is attached here
 //! /stage/  a mount passes through here on kernels that cannot clone detached ones
+//! /file    a mount of a file passes through here on kernels that change attached ones only
 //! /null    character device 1:3
 //! /empty/  read-only tmpfs without room for anything
 //! ```
@@ -65,7 +66,8 @@ pub fn host_directory(path: &Path) -> io::Result<OwnedFd> {
 
 fn small_tmpfs() -> io::Result<OwnedFd> {
     let tmpfs = FileSystem::open("tmpfs")?;
-    tmpfs.set_string("mode", "700")?;
+    // Whoever has become root of a user namespace is a stranger here, and still names what passes through.
+    tmpfs.set_string("mode", "711")?;
     tmpfs.set_string("size", "64k")?;
     tmpfs.mount(attr::NOSUID | attr::NOEXEC)
 }
@@ -76,6 +78,7 @@ fn populate(root: &OwnedFd) -> io::Result<()> {
         mkdirat(root, directory, mode)?;
     }
     rustix::process::umask(Mode::empty());
+    mknodat(root, "file", FileType::RegularFile, Mode::from_raw_mode(0o600), 0)?;
     mknodat(root, "null", FileType::CharacterDevice, Mode::from_raw_mode(0o666), makedev(1, 3))?;
     let empty = FileSystem::open("tmpfs")?;
     empty.set_string("mode", "755")?;

@@ -9,6 +9,7 @@ use corten_sys::mount::{self, FileSystem, attr};
 use corten_sys::path;
 use rustix::fs::{Mode, OFlags, mkdirat, symlinkat};
 
+use super::attributes::{change_attached, change_detached};
 use super::mounts::Context;
 use super::report::Explain;
 use crate::Failure;
@@ -58,7 +59,7 @@ pub(super) fn mount_v1(context: &mut Context<'_>, plan: &MountPlan) -> Result<()
     }
     if plan.set & attr::RDONLY != 0 {
         let readonly = mount::Attributes { set: attr::RDONLY, ..Default::default() };
-        mount::set_attributes(top.as_fd(), &readonly, false).explain("cannot make it read-only")?;
+        change_attached(top.as_fd(), &readonly, false).explain("cannot make it read-only")?;
     }
     Ok(())
 }
@@ -115,7 +116,7 @@ fn part_of(context: &Context<'_>, whole: OwnedFd, path: &str, attributes: u64) -
 }
 
 fn set(part: OwnedFd, attributes: u64) -> std::io::Result<OwnedFd> {
-    mount::set_attributes(part.as_fd(), &mount::Attributes { set: attributes, ..Default::default() }, false)?;
+    change_detached(part.as_fd(), &mount::Attributes { set: attributes, ..Default::default() }, false)?;
     Ok(part)
 }
 

@@ -10,6 +10,7 @@ use corten_sys::mount::{self, Attributes, attr};
 use corten_sys::path;
 
 use super::Root;
+use super::attributes::change_detached;
 use super::base::Base;
 use super::report::Explain;
 use super::stage::Staged;
@@ -41,7 +42,7 @@ fn find(root: &Root, path: &str) -> Result<Option<OwnedFd>, Failure> {
 
 fn make_readonly(place: &OwnedFd) -> io::Result<()> {
     let tree = mount::clone_of(place.as_fd(), true)?;
-    mount::set_attributes(tree.as_fd(), &Attributes { set: attr::RDONLY, ..Attributes::default() }, true)?;
+    change_detached(tree.as_fd(), &Attributes { set: attr::RDONLY, ..Attributes::default() }, true)?;
     mount::attach(tree.as_fd(), place.as_fd())
 }
 
@@ -49,6 +50,6 @@ fn cover(place: &OwnedFd, base: &Base) -> io::Result<()> {
     let cover = if path::is_directory(place.as_fd())? { &base.empty } else { &base.null };
     let cover = mount::clone_of(cover.as_fd(), false)?;
     // All covers share one inode: nobody is to change its mode or owner. Writing to the device still works.
-    mount::set_attributes(cover.as_fd(), &Attributes { set: attr::RDONLY, ..Attributes::default() }, false)?;
+    change_detached(cover.as_fd(), &Attributes { set: attr::RDONLY, ..Attributes::default() }, false)?;
     mount::attach(cover.as_fd(), place.as_fd())
 }

@@ -4,6 +4,7 @@
 //! root file system's descriptor, leaves the old world by pivot_root, takes on the program's identity and executes it.
 //! What goes wrong is reported to whoever made the process, whose socket closes by itself when exec has happened.
 
+mod attributes;
 pub mod base;
 mod cgroupfs;
 mod copy_up;
@@ -30,6 +31,7 @@ use corten_sys::{namespace, path, scheduling};
 
 use crate::plan::{NamespaceKind, NamespaceSource, Plan, ProcessPlan, Propagation};
 use crate::{Failure, FailureKind};
+use attributes::change_attached;
 use base::Base;
 pub use gate::Gate;
 pub use lead::{Entrance, lead};
@@ -160,9 +162,9 @@ impl AsFd for Root {
 impl Root {
     /// Attaches the root file system below the minimal root: it becomes part of this mount namespace.
     fn attach(fd: OwnedFd, base: &Base) -> Result<Root, Failure> {
-        let private = Attributes { propagation: Some(mount::Propagation::Private), ..Attributes::default() };
-        mount::set_attributes(fd.as_fd(), &private, true).explain("cannot make the root file system private")?;
         mount::attach(fd.as_fd(), base.root_place.as_fd()).explain("cannot attach the root file system")?;
+        let private = Attributes { propagation: Some(mount::Propagation::Private), ..Attributes::default() };
+        change_attached(fd.as_fd(), &private, true).explain("cannot make the root file system private")?;
         Ok(Root { fd })
     }
 
@@ -192,11 +194,11 @@ impl Root {
         enter(self.as_fd()).explain("cannot enter the root file system")?;
         if plan.readonly_root {
             let readonly = Attributes { set: attr::RDONLY, ..Attributes::default() };
-            mount::set_attributes(self.as_fd(), &readonly, false).explain("cannot make the root read-only")?;
+            change_attached(self.as_fd(), &readonly, false).explain("cannot make the root read-only")?;
         }
         if let Some(propagation) = plan.root_propagation.filter(|kind| *kind != Propagation::Private) {
             let change = Attributes { propagation: Some(mounts::propagation(propagation)), ..Attributes::default() };
-            mount::set_attributes(self.as_fd(), &change, plan.root_propagation_recursive)
+            change_attached(self.as_fd(), &change, plan.root_propagation_recursive)
                 .explain("cannot set the root's propagation")?;
         }
         Ok(())

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use corten_sys::mount::{self, Attributes, FileSystem, attr};
 use corten_sys::path;
 
+use super::attributes::{change_attached, change_detached};
 use super::base::Base;
 use super::report::Explain;
 use super::stage::Staged;
@@ -54,7 +55,7 @@ impl Context<'_> {
     /// Changes what an earlier mount put there.
     fn remount(&self, plan: &MountPlan) -> Result<(), Failure> {
         let place = path::find(self.root, &plan.destination).explain("cannot find what is to be remounted")?;
-        change(place.as_fd(), plan, false)
+        change(place.as_fd(), plan, false, change_attached)
     }
 
     /// The tree was cloned by the daemon; what is left is to change it and to put it in place.
@@ -67,7 +68,7 @@ impl Context<'_> {
         } else {
             path::make_file(self.root, &plan.destination, 0o644)
         };
-        change(tree.as_fd(), plan, true)?;
+        change(tree.as_fd(), plan, true, change_detached)?;
         let place = place.map_err(|error| mismatch("cannot make the mount point", &error))?;
         procfs::check_bind(self.root, plan, tree.as_fd(), place.as_fd())?;
         mount::attach(tree.as_fd(), place.as_fd()).map_err(|error| mismatch("cannot attach it", &error))
@@ -89,7 +90,7 @@ impl Context<'_> {
         if plan.copy_up {
             copy_up::copy(place.as_fd(), mount.as_fd())?;
         }
-        change(mount.as_fd(), &MountPlan { set: late, clear: 0, ..plan.clone() }, false)?;
+        change(mount.as_fd(), &MountPlan { set: late, clear: 0, ..plan.clone() }, false, change_detached)?;
         attach(mount.as_fd(), &place)?;
         if fstype == "proc" {
             let in_part = options.iter().any(|(key, _)| key == "subset");
@@ -152,18 +153,21 @@ fn option_failure(key: &str, error: &std::io::Error) -> Failure {
     Failure::new(FailureKind::Invalid, format!("{}: SELinux is not enabled on this host", failure.message))
 }
 
-/// Sets attributes and propagation while the tree is still detached: it is never seen without them.
-fn change(mount: BorrowedFd<'_>, plan: &MountPlan, bind: bool) -> Result<(), Failure> {
+/// Changes one mount, or with the flag all of a tree.
+type Change = fn(BorrowedFd<'_>, &Attributes<'_>, bool) -> std::io::Result<()>;
+
+/// Sets attributes and propagation; of a detached tree, which is never seen without them, or of what is there already.
+fn change(mount: BorrowedFd<'_>, plan: &MountPlan, bind: bool, change: Change) -> Result<(), Failure> {
     // A bind keeps its source's peer group unless it is told otherwise; the plan's default is to be private.
     let default = bind.then_some((Propagation::Private, true));
     if let Some((kind, recursive)) = plan.propagation.or(default) {
         let attributes = Attributes { propagation: Some(propagation(kind)), ..Attributes::default() };
-        mount::set_attributes(mount, &attributes, recursive).explain("cannot set its propagation")?;
+        change(mount, &attributes, recursive).explain("cannot set its propagation")?;
     }
     for (set, clear, recursive) in [(plan.set, plan.clear, false), (plan.set_recursive, plan.clear_recursive, true)] {
         if set | clear != 0 {
             let attributes = Attributes { set, clear, ..Attributes::default() };
-            mount::set_attributes(mount, &attributes, recursive).explain("cannot set its options")?;
+            change(mount, &attributes, recursive).explain("cannot set its options")?;
         }
     }
     Ok(())

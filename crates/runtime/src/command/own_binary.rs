@@ -8,6 +8,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 
 use corten_sys::{mount, process};
 use rustix::fs::StatVfsMountFlags;
@@ -28,9 +29,7 @@ pub(super) fn protect() -> Result<()> {
 }
 
 fn execute_view() -> io::Result<()> {
-    // The link may lead into another mount namespace, of which nothing can be cloned.
-    let view = mount::clone_path(LINK, false).or_else(|_| mount::clone_path(&std::fs::canonicalize(LINK)?, false))?;
-    mount::set_attributes(view.as_fd(), &mount::Attributes { set: mount::attr::RDONLY, ..Default::default() }, false)?;
+    let view = mount::read_only_view(Path::new(LINK))?;
     let path = CString::new(process::fd_path(view.as_fd()).as_os_str().as_bytes())?;
     let arguments = std::env::args_os().map(|word| CString::new(word.into_vec())).collect::<Result<Vec<_>, _>>()?;
     let line = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
