@@ -2,7 +2,9 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use common::CORTEN;
 use corten_testkit::{Answer, Registry, TestEngine, debian, image, is_root};
@@ -191,5 +193,53 @@ fn all_tags_come_back_and_a_tag_with_its_digest() {
         assert_eq!(run(&["pull", "-q", &both]).ok(), both, "{client}");
     }
     engine.docker(&["pull", "-a", &format!("{HOST}/none")]).fails(1, "repository name not known to registry");
+    engine.finish();
+}
+
+#[test]
+fn a_killed_push_goes_on() {
+    if !is_root("a_killed_push_goes_on") {
+        return;
+    }
+    let mut engine = TestEngine::start_with(CORTEN, &["--max-concurrent-uploads", "1"]);
+    let _registry = Registry::start(&engine);
+    let archive = engine.path().join("box.tar");
+    let layers: Vec<PathBuf> = (0..4)
+        .map(|number| {
+            let path = engine.path().join(format!("layer-{number}.tar"));
+            // The lowest goes last, and takes its time.
+            let size = if number == 0 { 32 << 20 } else { 1 << 20 };
+            image::tar_of_random_file(&path, size).expect("writing a layer");
+            path
+        })
+        .collect();
+    image::docker_archive(&archive, "box:v1", &layers).expect("writing an archive");
+    engine.docker(&["load", "-i", archive.to_str().expect("UTF-8")]).ok();
+    for kept in 1..4 {
+        let name = format!("{HOST}/killed-{kept}:v1");
+        engine.docker(&["tag", "box:v1", &name]).ok();
+        let mut client = engine.inside(CORTEN);
+        client.args(["push", &name]).env("DOCKER_HOST", engine.host()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut client = client.spawn().expect("the client starts");
+        let told = BufReader::new(client.stdout.take().expect("its output")).lines().map_while(Result::ok);
+        assert_eq!(told.filter(|line| line.ends_with(": Pushed")).take(kept).count(), kept);
+        engine.kill_daemon();
+        client.wait().expect("the client ends");
+        engine.start_daemon();
+        assert!(engine.corten(&["system", "check"]).ok().ends_with("nothing is wrong"));
+        // A name in the registry is a whole image, so there is none yet.
+        engine.docker(&["pull", &name]).fails(1, "manifest unknown");
+        let again = engine.corten(&["push", &name]);
+        let there = again.ok().lines().filter(|line| line.ends_with(": Layer already exists")).count();
+        assert!(there >= kept, "{kept} layers were there: {again:?}");
+        let pushed = digest(&engine, &format!("killed-{kept}:v1"));
+        assert!(again.stdout.contains(&format!("v1: digest: {pushed}")), "{again:?}");
+        // The next round begins with nothing that could be mounted.
+        engine.docker(&["rmi", &name]).ok();
+        let registry = engine.path().join("registry/docker/registry/v2");
+        std::fs::remove_dir_all(registry.join("repositories")).expect("emptying the registry");
+        std::fs::remove_dir_all(registry.join("blobs")).expect("emptying the registry");
+    }
+    assert!(engine.corten(&["system", "check"]).ok().ends_with("nothing is wrong"));
     engine.finish();
 }

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::CORTEN;
+use corten_testkit::image::{Packing, TestImage};
 use corten_testkit::{Registry, TestEngine, debian, engine::docker_client, image, is_root};
 
 #[test]
@@ -94,5 +95,30 @@ fn a_killed_pull_leaves_nothing_half_done() {
     }
     engine.docker(&["pull", "-q", &name]).ok();
     assert_eq!(engine.docker(&["run", "--rm", "--network", "none", &name, "echo", "whole"]).ok(), "whole");
+    engine.finish();
+}
+
+#[test]
+fn a_bomb_from_a_registry_is_refused() {
+    if !is_root("a_bomb_from_a_registry_is_refused") {
+        return;
+    }
+    let engine = TestEngine::start_with(CORTEN, &["--max-layer-size", "8m"]);
+    let registry = Registry::start(&engine);
+    let archive = engine.path().join("bomb.tar");
+    // Each of a hundred megabytes packs to a kilobyte.
+    let bomb = image::tar(&[("zeros", &vec![0; 100 << 20])]);
+    let layers = [image::tar(&[("file", b"harmless")]), bomb];
+    let image = TestImage::new("bomb:v1", layers);
+    std::fs::write(&archive, image::docker_archive_bytes(&[image], Packing::Gzip)).expect("writing an archive");
+    registry.push(&engine, &archive, "bomb:v1");
+    let name = format!("{}/bomb:v1", Registry::HOST);
+    for client in [docker_client(), CORTEN.into()] {
+        let pulled = engine.client(client, &["pull", &name], b"");
+        pulled.fails(1, "the archive has more than 8388608 bytes");
+        assert!(pulled.stderr.contains(&format!("{name}: layer ")), "{pulled:?}");
+        assert_eq!(engine.docker(&["images", "-q", &name]).ok(), "");
+        assert!(engine.corten(&["system", "check"]).ok().ends_with("nothing is wrong"));
+    }
     engine.finish();
 }

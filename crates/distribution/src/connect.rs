@@ -1,6 +1,6 @@
 //! From an origin to a byte stream: look-up, TCP to the first address that answers, a proxy's tunnel, TLS.
 
-use crate::error::{CONNECTING, Cause, chain};
+use crate::error::{CONNECTING, Cause, alert, chain};
 use crate::hosts::Trust;
 use crate::proxy::Proxy;
 use crate::resolve::LookupError;
@@ -96,7 +96,7 @@ impl Dialer {
         match TlsConnector::from(self.tls.config(trust)?).connect(name, stream).await {
             Ok(stream) => Ok(Box::new(stream)),
             Err(error) if is_no_tls(&error) => Err(Cause::PlainHttp),
-            Err(error) => Err(Cause::Tls(error)),
+            Err(error) => Err(alert(&error).unwrap_or(Cause::Tls(error))),
         }
     }
 }

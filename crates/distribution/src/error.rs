@@ -157,6 +157,9 @@ pub enum Cause {
     /// No encrypted connection.
     #[error("tls: {}", tls(.0))]
     Tls(io::Error),
+    /// The other side has ended the encrypted connection, and says why: it wants a certificate of ours, say.
+    #[error("remote error: tls: {0}")]
+    Alert(String),
     /// A certificate or key in a file that an administrator has put there.
     #[error("cannot use {0}")]
     Certificate(String),
@@ -229,6 +232,7 @@ impl Cause {
             Cause::Lookup(_)
                 | Cause::Dial { .. }
                 | Cause::Tls(_)
+                | Cause::Alert(_)
                 | Cause::PlainHttp
                 | Cause::Proxy(_)
                 | Cause::Timeout { what: CONNECTING, .. }
@@ -248,6 +252,33 @@ fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     text.to_lowercase()
+}
+
+/// What the other side of an encrypted connection says is wrong, if that is how it ended.
+pub(crate) fn alert(error: &(dyn std::error::Error + 'static)) -> Option<Cause> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let inner = error.downcast_ref::<io::Error>().and_then(|error| error.get_ref());
+        if let Some(rustls::Error::AlertReceived(alert)) = inner.and_then(|inner| inner.downcast_ref()) {
+            return Some(Cause::Alert(words(&format!("{alert:?}"))));
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// `CertificateRequired` as Go writes it.
+fn words(name: &str) -> String {
+    if name == "UnknownCA" {
+        return "unknown certificate authority".to_owned();
+    }
+    name.chars().fold(String::new(), |mut text, sign| {
+        if sign.is_uppercase() && !text.is_empty() {
+            text.push(' ');
+        }
+        text.extend(sign.to_lowercase());
+        text
+    })
 }
 
 fn tls(error: &io::Error) -> String {
@@ -358,5 +389,9 @@ mod tests {
         let refused = Cause::Dial { address: "127.0.0.1:5000".to_owned(), source: io::Error::from_raw_os_error(111) };
         assert_eq!(refused.to_string(), "dial tcp 127.0.0.1:5000: connect: connection refused");
         assert!(refused.is_connecting() && !refused.is_transient());
+        let told = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired);
+        let told = alert(&io::Error::other(told)).unwrap();
+        assert_eq!(told.to_string(), "remote error: tls: certificate required");
+        assert!(told.is_connecting() && alert(&io::Error::other("else")).is_none());
     }
 }

@@ -40,7 +40,7 @@ pub use client::{Client, Descriptor, Direction, MEDIA_TYPES};
 pub use config::{Insecure, Limits, Mirror, RegistryConfig, SYSTEM_DIRECTORIES, Timeouts};
 pub use credentials::{Credentials, InvalidCredentials};
 pub use error::{Cause, Error, Result};
-pub use proxy::Proxies;
+pub use proxy::{Proxies, ShownProxies};
 pub use search::Found;
 pub use upload::{Mounted, Session, Source};
 pub use web::{WebAddress, WebFile};

@@ -4,7 +4,7 @@
 //! for an answer or a piece of a body polls the driver: a connection that nobody waits for stands still.
 
 use crate::connect::{Connected, Dialer};
-use crate::error::Cause;
+use crate::error::{Cause, alert};
 use crate::outgoing::Outgoing;
 use crate::url::Origin;
 use http::{Request, Response};
@@ -90,6 +90,9 @@ impl Connection {
 pub(crate) fn http_cause(error: hyper::Error) -> Cause {
     if error.is_parse() {
         return Cause::Http(error);
+    }
+    if let Some(cause) = alert(&error) {
+        return cause;
     }
     tracing::debug!("connection broke: {error:?}");
     Cause::Closed

@@ -39,6 +39,36 @@ enum Exception {
     },
 }
 
+/// Proxies in words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShownProxies {
+    /// For https; empty where there is none.
+    pub https: String,
+    /// For http; empty where there is none.
+    pub http: String,
+    /// The hosts to reach without, separated by commas.
+    pub exceptions: String,
+}
+
+/// What is given, else an environment variable in upper or lower case.
+fn setting(given: Option<&str>, name: &str) -> Option<String> {
+    let read = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    given.map(str::to_owned).or_else(|| read(name)).or_else(|| read(&name.to_lowercase()))
+}
+
+/// An address without its user and password.
+fn masked(address: &str) -> String {
+    let (scheme, rest) = match address.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), address),
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest[..end].rfind('@') {
+        Some(at) => format!("{scheme}xxxxx:xxxxx{}", &rest[at..]),
+        None => address.to_owned(),
+    }
+}
+
 impl Proxies {
     /// Reads the process' environment; upper-case names win over lower-case ones.
     pub fn from_environment() -> Result<Proxies> {
@@ -47,16 +77,22 @@ impl Proxies {
 
     /// The same, but for what is set here: proxies for https and http, and exceptions.
     pub fn from_environment_but(https: Option<&str>, http: Option<&str>, exceptions: Option<&str>) -> Result<Proxies> {
-        let variable = |name: &str| {
-            let read = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-            read(name).or_else(|| read(&name.to_lowercase()))
-        };
-        let set = |given: Option<&str>, name| given.map(str::to_owned).or_else(|| variable(name));
-        Proxies::new(
-            set(https, "HTTPS_PROXY").as_deref(),
-            set(http, "HTTP_PROXY").as_deref(),
-            &set(exceptions, "NO_PROXY").unwrap_or_default(),
-        )
+        let set = |given, name| setting(given, name).unwrap_or_default();
+        Proxies::new(Some(&set(https, "HTTPS_PROXY")), Some(&set(http, "HTTP_PROXY")), &set(exceptions, "NO_PROXY"))
+    }
+
+    /// The same as people may see them: Docker's mask is in the place of users and passwords.
+    pub fn shown_from_environment_but(
+        https: Option<&str>,
+        http: Option<&str>,
+        exceptions: Option<&str>,
+    ) -> ShownProxies {
+        let set = |given, name| setting(given, name).unwrap_or_default();
+        ShownProxies {
+            https: masked(&set(https, "HTTPS_PROXY")),
+            http: masked(&set(http, "HTTP_PROXY")),
+            exceptions: set(exceptions, "NO_PROXY"),
+        }
     }
 
     /// The proxies for https and for http requests, and the hosts to reach without, separated by commas.
@@ -188,5 +224,14 @@ mod tests {
             let error = Proxies::new(Some(bad), None, "").unwrap_err();
             assert!(!error.to_string().contains("hunter2"), "{error}");
         }
+    }
+
+    #[test]
+    fn passwords_are_masked() {
+        let check = |address, expect| assert_eq!(masked(address), expect);
+        check("", "");
+        check("http://proxy.test:3128/", "http://proxy.test:3128/");
+        check("http://me:p@ss@proxy.test:3128/x@y", "http://xxxxx:xxxxx@proxy.test:3128/x@y");
+        check("me:pass@proxy.test", "xxxxx:xxxxx@proxy.test");
     }
 }

@@ -79,14 +79,15 @@ impl Call {
     }
 
     pub fn failed(&self, source: Cause) -> Error {
-        // A connection that failed says nothing about the path: Docker names the registry's root then.
-        let mut url = shown(&self.url);
+        // A connection that failed says nothing of the request: Docker, which asks for the registry's root first, names that.
+        let (mut method, mut url) = (self.verb(), shown(&self.url));
         if source.is_connecting()
             && let Some(at) = url.find("/v2/")
         {
             url.truncate(at + 4);
+            method = "Get";
         }
-        Error::Request { method: self.verb(), url, source }
+        Error::Request { method, url, source }
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use corten_base::Namespace;
+use corten_distribution::{Proxies, ShownProxies};
 
 use crate::engine::Engine;
 use crate::error::Error;
@@ -75,6 +76,8 @@ pub struct Info {
     pub insecure_registries: Vec<String>,
     /// Mirrors of Docker Hub.
     pub registry_mirrors: Vec<String>,
+    /// Proxies on the way to registries.
+    pub proxies: ShownProxies,
     /// Containers outlive the daemon.
     pub live_restore: bool,
     /// Other runtimes than the engine's own, by name.
@@ -173,6 +176,11 @@ fn gather(engine: &Engine) -> Result<Info, Error> {
         labels: config.labels.clone(),
         insecure_registries: config.insecure_registries.clone(),
         registry_mirrors: config.registry_mirrors.clone(),
+        proxies: Proxies::shown_from_environment_but(
+            config.proxies.https.as_deref(),
+            config.proxies.http.as_deref(),
+            config.proxies.exceptions.as_deref(),
+        ),
         live_restore: config.live_restore,
         external_runtimes: config.runtimes.external.clone(),
         default_runtime: config.runtimes.default.clone(),

@@ -1,5 +1,6 @@
 //! Debian's `docker-registry` inside an engine's network namespace, on 127.0.0.1:5000.
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -26,29 +27,35 @@ impl Registry {
 
     /// A registry that wants [`USER`](Self::USER) and [`PASSWORD`](Self::PASSWORD).
     pub fn start_with_password(engine: &TestEngine) -> Self {
-        let file = engine.path().join("htpasswd");
-        // bcrypt of the password, from the test vectors of crypt_blowfish.
-        let line = format!("{}:$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n", Self::USER);
-        std::fs::write(&file, line).expect("writing the registry's passwords");
-        let auth = format!("auth:\n  htpasswd: {{realm: basic-realm, path: {}}}\n", file.display());
-        Self::start_with(engine, &auth)
+        Self::start_with(engine, &passwords(engine))
+    }
+
+    /// The same at an address of the test's choice, with TLS: a folder has its certificate `server.pem` and `server.key`, and
+    /// `ca.pem`, whose certificates it wants of its clients. See [`certificates`](crate::server::certificates).
+    pub fn start_secure(engine: &TestEngine, address: &str, certificates: &Path) -> Self {
+        let at = certificates.display();
+        let tls = format!(", tls: {{certificate: {at}/server.pem, key: {at}/server.key, clientcas: [{at}/ca.pem]}}");
+        Self::launch(engine, address, &tls, &passwords(engine))
     }
 
     /// A registry with more lines of configuration.
     pub fn start_with(engine: &TestEngine, besides: &str) -> Self {
+        Self::launch(engine, Self::HOST, "", besides)
+    }
+
+    fn launch(engine: &TestEngine, address: &str, http: &str, besides: &str) -> Self {
         let storage = engine.path().join("registry");
         let config = engine.path().join("registry.yml");
         let text = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: {}}}\n{besides}",
+            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: {address}{http}}}\n{besides}",
             storage.display(),
-            Self::HOST
         );
         std::fs::write(&config, text).expect("writing the registry's configuration");
         let mut command = engine.inside("docker-registry");
         command.arg("serve").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let registry = Self { child: command.spawn().expect("docker-registry starts") };
         let deadline = Instant::now() + Duration::from_secs(30);
-        while Answer::of(engine.inside("curl").args(["-s", &format!("http://{}/v2/", Self::HOST)]), b"").code != 0 {
+        while engine.connect(address).is_err() {
             assert!(Instant::now() < deadline, "docker-registry does not answer");
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -56,7 +63,7 @@ impl Registry {
     }
 
     /// Puts a docker-archive's image into the registry as `name` (without the host) and gives the manifest's digest.
-    pub fn push(&self, engine: &TestEngine, archive: &std::path::Path, name: &str) -> String {
+    pub fn push(&self, engine: &TestEngine, archive: &Path, name: &str) -> String {
         let digest = engine.path().join("pushed-digest");
         let mut skopeo = engine.inside("skopeo");
         skopeo.args(["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"]);
@@ -64,6 +71,15 @@ impl Registry {
         Answer::of(skopeo.arg(format!("docker://{}/{name}", Self::HOST)), b"").ok();
         std::fs::read_to_string(digest).expect("skopeo wrote the digest").trim().to_owned()
     }
+}
+
+/// The configuration of a registry that asks for a password.
+fn passwords(engine: &TestEngine) -> String {
+    let file = engine.path().join("htpasswd");
+    // bcrypt of the password, from the test vectors of crypt_blowfish.
+    let line = format!("{}:$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n", Registry::USER);
+    std::fs::write(&file, line).expect("writing the registry's passwords");
+    format!("auth:\n  htpasswd: {{realm: basic-realm, path: {}}}\n", file.display())
 }
 
 impl Drop for Registry {

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::Command;
 
 use corten_sys::netlink::netns::run_in;
 
@@ -32,10 +34,27 @@ impl TestEngine {
     }
 }
 
-/// Connects to an address inside the network of the process `pid`.
+/// Connects to an address inside the network of the process `pid`: what a handler that lives longer than its engine may do.
 pub fn connect_in(pid: u32, address: &str) -> io::Result<TcpStream> {
     let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
     run_in(namespace.as_fd(), || TcpStream::connect(address))?
+}
+
+/// An authority (`ca.pem`), and certificates of it with their keys: `server` for an IP address, and `client`.
+pub fn certificates(at: &Path, address: &str) {
+    let openssl = |arguments: &str| {
+        let made = Command::new("openssl").args(arguments.split(' ')).current_dir(at).output().expect("openssl starts");
+        assert!(made.status.success(), "{arguments}: {}", String::from_utf8_lossy(&made.stderr));
+    };
+    openssl("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.pem");
+    for (name, usage) in [
+        ("server", format!("subjectAltName=IP:{address}\nextendedKeyUsage=serverAuth\n")),
+        ("client", "subjectAltName=DNS:me\nextendedKeyUsage=clientAuth\n".to_owned()),
+    ] {
+        std::fs::write(at.join("names"), usage).expect("writing a certificate's names");
+        openssl(&format!("req -newkey rsa:2048 -nodes -subj /CN={name} -keyout {name}.key -out request.pem"));
+        openssl(&format!("x509 -req -in request.pem -CA ca.pem -CAkey ca.key -days 2 -extfile names -out {name}.pem"));
+    }
 }
 
 /// A request's head up to and with its empty line, and its body by `Content-Length`; none when the other side is done or
