@@ -10,6 +10,7 @@
 //!
 //! See the kernel's admin-guide: cgroup-v1/ and cgroup-v2.rst.
 
+mod details;
 mod detect;
 mod devices;
 mod ebpf;
@@ -31,6 +32,7 @@ mod tree;
 mod v1;
 mod v2;
 
+pub use details::{Cpuset, Details, MemoryUse};
 pub use detect::{Controller, Layout, V1Mount};
 pub use error::Error;
 pub use group::Group;

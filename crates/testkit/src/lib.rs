@@ -5,6 +5,7 @@ pub mod engine;
 pub mod image;
 pub mod kernel;
 pub mod leaks;
+pub mod peers;
 pub mod registry;
 pub mod server;
 pub mod soak;

@@ -10,7 +10,6 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::contender::Contender;
-use super::root;
 
 /// The namespaces, default mounts, capabilities and masked paths of an engine's container, for `/bin/true` without a terminal.
 const CONFIG: &str = include_str!("../../crun-config.json");
@@ -51,7 +50,7 @@ pub fn inside(place: &Path, name: &str, words: &[&str]) -> Result<Command> {
     if !lap.exists() {
         std::fs::copy(std::env::current_exe()?, lap)?;
     }
-    let mut inside = root::enter(&runtimes(), place, &[]);
+    let mut inside = corten_testkit::peers::enter(&runtimes(), place, &[]);
     inside
         .args(["sh", "-eu", "-c", r#"cd "/bench/$1"; shift; exec /bench/lap bench lap "$@""#, "sh", name])
         .args(words);

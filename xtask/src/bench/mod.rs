@@ -9,7 +9,6 @@ mod many;
 mod memory;
 mod peers;
 mod phases;
-mod root;
 mod runtime;
 mod start;
 mod statistics;

@@ -9,8 +9,6 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use corten_testkit::workspace;
 
-use super::root;
-
 /// The peers at work; ended with the last of these.
 #[derive(Clone)]
 pub struct Peers(Arc<Holder>);
@@ -30,7 +28,7 @@ impl Peers {
             println!("no figures for docker and podman: ./x peers engines makes the root that they run in");
             return Ok(None);
         }
-        let mut command = root::enter(&root, place, &["--pid", "--fork", "--kill-child"]);
+        let mut command = corten_testkit::peers::enter(&root, place, &["--pid", "--fork", "--kill-child"]);
         command.args(["sh", "-eu", "-c", DAEMONS]).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().context("starting the peers")?;
         let output = child.stdout.take().context("the peers have no output")?;

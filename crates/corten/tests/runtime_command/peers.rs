@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use serde_json::Value;
+use corten_testkit::peers;
+use serde_json::{Value, json};
+
+use crate::support::bench;
 
 /// What runc says; none, and a line that says why, where it is not there.
 fn runc(words: &[&str]) -> Option<String> {
@@ -87,5 +90,49 @@ fn compare(place: &str, theirs: &Value, ours: &Value, missing: &mut Vec<String>)
         }
         (theirs, ours) if theirs != ours => missing.push(format!("{place}: {theirs}, not {ours}")),
         _ => {}
+    }
+}
+
+/// The same bundle here and there: the same fields, and the same values where they say what was set.
+#[test]
+fn events_are_runcs() {
+    if runc(&["--version"]).is_none() {
+        return;
+    }
+    let Some(bench) = bench("exec sleep 1000", |config, _| {
+        config["linux"]["resources"] = json!({"memory": {"limit": 64 << 20}, "pids": {"limit": 50}});
+    }) else {
+        return;
+    };
+    let script =
+        "cd /bench/bundle; runc run -d \"$1\" </dev/null >/dev/null; runc events --stats \"$1\"; runc delete -f \"$1\"";
+    let mut peers = peers::enter(&corten_testkit::workspace().join("target/peers/sid"), bench.place.path(), &[]);
+    let output = peers.args(["sh", "-eu", "-c", script, "sh", &bench.id]).output().unwrap();
+    let theirs: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    bench.run(&["--detach"]).ok();
+    let ours: Value = serde_json::from_str(&bench.runtime(&["events", "--stats", &bench.id]).ok()).unwrap();
+    let mut fields = [BTreeSet::new(), BTreeSet::new()];
+    for (value, fields) in [&theirs, &ours].into_iter().zip(&mut fields) {
+        collect("", value, fields);
+        // Left out while they are zero.
+        fields.retain(|place| place != "/data/memory/cache" && !place.starts_with("/data/blkio/"));
+    }
+    assert_eq!(fields[0], fields[1]);
+    let same = ["/id", "/type", "/data/cpuset", "/data/pids", "/data/memory/usage/limit", "/data/memory/swap/limit"];
+    for place in
+        same.into_iter().chain(["/data/memory/kernel/limit", "/data/memory/kernelTCP", "/data/network_interfaces"])
+    {
+        assert_eq!(theirs.pointer(place), ours.pointer(place), "{place}");
+        assert!(theirs.pointer(place).is_some(), "{place}");
+    }
+    bench.runtime(&["delete", "--force", &bench.id]).ok();
+    bench.is_clean();
+}
+
+/// The places of all fields.
+fn collect(place: &str, value: &Value, fields: &mut BTreeSet<String>) {
+    fields.insert(place.to_owned());
+    for (key, value) in value.as_object().into_iter().flatten() {
+        collect(&format!("{place}/{key}"), value, fields);
     }
 }

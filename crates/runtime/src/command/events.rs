@@ -3,12 +3,13 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use corten_cgroup::{HugepageStats, Pressure, Stall, Stats, Tree};
+use corten_cgroup::Tree;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 
 use super::Context;
 use super::error::{Error, Result};
+use super::figures::Figures;
 use super::flags::{Flag, Parsed};
 use super::store::{Container, Status};
 
@@ -24,8 +25,8 @@ pub(super) fn events(context: &Context, parsed: &Parsed) -> Result<u8> {
     let group = container.group()?;
     let print_stats = || {
         let stats = group.stats().map_err(Error::doing("cannot read the statistics"))?;
-        println!("{}", json!({"type": "stats", "id": container.record.id, "data": data(&stats, &group.pressure())}));
-        Ok(())
+        let data = Figures::new(stats, group.details(), &group.pressure());
+        print(&Event { kind: "stats", id: &container.record.id, data: Some(data) })
     };
     if parsed.is_set("stats") {
         return print_stats().map(|()| 0);
@@ -42,7 +43,7 @@ pub(super) fn events(context: &Context, parsed: &Parsed) -> Result<u8> {
             watch.drain();
             let count = group.oom_kill_count().ok();
             if count.is_some_and(|count| !counted || count > seen) {
-                println!("{}", json!({"type": "oom", "id": container.record.id}));
+                print(&Event { kind: "oom", id: &container.record.id, data: None })?;
             }
             seen = count.unwrap_or(seen);
         }
@@ -54,6 +55,21 @@ pub(super) fn events(context: &Context, parsed: &Parsed) -> Result<u8> {
             next += interval;
         }
     }
+}
+
+/// runc's `types.Event`.
+#[derive(Serialize)]
+struct Event<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Figures>,
+}
+
+fn print(event: &Event<'_>) -> Result<()> {
+    println!("{}", serde_json::to_string(event).map_err(Error::doing("cannot write an event"))?);
+    Ok(())
 }
 
 fn interval(text: &str) -> Result<Duration> {
@@ -68,54 +84,4 @@ fn wait(pidfd: &OwnedFd, events: std::os::fd::BorrowedFd<'_>, left: Duration) ->
     let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
     rustix::io::retry_on_intr(|| poll(&mut fds, Some(&left))).map_err(Error::doing("poll"))?;
     Ok((!fds[0].revents().is_empty(), !fds[1].revents().is_empty()))
-}
-
-fn data(stats: &Stats, pressure: &Pressure) -> Value {
-    let memory = &stats.memory;
-    let detail = |name: &str| memory.details.get(name).copied().unwrap_or(0);
-    let raw: Map<String, Value> = memory.details.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
-    let devices = |list: &[(u64, u64, String, u64)]| -> Vec<Value> {
-        list.iter()
-            .map(|(major, minor, operation, value)| json!({"major": major, "minor": minor, "op": operation, "value": value}))
-            .collect()
-    };
-    let huge = |pages: &HugepageStats| json!({"usage": pages.usage, "max": pages.max_usage, "failcnt": pages.failures});
-    let huge: Map<String, Value> = stats.hugepages.iter().map(|(size, pages)| (size.clone(), huge(pages))).collect();
-    let mut data = json!({
-        "cpu": {
-            "usage": {
-                "total": stats.cpu.usage, "percpu": stats.cpu.per_cpu, "kernel": stats.cpu.system, "user": stats.cpu.user,
-            },
-            "throttling": {
-                "periods": stats.cpu.periods, "throttledPeriods": stats.cpu.throttled_periods,
-                "throttledTime": stats.cpu.throttled,
-            },
-        },
-        "memory": {
-            "cache": detail("cache").max(detail("file")),
-            "usage": {
-                "limit": memory.limit, "usage": memory.usage, "max": memory.max_usage, "failcnt": memory.failures,
-            },
-            "swap": {"limit": memory.swap_limit, "usage": memory.swap_usage, "max": 0, "failcnt": 0},
-            "raw": raw,
-        },
-        "pids": {"current": stats.pids.current, "limit": stats.pids.limit},
-        "blkio": {
-            "ioServiceBytesRecursive": devices(&stats.block.bytes),
-            "ioServicedRecursive": devices(&stats.block.operations),
-        },
-        "hugetlb": huge,
-        "intel_rdt": {},
-        "network_interfaces": null,
-    });
-    for (key, stalls) in [("cpu", pressure.cpu), ("memory", pressure.memory), ("blkio", pressure.io)] {
-        if let Some(stalls) = stalls {
-            data[key]["psi"] = json!({"some": stall(stalls.some), "full": stall(stalls.full)});
-        }
-    }
-    data
-}
-
-fn stall(stall: Stall) -> Value {
-    json!({"avg10": stall.avg10, "avg60": stall.avg60, "avg300": stall.avg300, "total": stall.total})
 }

@@ -12,6 +12,7 @@ mod events;
 mod exec;
 mod exec_process;
 mod features;
+mod figures;
 mod flags;
 mod launch;
 mod list;

@@ -1,4 +1,4 @@
-//! The way into a root that `./x peers` made.
+//! Other engines and runtimes, in the roots that `./x peers` makes.
 
 use std::path::Path;
 use std::process::Command;
