@@ -19,7 +19,7 @@ use crate::reader::{Limits, Reader};
 use crate::remove::remove;
 use crate::tree::{Directory, Tree, set_opaque, status};
 use crate::{Entry, Error, Kind, Result};
-use corten_base::{DiffId, Digest};
+use corten_base::DiffId;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::io::Read;
@@ -34,6 +34,8 @@ pub struct ApplyOptions {
     /// The layers below are not there yet, `lower` is empty for that reason: what needs them is left out, and
     /// [`Applied::needs_lower`] says so.
     pub lower_pending: bool,
+    /// The archive's digest is known otherwise: it is not computed.
+    pub unhashed: bool,
 }
 
 /// What was extracted.
@@ -45,8 +47,8 @@ pub struct Applied {
     pub bytes: u64,
     /// Number of entries.
     pub entries: u64,
-    /// Digest of the whole uncompressed archive.
-    pub diff_id: DiffId,
+    /// Digest of the whole uncompressed archive; none with [`ApplyOptions::unhashed`].
+    pub diff_id: Option<DiffId>,
     /// Directories that the archive uses without an entry for them; see [`inherit`].
     pub implied: Vec<Vec<u8>>,
     /// With [`ApplyOptions::lower_pending`]: the result is incomplete (a hard link to a lower layer's file, an opaque
@@ -60,7 +62,8 @@ pub struct Applied {
 /// none, set [`ApplyOptions::lower_pending`], and when they are there call [`inherit`]. After an error the
 /// directory holds some of the layer and is to be thrown away.
 pub fn apply(reader: impl Read, root: BorrowedFd, lower: &[OwnedFd], options: &ApplyOptions) -> Result<Applied> {
-    let mut reader = Reader::hashing(reader, options.limits);
+    let make = if options.unhashed { Reader::new } else { Reader::hashing };
+    let mut reader = make(reader, options.limits);
     let tree = Tree::new(root, lower)?;
     let lower_pending = options.lower_pending;
     let mut extractor = Extractor { tree, size: 0, root_is_opaque: false, lower_pending, needs_lower: false };
@@ -72,7 +75,7 @@ pub fn apply(reader: impl Read, root: BorrowedFd, lower: &[OwnedFd], options: &A
     extractor.cover_root()?;
     extractor.tree.set_times()?;
     let (bytes, digest) = reader.finish()?;
-    let diff_id = DiffId(digest.unwrap_or_else(|| Digest::sha256(b"")));
+    let diff_id = digest.map(DiffId);
     let implied = extractor.tree.implied.into_iter().collect();
     let (size, needs_lower) = (extractor.size, extractor.needs_lower);
     Ok(Applied { size, bytes, entries, diff_id, implied, needs_lower })

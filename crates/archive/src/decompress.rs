@@ -45,15 +45,20 @@ impl Compression {
 /// The caller bounds how much it takes. Memory is bounded here: what asks for more than the formats' own largest presets need
 /// is refused.
 pub fn decompress<'a>(reader: impl Read + Send + 'a) -> Result<Box<dyn Read + Send + 'a>> {
+    open(reader).map(|(_, reader)| reader)
+}
+
+/// As [`decompress`], with what it was packed with.
+pub fn open<'a>(reader: impl Read + Send + 'a) -> Result<(Compression, Box<dyn Read + Send + 'a>)> {
     let mut reader = BufReader::with_capacity(BUFFER, reader);
     let start = peek(&mut reader).map_err(Error::Read)?;
     let compression = Compression::detect(&start);
     let whole = io::Cursor::new(start).chain(reader);
     if compression == Compression::None {
-        return Ok(Box::new(whole));
+        return Ok((compression, Box::new(whole)));
     }
     let whole = BufReader::with_capacity(BUFFER, whole);
-    Ok(match compression {
+    let reader: Box<dyn Read + Send + 'a> = match compression {
         Compression::None => Box::new(whole),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
         Compression::Zstd => {
@@ -63,7 +68,8 @@ pub fn decompress<'a>(reader: impl Read + Send + 'a) -> Result<Box<dyn Read + Se
         }
         Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(whole)),
         Compression::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(whole, true, XZ_MEMORY)),
-    })
+    };
+    Ok((compression, reader))
 }
 
 /// Takes the first bytes, however small the pieces they come in.

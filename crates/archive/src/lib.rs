@@ -30,7 +30,7 @@ mod verify;
 mod writer;
 
 pub use apply::{Applied, ApplyOptions, apply, inherit};
-pub use decompress::{Compression, decompress};
+pub use decompress::{Compression, decompress, open};
 pub use diff::{create, diff};
 pub use error::{Error, Result};
 pub use header::{Entry, Kind, Timestamp, Xattrs};

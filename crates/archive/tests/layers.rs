@@ -6,7 +6,7 @@ mod common;
 
 use common::{Stack, Tar};
 use corten_archive::{ApplyOptions, Entry, Kind, Limits, Timestamp, inherit};
-use corten_base::Digest;
+use corten_base::{DiffId, Digest};
 use rustix::fs::{XattrFlags, lgetxattr, lsetxattr};
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -50,7 +50,7 @@ fn kinds_owners_modes_times() {
     assert_eq!(applied.size, 2);
     assert_eq!(applied.entries, 8);
     assert_eq!(applied.bytes, tar.len() as u64);
-    assert_eq!(applied.diff_id.0, Digest::sha256(&tar));
+    assert_eq!(applied.diff_id, Some(DiffId(Digest::sha256(&tar))));
     let top = stack.top();
     for (name, bits) in [("d", 0o2750), ("d/suid", 0o4711), ("d/pipe", 0o622), ("d/null", 0o666), ("d/loop", 0o660)] {
         let status = fs::symlink_metadata(top.join(name)).unwrap();

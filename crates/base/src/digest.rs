@@ -153,6 +153,14 @@ impl Digester {
         })
     }
 
+    /// The hash function.
+    pub fn algorithm(&self) -> Algorithm {
+        match &self.0 {
+            State::Sha256(_) => Algorithm::Sha256,
+            State::Sha512(_) => Algorithm::Sha512,
+        }
+    }
+
     /// Begins a SHA-256 digest.
     pub fn sha256() -> Digester {
         Digester::new(Algorithm::Sha256)

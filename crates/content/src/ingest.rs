@@ -1,14 +1,15 @@
 //! Bytes on their way to becoming a blob.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use corten_base::{Algorithm, Digest, Digester};
 
+use crate::follow::{End, Follower, Progress};
 use crate::{Error, Lease, Result, Store};
 
 /// So many bytes are gathered before the disk is told to begin with them.
@@ -32,6 +33,7 @@ pub struct Ingest {
     begun: u64,
     size: Option<u64>,
     keep: bool,
+    progress: Arc<Progress>,
 }
 
 impl Store {
@@ -86,7 +88,8 @@ impl Store {
             .map_err(Error::io("create", &path))?;
         let keep = reference.is_some();
         let digester = Digester::new(algorithm);
-        Ok(Ingest { store: self.clone(), reference, path, file, digester, offset: 0, begun: 0, size, keep })
+        let (store, progress) = (self.clone(), Arc::default());
+        Ok(Ingest { store, reference, path, file, digester, offset: 0, begun: 0, size, keep, progress })
     }
 
     fn release(&self, reference: &str) {
@@ -110,26 +113,42 @@ impl Store {
 }
 
 impl Ingest {
+    /// The hash function of its digest.
+    #[must_use]
+    pub fn algorithm(&self) -> Algorithm {
+        self.digester.algorithm()
+    }
+
     /// The number of bytes that are there.
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Another handle for reading the bytes that are there, from the first on.
+    /// A reader of the bytes from the first on, those that are still to come too: it waits for them, on another thread, until
+    /// [`complete`](Ingest::complete) says that they are all there. If this ingest ends without that, reading fails.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn reader(&self) -> Result<impl Read + Send + use<>> {
+    pub fn follow(&self) -> Result<Follower> {
         let file = File::open(&self.path).map_err(Error::io("open", &self.path))?;
-        Ok(file.take(self.offset))
+        self.progress.reach(self.offset);
+        Ok(Follower::new(file, self.progress.clone()))
+    }
+
+    /// Tells those who follow that all bytes are there.
+    pub fn complete(&self) {
+        self.progress.end(End::Whole);
+    }
+
+    /// Whether somebody followed this and does no longer.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        self.progress.is_abandoned()
     }
 
     /// Throws away the bytes that are there, to begin anew.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn restart(&mut self, algorithm: Algorithm) -> Result<()> {
+    fn restart(&mut self, algorithm: Algorithm) -> Result<()> {
         self.file.set_len(0).map_err(Error::io("truncate", &self.path))?;
         self.digester = Digester::new(algorithm);
         (self.offset, self.begun) = (0, 0);
@@ -201,6 +220,7 @@ impl Write for Ingest {
         let written = self.file.write(bytes).inspect_err(|_| self.keep = false)?;
         self.digester.update(&bytes[..written]);
         self.offset += written as u64;
+        self.progress.reach(self.offset);
         self.write_ahead();
         Ok(written)
     }
@@ -212,6 +232,7 @@ impl Write for Ingest {
 
 impl Drop for Ingest {
     fn drop(&mut self) {
+        self.progress.end(End::Broken);
         if !self.keep {
             // After a commit the name is gone already.
             drop(fs::remove_file(&self.path));

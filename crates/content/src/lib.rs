@@ -20,6 +20,7 @@
 mod blobs;
 mod collect;
 mod error;
+mod follow;
 mod ingest;
 mod lease;
 mod verify;
@@ -35,6 +36,7 @@ use corten_metadata::{Database, Schema};
 
 pub use collect::Collected;
 pub use error::{Error, Result};
+pub use follow::Follower;
 pub use ingest::Ingest;
 pub use lease::{Lease, LeaseOptions};
 

@@ -65,12 +65,41 @@ fn a_named_ingest_is_continued_after_the_process_died() {
     let store = fixture.open();
     let mut second = store.ingest("layer", Algorithm::Sha256, Some(11)).unwrap();
     assert_eq!(second.offset(), 5);
-    let mut part = String::new();
-    second.reader().unwrap().read_to_string(&mut part).unwrap();
-    assert_eq!(part, "hello");
+    let mut follower = second.follow().unwrap();
+    let mut part = [0; 5];
+    follower.read_exact(&mut part).unwrap();
+    assert_eq!(&part, b"hello");
     second.write_all(b" world").unwrap();
+    second.complete();
     second.commit(Some(&whole), &lease(&store)).unwrap();
     assert!(store.contains(&whole));
+    let mut rest = String::new();
+    follower.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, " world");
+}
+
+#[test]
+fn those_who_follow_an_ingest_wait_for_its_bytes() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let follow = |end: fn(Ingest)| {
+        let mut ingest = store.ingest_nameless(Algorithm::Sha256, None).unwrap();
+        let mut follower = ingest.follow().unwrap();
+        let (begin, begun) = std::sync::mpsc::channel();
+        let reader = std::thread::spawn(move || {
+            begin.send(()).unwrap();
+            let mut bytes = Vec::new();
+            follower.read_to_end(&mut bytes).map(|_| bytes).map_err(|error| error.kind())
+        });
+        begun.recv().unwrap();
+        for _ in 0..1000 {
+            ingest.write_all(b"0123456789").unwrap();
+        }
+        end(ingest);
+        reader.join().unwrap()
+    };
+    assert_eq!(follow(|ingest| ingest.complete()), Ok(b"0123456789".repeat(1000)));
+    assert_eq!(follow(drop), Err(std::io::ErrorKind::UnexpectedEof));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use corten_base::{Algorithm, ChainId, DiffId, ImageId, Platform, Reference, time};
+use corten_content::Ingest;
 use corten_distribution::{Blocking, WebAddress};
 
 use crate::changes;
@@ -13,7 +14,7 @@ use crate::config::{HistoryEntry, ImageConfig, RootFs};
 use crate::document::{self, Manifest};
 use crate::register::NewImage;
 use crate::types::{Progress, Report};
-use crate::unpack::{self, LayerSource};
+use crate::unpack::{self, LayerSource, Received, Wanted};
 use crate::{Error, Images, Result};
 
 /// How to import a root file system.
@@ -121,7 +122,7 @@ impl Images {
         let Archive { reader, total, cancelled } = archive;
         self.tidily(|| {
             let lease = self.lease(owner)?;
-            let mut ingest = self.content().ingest_nameless(Algorithm::Sha256, None)?;
+            let ingest = self.content().ingest_nameless(Algorithm::Sha256, None)?;
             let mut progress = |current| {
                 report(Progress::bytes("", "Importing", current, total));
                 match cancelled.is_some_and(|cancelled| cancelled.load(Ordering::Relaxed)) {
@@ -129,11 +130,13 @@ impl Images {
                     false => Ok(()),
                 }
             };
-            let extraction =
-                unpack::receive_endless(self.snapshots(), "of the archive", &mut ingest, reader, &mut progress)?;
-            let extracted = extraction.map_err(|source| Error::Layer { layer: "of the archive".into(), source })?;
-            let (blob, size) = ingest.commit(None, &lease)?;
-            let diff_id = extracted.diff_id().clone();
+            let name_of_layer = "of the archive";
+            let commit = |ingest: Ingest| Ok(ingest.commit(None, &lease)?);
+            let (wanted, snapshots) = (Wanted::WhileExtracted, self.snapshots());
+            let received = unpack::receive(wanted, snapshots, name_of_layer, ingest, reader, &mut progress, commit)?;
+            let Received { digest: blob, size, extraction } = received;
+            let extracted = extraction.map_err(|source| Error::Layer { layer: name_of_layer.into(), source })?;
+            let diff_id = extracted.diff_id(&blob);
             let chain = ChainId(diff_id.0.clone());
             let source =
                 LayerSource { name: diff_id.short(), blob: &blob, diff_id: &diff_id, chain: &chain, parent: None };

@@ -1,25 +1,23 @@
 //! From a stream of bytes to a blob and a layer, in one pass.
 //!
-//! The caller's thread takes bytes from the source, hashes them and writes the blob; a second one decompresses, hashes the
-//! diff id and extracts into a draft. The layers below needn't be there yet: directories that the layer implies get their
-//! attributes when it is committed, and the rare layer that needs more of those below is extracted again then.
+//! One thread takes bytes from the source, hashes them and writes the blob; another one follows it through the blob's file,
+//! decompresses, hashes the diff id and extracts into a draft. Neither holds the other up, and what lies between them lies in the
+//! page cache. The layers below needn't be there yet: directories that the layer implies get their attributes when it is
+//! committed, and the rare layer that needs more of those below is extracted again then.
 
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use corten_archive::{Applied, ApplyOptions, Limits, apply, decompress, inherit};
-use corten_base::{ChainId, DiffId, Digest, ErrorKind};
-use corten_content::{Ingest, Store};
+use corten_archive::{Applied, ApplyOptions, Compression, Limits, apply, inherit};
+use corten_base::{Algorithm, ChainId, DiffId, Digest, ErrorKind};
+use corten_content::{Follower, Ingest, Store};
 use corten_snapshot::{Hold, LayerDraft, Snapshots};
 
 use crate::{Error, Result};
 
-/// Bytes are handed over in pieces of this size...
+/// Bytes are taken from the source in pieces of at most this size.
 const PIECE: usize = 256 << 10;
-/// ...of which so many may wait: memory is bounded however slow the disk is.
-const PIECES: usize = 4;
 
 /// An extracted layer that isn't named yet.
 #[derive(Debug)]
@@ -28,94 +26,113 @@ pub(crate) struct Extracted {
     applied: Applied,
 }
 
-/// Whether it failed only matters if the layer is wanted: an archive may hold other things that look like layers.
-pub(crate) type Extraction = Result<Extracted, corten_archive::Error>;
-
 impl Extracted {
-    pub(crate) fn diff_id(&self) -> &DiffId {
-        &self.applied.diff_id
+    /// What the layer is; `blob` is what it was extracted from.
+    pub(crate) fn diff_id(&self, blob: &Digest) -> DiffId {
+        // What wasn't hashed isn't packed: it is its blob.
+        self.applied.diff_id.clone().unwrap_or_else(|| DiffId(blob.clone()))
     }
 }
 
-/// Takes all of `source` into `ingest` and extracts it at the same time. What `ingest` has already is extracted first.
-/// `progress` is told how many bytes of the blob are there.
-pub(crate) fn receive(
-    snapshots: &Snapshots,
-    name: &str,
-    ingest: &mut Ingest,
-    source: &mut dyn Read,
-    progress: &mut dyn FnMut(u64) -> Result<()>,
-) -> Result<Extraction> {
-    receive_as(Wanted::Always, snapshots, name, ingest, source, progress)
-}
+/// Whether it failed only matters if the layer is wanted: an archive may hold other things that look like layers.
+pub(crate) type Extraction = Result<Extracted, corten_archive::Error>;
 
-/// The same for a source that may have no end: when the extraction gives up, no more is taken.
-pub(crate) fn receive_endless(
-    snapshots: &Snapshots,
-    name: &str,
-    ingest: &mut Ingest,
-    source: &mut dyn Read,
-    progress: &mut dyn FnMut(u64) -> Result<()>,
-) -> Result<Extraction> {
-    receive_as(Wanted::WhileExtracted, snapshots, name, ingest, source, progress)
+/// A blob that came, and what became of its extraction.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub digest: Digest,
+    pub size: u64,
+    pub extraction: Extraction,
 }
 
 /// When a blob's bytes are wanted.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Wanted {
+pub(crate) enum Wanted {
+    /// Whatever becomes of the extraction.
     Always,
+    /// Of a source that may have no end: no more of it is taken when the extraction gives up, and what came is thrown away.
     WhileExtracted,
 }
 
-fn receive_as(
+/// Takes all of `source` into `ingest`, extracts it at the same time, and has the whole blob committed. What `ingest` has already
+/// is extracted first. `progress` is told how many bytes of the blob are there.
+pub(crate) fn receive(
     wanted: Wanted,
     snapshots: &Snapshots,
     name: &str,
-    ingest: &mut Ingest,
+    mut ingest: Ingest,
     source: &mut dyn Read,
     progress: &mut dyn FnMut(u64) -> Result<()>,
-) -> Result<Extraction> {
-    let prefix = ingest.reader()?;
+    commit: impl FnOnce(Ingest) -> Result<(Digest, u64)>,
+) -> Result<Received> {
+    let extractor = Extractor::of(&ingest)?;
     thread::scope(|scope| {
-        let (send, receive) = sync_channel(PIECES);
         let extraction = thread::Builder::new()
             .name("extract".into())
-            .spawn_scoped(scope, move || extract(snapshots, Pieces::new(receive), None))
+            .spawn_scoped(scope, move || extractor.extract(snapshots))
             .map_err(Error::io("start a thread"))?;
-        let copied = copy(wanted, ingest, prefix, source, &send, progress);
-        drop(send);
+        let filled = fill(wanted, &mut ingest, source, progress);
+        let committed = filled.and_then(|filled| filled.then(|| commit(ingest)).transpose());
         let extraction = extraction.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         // A source that broke off makes the extraction fail too; the source's own story is the one to tell.
-        copied?;
-        match extraction {
-            Err(source) if source.kind() == ErrorKind::Internal => Err(Error::Layer { layer: name.to_owned(), source }),
-            other => Ok(other),
+        match (committed?, extraction) {
+            (Some((digest, size)), extraction) => received(name, digest, size, extraction),
+            (None, Err(source)) => Err(Error::Layer { layer: name.to_owned(), source }),
+            (None, Ok(_)) => Err(Error::Archive("its extraction ended before it did".into())),
         }
     })
 }
 
-fn copy(
+/// Takes all of `source` into `ingest`, and tells those who follow it that this was all; false if they have given up.
+pub(crate) fn fill(
     wanted: Wanted,
     ingest: &mut Ingest,
-    mut prefix: impl Read,
     source: &mut dyn Read,
-    send: &SyncSender<Vec<u8>>,
     progress: &mut dyn FnMut(u64) -> Result<()>,
-) -> Result<()> {
-    let mut prefix = Cutter::new(&mut prefix);
-    while let Some(piece) = prefix.next_piece().map_err(Error::io("read a partial download"))? {
-        drop(send.send(piece));
-    }
-    let mut source = Cutter::new(source);
-    while let Some(piece) = source.next_piece().map_err(input)? {
-        ingest.write_all(&piece).map_err(Error::io("write a layer"))?;
-        let has_given_up = send.send(piece).is_err();
-        if has_given_up && wanted == Wanted::WhileExtracted {
-            break;
+) -> Result<bool> {
+    let mut piece = vec![0; PIECE];
+    loop {
+        match source.read(&mut piece) {
+            Ok(0) => break,
+            Ok(length) => {
+                ingest.write_all(&piece[..length]).map_err(Error::io("write a layer"))?;
+                if wanted == Wanted::WhileExtracted && ingest.is_abandoned() {
+                    return Ok(false);
+                }
+                progress(ingest.offset())?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(input(error)),
         }
-        progress(ingest.offset())?;
     }
-    Ok(())
+    ingest.complete();
+    Ok(true)
+}
+
+/// Puts a blob and its extraction together. A failure of this machine is told at once, one of the layer if it is wanted.
+pub(crate) fn received(name: &str, digest: Digest, size: u64, extraction: Extraction) -> Result<Received> {
+    match extraction {
+        Err(source) if source.kind() == ErrorKind::Internal => Err(Error::Layer { layer: name.to_owned(), source }),
+        extraction => Ok(Received { digest, size, extraction }),
+    }
+}
+
+/// Extracts a blob while it comes.
+pub(crate) struct Extractor {
+    follower: Follower,
+    /// A layer that isn't packed has its blob's digest: it is computed as the blob is written.
+    has_digest: bool,
+}
+
+impl Extractor {
+    pub(crate) fn of(ingest: &Ingest) -> Result<Extractor> {
+        Ok(Extractor { follower: ingest.follow()?, has_digest: ingest.algorithm() == Algorithm::Sha256 })
+    }
+
+    /// Extracts into a draft, while the layers below may not be there.
+    pub(crate) fn extract(self, snapshots: &Snapshots) -> Extraction {
+        extract(snapshots, self.follower, None, self.has_digest)
+    }
 }
 
 /// What reading the source failed with: a registry's own error, where there is one inside.
@@ -126,74 +143,21 @@ pub(crate) fn input(error: io::Error) -> Error {
     }
 }
 
-/// Cuts a stream into pieces.
-struct Cutter<'a> {
-    source: &'a mut dyn Read,
-    /// What ended the stream in the middle of a piece. The bytes before it are worth keeping, so it is told after them.
-    failed: Option<io::Error>,
-}
-
-impl<'a> Cutter<'a> {
-    fn new(source: &'a mut dyn Read) -> Cutter<'a> {
-        Cutter { source, failed: None }
-    }
-
-    /// The next piece, full but for the last one; none at the end.
-    fn next_piece(&mut self) -> io::Result<Option<Vec<u8>>> {
-        if let Some(error) = self.failed.take() {
-            return Err(error);
-        }
-        let mut piece = Vec::with_capacity(PIECE);
-        // What was read before an error stays in the vector.
-        if let Err(error) = self.source.take(PIECE as u64).read_to_end(&mut piece) {
-            if piece.is_empty() {
-                return Err(error);
-            }
-            self.failed = Some(error);
-        }
-        Ok(Some(piece).filter(|piece| !piece.is_empty()))
-    }
-}
-
-/// Reads the pieces that come through a channel.
-struct Pieces {
-    receive: Receiver<Vec<u8>>,
-    piece: io::Cursor<Vec<u8>>,
-}
-
-impl Pieces {
-    fn new(receive: Receiver<Vec<u8>>) -> Pieces {
-        Pieces { receive, piece: io::Cursor::default() }
-    }
-}
-
-impl Read for Pieces {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let read = self.piece.read(buffer)?;
-            if read > 0 || buffer.is_empty() {
-                return Ok(read);
-            }
-            match self.receive.recv() {
-                Ok(piece) => self.piece = io::Cursor::new(piece),
-                Err(_) => return Ok(0),
-            }
-        }
-    }
-}
-
-/// Extracts a layer, compressed or not, into a draft; `lower` is none while the layers below aren't there.
-fn extract(snapshots: &Snapshots, reader: impl Read + Send, lower: Option<&[OwnedFd]>) -> Extraction {
+/// Extracts a layer, compressed or not, into a draft; `lower` is none while the layers below aren't there. With `has_digest` the
+/// diff id of one that isn't compressed is left out.
+fn extract(snapshots: &Snapshots, reader: impl Read + Send, lower: Option<&[OwnedFd]>, has_digest: bool) -> Extraction {
     let draft = snapshots.draft_layer().map_err(|error| corten_archive::Error::Write(io::Error::other(error)))?;
     let limits = Limits { max_bytes: draft.room(), ..Limits::default() };
-    let options = ApplyOptions { limits, lower_pending: lower.is_none() };
-    let applied = apply(decompress(reader)?, draft.fs(), lower.unwrap_or_default(), &options)?;
+    let (compression, reader) = corten_archive::open(reader)?;
+    let unhashed = has_digest && compression == Compression::None;
+    let options = ApplyOptions { limits, lower_pending: lower.is_none(), unhashed };
+    let applied = apply(reader, draft.fs(), lower.unwrap_or_default(), &options)?;
     Ok(Extracted { draft, applied })
 }
 
 /// Extracts a layer from a blob that is there, while the layers below may not be.
 pub(crate) fn extract_blob(snapshots: &Snapshots, content: &Store, blob: &Digest) -> Result<Extraction> {
-    Ok(extract(snapshots, content.open_blob(blob)?, None))
+    Ok(extract(snapshots, content.open_blob(blob)?, None, false))
 }
 
 /// Names an extracted layer; extracts it from its blob if there is no extraction, or again if it needs the layers below. The
@@ -213,10 +177,10 @@ pub(crate) fn commit(
             }
             extracted
         }
-        None => extract(snapshots, content.open_blob(layer.blob)?, Some(&lower()?)).map_err(failed)?,
+        None => extract(snapshots, content.open_blob(layer.blob)?, Some(&lower()?), false).map_err(failed)?,
     };
+    matches(layer, &extracted)?;
     let Extracted { draft, applied } = extracted;
-    matches(layer, &applied)?;
     Ok(draft.commit(layer.chain, layer.parent, applied.size)?)
 }
 
@@ -224,22 +188,20 @@ pub(crate) fn commit(
 pub(crate) fn replace(snapshots: &Snapshots, content: &Store, layer: &LayerSource<'_>) -> Result<()> {
     let failed = |source| Error::Layer { layer: layer.name.to_owned(), source };
     let lower = layer.parent.map_or(Ok(Vec::new()), |parent| snapshots.open_stack(parent))?;
-    let Extracted { draft, applied } =
-        extract(snapshots, content.open_blob(layer.blob)?, Some(&lower)).map_err(failed)?;
-    matches(layer, &applied)?;
+    let extracted = extract(snapshots, content.open_blob(layer.blob)?, Some(&lower), false).map_err(failed)?;
+    matches(layer, &extracted)?;
+    let Extracted { draft, applied } = extracted;
     Ok(snapshots.replace_layer(layer.chain, draft, applied.size)?)
 }
 
 /// Compares the diff id with what the configuration says.
-fn matches(layer: &LayerSource<'_>, applied: &Applied) -> Result<()> {
-    if applied.diff_id == *layer.diff_id {
+fn matches(layer: &LayerSource<'_>, extracted: &Extracted) -> Result<()> {
+    let actual = extracted.diff_id(layer.blob);
+    if actual == *layer.diff_id {
         return Ok(());
     }
-    Err(Error::Mismatch {
-        what: format!("layer {}", layer.name),
-        expected: layer.diff_id.0.clone(),
-        actual: applied.diff_id.0.clone(),
-    })
+    let expected = layer.diff_id.0.clone();
+    Err(Error::Mismatch { what: format!("layer {}", layer.name), expected, actual: actual.0 })
 }
 
 /// What a layer is called and stands on.

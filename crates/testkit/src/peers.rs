@@ -7,7 +7,19 @@ use std::process::Command;
 /// else `unshare` is asked for, with `place` as `/bench` and, of the control groups, the v1 controllers.
 pub fn enter(root: &Path, place: &Path, unshare: &[&str]) -> Command {
     let mut command = Command::new("unshare");
-    command.args(["--net", "--mount", "--propagation", "private"]).args(unshare);
+    command.arg("--net");
+    complete(command, root, place, unshare)
+}
+
+/// The same in the network namespace of a process.
+pub fn enter_beside(process: u32, root: &Path, place: &Path, unshare: &[&str]) -> Command {
+    let mut command = Command::new("nsenter");
+    command.args(["--target", &process.to_string(), "--net", "--", "unshare"]);
+    complete(command, root, place, unshare)
+}
+
+fn complete(mut command: Command, root: &Path, place: &Path, unshare: &[&str]) -> Command {
+    command.args(["--mount", "--propagation", "private"]).args(unshare);
     command.args(["sh", "-eu", "-c", SCRIPT, "sh"]).args([root, place]);
     command
 }

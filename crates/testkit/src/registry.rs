@@ -35,17 +35,21 @@ impl Registry {
     pub fn start_secure(engine: &TestEngine, address: &str, certificates: &Path) -> Self {
         let at = certificates.display();
         let tls = format!(", tls: {{certificate: {at}/server.pem, key: {at}/server.key, clientcas: [{at}/ca.pem]}}");
-        Self::launch(engine, address, &tls, &passwords(engine))
+        Self::launch(engine, address, &engine.path().join("registry"), &tls, &passwords(engine))
     }
 
     /// A registry with more lines of configuration.
     pub fn start_with(engine: &TestEngine, besides: &str) -> Self {
-        Self::launch(engine, Self::HOST, "", besides)
+        Self::launch(engine, Self::HOST, &engine.path().join("registry"), "", besides)
     }
 
-    fn launch(engine: &TestEngine, address: &str, http: &str, besides: &str) -> Self {
-        let storage = engine.path().join("registry");
-        let config = engine.path().join("registry.yml");
+    /// A registry at another address, with what is stored in a folder already.
+    pub fn start_at(engine: &TestEngine, storage: &Path, address: &str) -> Self {
+        Self::launch(engine, address, storage, "", "")
+    }
+
+    fn launch(engine: &TestEngine, address: &str, storage: &Path, http: &str, besides: &str) -> Self {
+        let config = engine.path().join(format!("registry-{}.yml", address.replace(':', "-")));
         let text = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: {address}{http}}}\n{besides}",
             storage.display(),

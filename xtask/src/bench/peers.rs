@@ -1,4 +1,5 @@
-//! docker and podman of Debian sid, with their daemons, in namespaces of their own inside the root that `./x peers engines` makes.
+//! docker and podman of Debian sid, with their daemons, in the network namespace of an engine under test and namespaces of their own
+//! inside the root that `./x peers engines` makes.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -7,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use corten_testkit::workspace;
+use corten_testkit::{TestEngine, peers, workspace};
 
 /// The peers at work; ended with the last of these.
 #[derive(Clone)]
@@ -21,14 +22,16 @@ struct Holder {
 }
 
 impl Peers {
-    /// Starts dockerd with its data below `place`, which is `/bench` inside; nothing, and a line that says so, without the root.
-    pub fn start(place: &Path) -> Result<Option<Peers>> {
+    /// Starts dockerd with its data below `place`, which is `/bench` inside, where it meets what listens in `engine`'s network;
+    /// nothing, and a line that says so, without the root.
+    pub fn start(place: &Path, engine: &TestEngine) -> Result<Option<Peers>> {
         let root = engines();
         if !root.join(".complete").exists() {
             println!("no figures for docker and podman: ./x peers engines makes the root that they run in");
             return Ok(None);
         }
-        let mut command = corten_testkit::peers::enter(&root, place, &["--pid", "--fork", "--kill-child"]);
+        let mut command =
+            peers::enter_beside(engine.namespace_pid(), &root, place, &["--pid", "--fork", "--kill-child"]);
         command.args(["sh", "-eu", "-c", DAEMONS]).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().context("starting the peers")?;
         let output = child.stdout.take().context("the peers have no output")?;

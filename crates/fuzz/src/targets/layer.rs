@@ -50,7 +50,8 @@ fn run(input: &[u8]) {
     let Some(tar) = archive(&document) else { return };
     let read = entries(&tar);
     let place = Place::new();
-    let options = ApplyOptions { limits: LIMITS, lower_pending: document["pending"] == true };
+    let options =
+        ApplyOptions { limits: LIMITS, lower_pending: document["pending"] == true, ..ApplyOptions::default() };
     let root = File::open(place.layer()).expect("it was just made");
     let applied = apply(&tar[..], root.as_fd(), &[], &options);
     place.check();

@@ -3,15 +3,17 @@
 //! An archive that is both is read as the layout: it has the manifests as they were pushed, so that digests stay.
 //!
 //! The tar is read once, as it comes. What names the layers may stand behind them, so everything that looks like a layer is
-//! stored and extracted at once into a draft; small documents are kept in memory, within a bound. At the end the manifest
+//! stored and extracted at once into a draft, several of them at a time; small documents are kept in memory, within a bound. At the end the manifest
 //! says what is what: diff ids are compared, drafts become layers, and all images are recorded together. An archive that
 //! turns out to be bad leaves nothing.
 
 mod docker;
+mod extract;
 mod oci;
 mod stage;
 
 use std::io::Read;
+use std::thread;
 
 use corten_archive::{Limits, Reader, decompress};
 use corten_base::{Platform, Reference};
@@ -20,10 +22,28 @@ use crate::register::{Moved, NewImage};
 use crate::types::{Loaded, Progress, Report};
 use crate::{Error, Images, Result};
 
+use extract::{Queue, Workers};
 use stage::Stage;
 
 /// The most files that an image archive may have.
 const MOST_FILES: u64 = 100_000;
+
+/// Takes all files of an archive in. Its layers are stored and extracted when this returns.
+fn read(stage: &mut Stage<'_>, reader: impl Read + Send) -> Result<()> {
+    let (images, lease, queue) = (stage.images, stage.lease, Queue::default());
+    thread::scope(|scope| {
+        let workers = Workers::start(scope, &queue, images.snapshots(), lease)?;
+        let reader = decompress(reader).map_err(Error::Tar)?;
+        let limits = Limits { max_entries: MOST_FILES, ..Limits::default() };
+        let mut tar = Reader::new(reader, limits);
+        while let Some(entry) = tar.next_entry().map_err(Error::Tar)? {
+            stage.take(&entry, &mut tar, &workers)?;
+        }
+        // A compressed stream has a check sum behind its last byte.
+        tar.finish().map_err(Error::Tar)?;
+        stage.arrive()
+    })
+}
 
 impl Images {
     /// Loads the images of a docker-archive or an OCI layout, plain or compressed, all or none. Reports layers as they come,
@@ -40,14 +60,7 @@ impl Images {
         self.tidily(|| {
             let lease = self.lease("load")?;
             let mut stage = Stage::new(self, &lease, platforms, report);
-            let reader = decompress(reader).map_err(Error::Tar)?;
-            let limits = Limits { max_entries: MOST_FILES, ..Limits::default() };
-            let mut tar = Reader::new(reader, limits);
-            while let Some(entry) = tar.next_entry().map_err(Error::Tar)? {
-                stage.take(&entry, &mut tar)?;
-            }
-            // A compressed stream has a check sum behind its last byte.
-            tar.finish().map_err(Error::Tar)?;
+            read(&mut stage, reader)?;
             let images = if stage.has(oci::LAYOUT) && stage.has(oci::INDEX) {
                 oci::images(&mut stage)?
             } else if stage.has(docker::MANIFEST) {

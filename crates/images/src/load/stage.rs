@@ -2,17 +2,20 @@
 
 use std::collections::HashMap;
 use std::io::{self, Cursor, Read};
+use std::sync::mpsc::Receiver;
 
 use corten_archive::{Compression, Entry, Kind, clean};
 use corten_base::{Algorithm, ChainId, Digest, Platform};
-use corten_content::Lease;
+use corten_content::{Ingest, Lease};
 use corten_snapshot::Hold;
 
 use crate::config::ImageConfig;
 use crate::document::{self, LARGEST};
 use crate::types::{Descriptor, Progress, Report};
-use crate::unpack::{self, Extraction, LayerSource};
+use crate::unpack::{self, Extraction, LayerSource, Received, Wanted};
 use crate::{Error, Images, Result};
+
+use super::extract::{Arriving, Workers};
 
 /// What all documents that are kept in memory may take together.
 const MEMORY: u64 = 32 << 20;
@@ -36,11 +39,13 @@ pub(crate) struct Stage<'a> {
 
 enum File {
     Document(Vec<u8>),
-    Blob { digest: Digest, size: u64, extraction: Option<Extraction> },
+    Blob(Blob),
+    /// A layer that is still being extracted.
+    Arriving(Receiver<Result<Received>>),
     Link(Vec<u8>),
 }
 
-/// A layer's blob, found by the name that a manifest has for it.
+/// A file that became a blob, extracted if it looked like a layer.
 pub(crate) struct Blob {
     pub digest: Digest,
     pub size: u64,
@@ -80,7 +85,7 @@ impl<'a> Stage<'a> {
         }
         let place = self.follow(path)?;
         let found = match self.files.get(&place) {
-            Some(File::Blob { digest, .. }) => digest.clone(),
+            Some(File::Blob(blob)) => blob.digest.clone(),
             Some(File::Document(bytes)) => self.images.put_document(bytes, Some(digest), self.lease)?,
             _ => return Err(Error::Missing(path.escape_debug().to_string())),
         };
@@ -92,11 +97,11 @@ impl<'a> Stage<'a> {
     }
 
     /// Takes one file in; of several with the same name the last one counts, as if they were extracted.
-    pub(crate) fn take(&mut self, entry: &Entry, data: &mut (dyn Read + Send)) -> Result<()> {
+    pub(super) fn take(&mut self, entry: &Entry, data: &mut (dyn Read + Send), workers: &Workers<'_>) -> Result<()> {
         let path = clean(&entry.path).map_err(Error::Tar)?;
         let file = match entry.kind {
             Kind::Directory => return Ok(()),
-            Kind::File => self.file(&path, entry.size, data)?,
+            Kind::File => self.file(&path, entry.size, data, workers)?,
             Kind::HardLink => File::Link(clean(&entry.link).map_err(Error::Tar)?),
             Kind::Symlink => File::Link(beside(&path, &entry.link)?),
             Kind::CharDevice | Kind::BlockDevice | Kind::Fifo => {
@@ -105,6 +110,18 @@ impl<'a> Stage<'a> {
         };
         if let Some(File::Document(bytes)) = self.files.insert(path, file) {
             self.memory -= bytes.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Waits until all layers are extracted.
+    pub(super) fn arrive(&mut self) -> Result<()> {
+        for file in self.files.values_mut() {
+            if let File::Arriving(done) = file {
+                let received = done.recv().map_err(|_| Error::Archive("a layer was not extracted".into()))??;
+                let Received { digest, size, extraction } = received;
+                *file = File::Blob(Blob { digest, size, extraction: Some(extraction) });
+            }
         }
         Ok(())
     }
@@ -118,7 +135,7 @@ impl<'a> Stage<'a> {
         match self.files.get(&self.follow(path)?) {
             Some(File::Document(bytes)) => Ok(bytes.clone()),
             // One that was too large for the memory, or looked like a layer.
-            Some(File::Blob { digest, .. }) => Ok(self.images.content().read(digest, LARGEST)?),
+            Some(File::Blob(blob)) => Ok(self.images.content().read(&blob.digest, LARGEST)?),
             _ => Err(Error::Missing(path.escape_debug().to_string())),
         }
     }
@@ -128,8 +145,9 @@ impl<'a> Stage<'a> {
         let place = self.follow(path)?;
         let (images, lease) = (self.images, self.lease);
         match self.files.get_mut(&place) {
-            Some(File::Blob { digest, size, extraction }) => {
-                Ok(Blob { digest: digest.clone(), size: *size, extraction: extraction.take() })
+            Some(File::Blob(blob)) => {
+                let extraction = blob.extraction.take();
+                Ok(Blob { digest: blob.digest.clone(), size: blob.size, extraction })
             }
             // An empty or odd layer was taken for a document.
             Some(File::Document(bytes)) => {
@@ -173,7 +191,7 @@ impl<'a> Stage<'a> {
         Ok((descriptors, held))
     }
 
-    fn file(&mut self, path: &[u8], size: u64, data: &mut (dyn Read + Send)) -> Result<File> {
+    fn file(&mut self, path: &[u8], size: u64, data: &mut (dyn Read + Send), workers: &Workers<'_>) -> Result<File> {
         let mut head = Vec::with_capacity(512);
         data.take(512).read_to_end(&mut head).map_err(Error::Input)?;
         let looks = Looks::of(&head, size);
@@ -184,20 +202,28 @@ impl<'a> Stage<'a> {
             self.memory += size;
             return Ok(File::Document(bytes));
         }
-        self.blob_file(path, size, &mut Cursor::new(head).chain(data), looks)
-    }
-
-    fn blob_file(&mut self, path: &[u8], size: u64, data: &mut (dyn Read + Send), looks: Looks) -> Result<File> {
         let algorithm = if path.starts_with(b"blobs/sha512/") { Algorithm::Sha512 } else { Algorithm::Sha256 };
         let mut ingest = self.images.content().ingest_nameless(algorithm, Some(size))?;
-        if looks != Looks::Layer {
-            io::copy(data, &mut ingest).map_err(Error::Input)?;
-            let (digest, size) = ingest.commit(None, self.lease)?;
-            return Ok(File::Blob { digest, size, extraction: None });
+        let data = &mut Cursor::new(head).chain(data);
+        if looks == Looks::Layer {
+            return self.layer(path, size, ingest, data, workers);
         }
-        let (name, label) = (shown(path), label(path));
+        io::copy(data, &mut ingest).map_err(Error::Input)?;
+        let (digest, size) = ingest.commit(None, self.lease)?;
+        Ok(File::Blob(Blob { digest, size, extraction: None }))
+    }
+
+    /// Writes a layer's blob while one of the workers extracts it.
+    fn layer(
+        &self,
+        path: &[u8],
+        size: u64,
+        mut ingest: Ingest,
+        data: &mut dyn Read,
+        workers: &Workers<'_>,
+    ) -> Result<File> {
+        let (label, report) = (label(path), self.report);
         let mut told = 0;
-        let report = self.report;
         let mut progress = |current: u64| {
             if current >= told + STEP || current == size {
                 told = current;
@@ -205,9 +231,11 @@ impl<'a> Stage<'a> {
             }
             Ok(())
         };
-        let extraction = unpack::receive(self.images.snapshots(), &name, &mut ingest, data, &mut progress)?;
-        let (digest, size) = ingest.commit(None, self.lease)?;
-        Ok(File::Blob { digest, size, extraction: Some(extraction) })
+        let Arriving { whole, done } = workers.begin(shown(path), &ingest)?;
+        unpack::fill(Wanted::Always, &mut ingest, data, &mut progress)?;
+        // A worker that gave up answers why.
+        let _ = whole.send(ingest);
+        Ok(File::Arriving(done))
     }
 
     /// The file that a path means, through links.

@@ -7,13 +7,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use corten_base::{ChainId, Digest};
+use corten_content::Ingest;
 use corten_distribution::Direction;
 use corten_snapshot::Hold;
 
 use super::Pull;
 use crate::config::ImageConfig;
 use crate::types::{Descriptor, Progress};
-use crate::unpack::{self, Extraction, LayerSource};
+use crate::unpack::{self, Extraction, LayerSource, Wanted};
 use crate::{Error, Result, record};
 
 /// Progress of one layer is told this often.
@@ -160,7 +161,7 @@ impl Pull<'_> {
         let slot = self.options.registry.slot(Direction::Download, || self.is_cancelled());
         let _slot = slot.ok_or(Error::Cancelled)?;
         let size = layer.blob.size;
-        let mut ingest = content.ingest(&format!("blob-{digest}"), digest.algorithm(), Some(size))?;
+        let ingest = content.ingest(&format!("blob-{digest}"), digest.algorithm(), Some(size))?;
         let mut source = self.source(layer, ingest.offset())?;
         let mut told: Option<Instant> = None;
         let mut progress = |current| {
@@ -173,11 +174,15 @@ impl Pull<'_> {
             }
             Ok(())
         };
-        let extraction = unpack::receive(snapshots, digest.short(), &mut ingest, &mut source, &mut progress)?;
-        self.tell(layer, "Verifying Checksum");
-        ingest.commit(Some(digest), self.lease)?;
-        self.tell(layer, "Download complete");
-        Ok(Step::Ready(extraction))
+        let commit = |ingest: Ingest| {
+            self.tell(layer, "Verifying Checksum");
+            let committed = ingest.commit(Some(digest), self.lease)?;
+            self.tell(layer, "Download complete");
+            Ok(committed)
+        };
+        let (wanted, name) = (Wanted::Always, digest.short());
+        let received = unpack::receive(wanted, snapshots, name, ingest, &mut source, &mut progress, commit)?;
+        Ok(Step::Ready(received.extraction))
     }
 
     /// A blob that is here and unfolds to this layer: the manifest's own, or the same layer packed otherwise.
