@@ -1,11 +1,13 @@
-//! `bench images [--rounds N] [--megabytes M] [--only pulled|loaded|list] [--without docker|podman]`: pull, load, save and push of a
-//! made-up image of six layers, beside docker and podman of Debian sid where `./x peers engines` has made their root; and a list of
-//! 500 images through the API.
+//! `bench images [--rounds N] [--megabytes M] [--only pulled|loaded|list] [--without docker|podman] [--here]`: pull, load, save and push
+//! of a made-up image of six layers, beside docker and podman of Debian sid where `./x peers engines` has made their root; and a list
+//! of 500 images through the API.
 //!
-//! All take turns within one run, with one registry on the loopback of one network namespace, their data on one file system. The
-//! image and the registry's copy of it are kept below `target/bench` for the next run.
+//! All take turns within one run, with one registry on the loopback of one network namespace, their data on one fresh file system
+//! ([`disk`]; with `--here` on the machine's own). The image and the registry's copy of it are kept below `target/bench` for the
+//! next run.
 
 mod cost;
+mod disk;
 mod keeper;
 mod list;
 mod made;
@@ -42,6 +44,9 @@ const COURSES: [Course; 2] = [
 
 /// Prints a table for each course, then the list.
 pub fn run(arguments: &[&str]) -> Result<()> {
+    if !arguments.contains(&disk::HERE) {
+        return disk::again(arguments);
+    }
     let rounds = option(arguments, "--rounds")?.unwrap_or(3);
     let megabytes = option(arguments, "--megabytes")?.unwrap_or(500) as u64;
     let only = words(arguments, "--only");
