@@ -15,11 +15,13 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let seed = bench::option(&rest, "--seed")?.unwrap_or(1) as u64;
     let executable = bench::executable()?.display().to_string();
     let report = soak::images(&executable, kills, seed, |round, line| eprintln!("{:>4}: {line}", round + 1));
+    let met: Vec<String> = report.met.iter().map(|(name, count)| format!("{count} {name}")).collect();
     println!(
-        "{} kills (seed {seed}): {} operations had ended, {} were met; {} checks found something wrong",
+        "{} kills (seed {seed}): {} operations had ended, {} were met ({}); {} checks found something wrong",
         report.kills,
         report.ended,
-        report.met,
+        report.met.values().sum::<usize>(),
+        met.join(", "),
         report.failures.len()
     );
     ensure!(report.failures.is_empty(), "{}", report.failures.join("\n"));

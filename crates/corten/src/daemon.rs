@@ -89,11 +89,12 @@ fn run(mut settings: Settings) -> Result<(), String> {
     ended
 }
 
-/// A daemon that waits shall cost little: few arenas, and large blocks straight from and back to the kernel.
+/// A daemon that waits shall cost little: few arenas, and large blocks straight from and back to the kernel. What images are moved
+/// with is smaller than that: pages that the kernel must clear for each piece cost more than the copying.
 fn spare_memory() {
     corten_sys::memory::limit_arenas(1);
-    corten_sys::memory::set_mmap_threshold(128 * 1024);
-    corten_sys::memory::set_trim_threshold(128 * 1024);
+    corten_sys::memory::set_mmap_threshold(512 * 1024);
+    corten_sys::memory::set_trim_threshold(1024 * 1024);
 }
 
 fn log_to_stderr(settings: &Settings) {

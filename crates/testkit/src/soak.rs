@@ -1,19 +1,24 @@
 //! kill -9 at random points of operations on images; after each, a check that must find nothing wrong.
 //!
-//! A round starts two or three operations at once with Corten's own client, kills the daemon at a random time within them, starts
-//! it again and has it check its store. Which operations and when follows from the seed; where in its work the kill meets the
-//! daemon doesn't, which is the point.
+//! In a round two or three clients of Corten's own do one operation after the other, the daemon is killed at a random time within
+//! that, started again and made to check its store. Which operations and when follows from the seed; where in its work the kill meets
+//! the daemon doesn't, which is the point.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use crate::TestEngine;
 use crate::image::{Packing, TestImage, docker_archive_bytes, oci_archive_bytes, pack, tar};
 use crate::registry::Registry;
 
-/// The longest time between the operations' start and the kill.
-const LONGEST: u64 = 900;
+/// The longest time between the operations' start and the kill, in milliseconds.
+const LONGEST: u64 = 600;
+/// More operations than one client comes to within that.
+const ENOUGH: usize = 200;
 /// Names that operations work with.
 const NAMES: [&str; 4] = ["soak/a:1", "soak/b:1", "soak/c:1", "soak/d:2"];
 
@@ -24,8 +29,8 @@ pub struct Report {
     pub kills: usize,
     /// Operations that had ended before the kill.
     pub ended: usize,
-    /// Operations that it met.
-    pub met: usize,
+    /// Operations that it met, by their names.
+    pub met: BTreeMap<String, usize>,
     /// Checks that found something wrong, with what they said.
     pub failures: Vec<String>,
 }
@@ -43,32 +48,61 @@ pub fn images(executable: &str, kills: usize, seed: u64, mut progress: impl FnMu
     let mut report = Report::default();
     for round in 0..kills {
         let count = 2 + random.below(2);
-        let operations: Vec<Vec<String>> = (0..count).map(|_| operation(&mut random, &archives, &place)).collect();
-        let mut children: Vec<Child> =
-            operations.iter().map(|arguments| client(&engine, executable, arguments)).collect();
-        // Not to wait for anything: this is when the kill comes.
-        std::thread::sleep(Duration::from_millis(random.below(LONGEST)));
-        report.ended += children.iter_mut().filter_map(|child| child.try_wait().ok().flatten()).count();
-        engine.kill_daemon();
-        report.kills += 1;
-        for child in &mut children {
-            child.wait().expect("waiting for a client");
-        }
-        report.met += operations.len();
+        let mut operations = || (0..ENOUGH).map(|_| operation(&mut random, &archives, &place)).collect::<Vec<_>>();
+        let plans: Vec<Vec<Vec<String>>> = (0..count).map(|_| operations()).collect();
+        let met =
+            kill_within(&mut engine, executable, &plans, Duration::from_millis(random.below(LONGEST)), &mut report);
         engine.start_daemon();
         let check = engine.corten(&["system", "check"]);
         if check.code != 0 {
-            let words: Vec<String> = operations.iter().map(|arguments| arguments.join(" ")).collect();
-            report.failures.push(format!("round {round} ({}):\n{}{}", words.join("; "), check.stdout, check.stderr));
+            report.failures.push(format!("round {round} ({}):\n{}{}", met.join("; "), check.stdout, check.stderr));
         }
         progress(round, check.stdout.lines().last().unwrap_or_default());
     }
-    // So far all that were started.
-    report.met -= report.ended;
     report.failures.extend(leftovers(&engine));
     drop(registry);
     engine.finish();
     report
+}
+
+/// Has clients work on their plans and kills the daemon after some time; what it met.
+fn kill_within(
+    engine: &mut TestEngine,
+    executable: &str,
+    plans: &[Vec<Vec<String>>],
+    after: Duration,
+    report: &mut Report,
+) -> Vec<String> {
+    let killed = AtomicBool::new(false);
+    let (host, config) = (engine.host(), engine.path().join("config"));
+    let mut met = Vec::new();
+    thread::scope(|scope| {
+        let work = |plan: &[Vec<String>]| {
+            for (ended, arguments) in plan.iter().enumerate() {
+                client(executable, arguments, &host, &config);
+                if killed.load(Ordering::SeqCst) {
+                    return (ended, Some(arguments.clone()));
+                }
+            }
+            (plan.len(), None)
+        };
+        let clients: Vec<_> = plans.iter().map(|plan| scope.spawn(move || work(plan))).collect();
+        // Not to wait for anything: this is when the kill comes.
+        thread::sleep(after);
+        killed.store(true, Ordering::SeqCst);
+        engine.kill_daemon();
+        report.kills += 1;
+        for client in clients {
+            let (ended, arguments) = client.join().expect("a client's thread ends");
+            report.ended += ended;
+            if let Some(arguments) = arguments {
+                let name = if arguments[0] == "image" { arguments[..2].join(" ") } else { arguments[0].clone() };
+                *report.met.entry(name).or_default() += 1;
+                met.push(arguments.join(" "));
+            }
+        }
+    });
+    met
 }
 
 /// What was interrupted can be continued; with all images gone nothing of them may be left.
@@ -87,7 +121,7 @@ fn leftovers(engine: &TestEngine) -> Option<String> {
     let snapshots = engine.path().join("data/snapshots");
     let deadline = std::time::Instant::now() + Duration::from_secs(30);
     while folder("snapshots") > 1 && std::time::Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
     }
     let left = folder("snapshots");
     (left > 1 || !images.is_empty()).then(|| format!("{left} folders in {}, images:\n{images}", snapshots.display()))
@@ -144,10 +178,12 @@ fn operation(random: &mut Random, archives: &[PathBuf], place: &Path) -> Vec<Str
     words.iter().map(|&word| word.to_owned()).collect()
 }
 
-fn client(engine: &TestEngine, executable: &str, arguments: &[String]) -> Child {
+/// One operation from its start to its end, however it ends.
+fn client(executable: &str, arguments: &[String], host: &str, config: &Path) -> ExitStatus {
     let mut command = Command::new(executable);
-    command.args(arguments).env("DOCKER_HOST", engine.host()).env("DOCKER_CONFIG", engine.path().join("config"));
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the client starts")
+    command.args(arguments).env("DOCKER_HOST", host).env("DOCKER_CONFIG", config);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().expect("the client starts")
 }
 
 /// SplitMix64: small, and the same everywhere.
