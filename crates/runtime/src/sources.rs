@@ -7,9 +7,9 @@ use std::path::Path;
 use corten_base::ErrorKind;
 use corten_sys::mount::{self, Attributes, attr, by_path};
 use corten_sys::user_namespace;
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, fstat};
 
-use crate::plan::{MountMap, NamespaceKind, Plan, Source};
+use crate::plan::{MountMap, NamespaceKind, Plan, Source, owner};
 
 /// Something that a plan refers to could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +30,14 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A namespace's setting that would be the caller's own.
+    #[error("sysctl {name:?} is not allowed in the hosts {} namespace", kind.in_words())]
+    Sysctl {
+        /// The setting.
+        name: String,
+        /// Whose it is.
+        kind: NamespaceKind,
+    },
     /// A namespace.
     #[error("cannot open the {kind:?} namespace {path}")]
     Namespace {
@@ -45,7 +53,10 @@ pub enum Error {
 impl Error {
     /// The kind for the faces' tables.
     pub fn kind(&self) -> ErrorKind {
-        let (Error::Source { source, .. } | Error::IdMap { source, .. } | Error::Namespace { source, .. }) = self;
+        let source = match self {
+            Error::Source { source, .. } | Error::IdMap { source, .. } | Error::Namespace { source, .. } => source,
+            Error::Sysctl { .. } => return ErrorKind::Invalid,
+        };
         match source.kind() {
             io::ErrorKind::NotFound => ErrorKind::NotFound,
             io::ErrorKind::PermissionDenied => ErrorKind::Denied,
@@ -91,15 +102,32 @@ fn show_mapped(tree: BorrowedFd<'_>, wanted: &MountMap) -> io::Result<()> {
     })
 }
 
-/// Descriptors for [`Plan::joins`], in that order.
+/// Descriptors for [`Plan::joins`], in that order. A path may lead to the caller's own namespace: settings are refused then, as
+/// they would be the host's.
 pub fn open_namespaces(plan: &Plan) -> Result<Vec<OwnedFd>, Error> {
     plan.joins()
         .into_iter()
         .map(|join| {
-            rustix::fs::open(&*join.path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                .map_err(|error| Error::Namespace { kind: join.kind, path: join.path, source: error.into() })
+            let failed = |source: io::Error| Error::Namespace { kind: join.kind, path: join.path.clone(), source };
+            let namespace = open(&join.path).map_err(failed)?;
+            match plan.sysctls.keys().find(|name| owner(name) == Some(join.kind)) {
+                Some(name) if is_own(join.kind, &namespace).map_err(failed)? => {
+                    Err(Error::Sysctl { name: name.clone(), kind: join.kind })
+                }
+                _ => Ok(namespace),
+            }
         })
         .collect()
+}
+
+fn open(path: &str) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+fn is_own(kind: NamespaceKind, namespace: &OwnedFd) -> io::Result<bool> {
+    let own = open(&format!("/proc/self/ns/{}", kind.file_name()))?;
+    let (own, other) = (fstat(&own)?, fstat(namespace)?);
+    Ok((own.st_dev, own.st_ino) == (other.st_dev, other.st_ino))
 }
 
 /// A directory as a root file system: a detached bind of it, for callers without a layered one.

@@ -52,6 +52,15 @@ pub fn set_scheduler(wanted: &Scheduler) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) }).map(drop)
 }
 
+/// Lets the calling thread run wherever its cpuset allows, now and when that changes: what its parent was kept on is forgotten
+/// (kernels from 6.2 on remember it otherwise).
+pub fn forget_affinity() -> io::Result<()> {
+    /// As many processors as no kernel is built for; it takes what it knows.
+    const ALL: [u64; 1 << 10] = [u64::MAX; 1 << 10];
+    // SAFETY: the kernel reads at most as many bytes as it is told; 0 names the calling thread.
+    check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size_of_val(&ALL), ALL.as_ptr()) }).map(drop)
+}
+
 /// Sets the calling thread's I/O class (IOPRIO_CLASS_*) and its level in that class.
 pub fn set_io_priority(class: u8, level: u8) -> io::Result<()> {
     const IOPRIO_WHO_PROCESS: libc::c_long = 1;

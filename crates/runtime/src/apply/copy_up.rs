@@ -46,7 +46,11 @@ fn copy_entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: usiz
             copy_directory(inner.as_fd(), made.as_fd(), depth - 1)
         }
         FileType::RegularFile => {
-            let source = open_below(from, name, OFlags::RDONLY)?;
+            // It may have become a pipe meanwhile, which keeps nobody waiting and is not copied.
+            let source = open_below(from, name, OFlags::RDONLY | OFlags::NONBLOCK)?;
+            if FileType::from_raw_mode(fstat(&source)?.st_mode) != FileType::RegularFile {
+                return Ok(());
+            }
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let target = openat(to, name, flags, Mode::from_raw_mode(0o600))?;
             io::copy(&mut File::from(source), &mut File::from(target.try_clone()?))?;

@@ -90,6 +90,7 @@ fn try_init(plan: &Plan, inputs: InitInputs, reporter: &mut Reporter) -> Result<
     // Nothing of the host is held for longer than it is needed.
     join_cgroups(&inputs.cgroups)?;
     drop(inputs.cgroups);
+    forget_affinity();
     namespaces::settle(plan, inputs.namespaces)?;
     if plan.namespaces.mount != NamespaceSource::New {
         return in_joined_mounts(plan, inputs.stdio, inputs.gate, inputs.manner, reporter);
@@ -267,10 +268,14 @@ pub fn enter_container(
     cgroups: &[OwnedFd],
     reporter: &mut Reporter,
 ) -> Result<(), Failure> {
-    let affinity = plan.affinity.clone().unwrap_or_default();
-    keep_on(&affinity.initial)?;
+    if let Some(affinity) = &plan.affinity {
+        keep_on(&affinity.initial)?;
+    }
     join_cgroups(cgroups)?;
-    keep_on(&affinity.last)?;
+    match &plan.affinity {
+        Some(affinity) => keep_on(&affinity.last)?,
+        None => forget_affinity(),
+    }
     if plan.enters.user {
         endow::ahead_of_clone(plan, &mut sysctl::Proc::default(), reporter)?;
     }
@@ -282,6 +287,11 @@ pub fn enter_container(
         namespaces::become_root().explain("cannot become root of the user namespace")?;
     }
     Ok(())
+}
+
+/// Where the daemon may run (`CPUAffinity=` of its unit) is nothing to its containers. A host that refuses has its reasons.
+fn forget_affinity() {
+    let _ = scheduling::forget_affinity();
 }
 
 fn keep_on(processors: &[u32]) -> Result<(), Failure> {

@@ -59,9 +59,20 @@ pub fn plan(spec: &Spec, facts: &Facts) -> Result<Plan, Error> {
         id_map,
         namespaces,
     };
+    check_names(&plan)?;
     check_joined_mounts(&plan)?;
     check_ids(&plan)?;
     Ok(plan)
+}
+
+/// Names are set in a UTS namespace of the container's, or in none.
+fn check_names(plan: &Plan) -> Result<(), Error> {
+    let named = [("hostname", &plan.hostname), ("domainname", &plan.domainname)];
+    let named = named.into_iter().find_map(|(what, name)| name.is_some().then_some(what));
+    match named.filter(|_| plan.namespaces.uts == NamespaceSource::Host) {
+        Some(what) => Err(Error::Unsupported(format!("setting a {what} without a private UTS namespace"))),
+        None => Ok(()),
+    }
 }
 
 /// A mount namespace that is joined is somebody else's: it is used as it is.
@@ -182,8 +193,12 @@ fn clamp(cells: u64) -> u16 {
 fn rlimits(process: &Process) -> Result<Vec<RlimitPlan>, Error> {
     let list = process.rlimits().as_deref().unwrap_or_default();
     list.iter()
-        .map(|limit| {
+        .enumerate()
+        .map(|(index, limit)| {
             let name = limit.typ().to_string();
+            if list[..index].iter().any(|other| other.typ() == limit.typ()) {
+                return Err(Error::Invalid { what: "rlimit (named twice)", value: name });
+            }
             let resource =
                 Resource::parse(&name).ok_or_else(|| Error::Invalid { what: "rlimit", value: name.clone() })?;
             if limit.soft() > limit.hard() {

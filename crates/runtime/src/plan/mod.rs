@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use build::{exec_plan, plan, process_plan};
 pub use capability::capability_number;
 pub use host::{NetDevice, RdtPlan, net_devices, rdt};
+pub(crate) use namespaces::owner;
 pub use namespaces::{IdMap, IdRange, Join, NamespaceKind, NamespaceSource, Namespaces, PidNamespace, TimeOffset};
 pub(crate) use options::words as mount_options;
 pub use parse::{parse_process, parse_spec, parse_spec_telling};

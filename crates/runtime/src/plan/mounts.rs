@@ -69,6 +69,10 @@ impl Surroundings<'_> {
         match (fstype.as_str(), self.unified_cgroup) {
             ("", _) => Err(Error::Invalid { what: "mount type", value: fstype }),
             ("cgroup", false) => Ok(MountKind::CgroupV1),
+            // The same holds for the unified hierarchy of a hybrid host, whose place is not known here.
+            ("cgroup2", false) if self.namespaces.cgroup == NamespaceSource::Host => Err(Error::Unsupported(
+                "mounting cgroup2 without a cgroup namespace on a host with v1 controllers".into(),
+            )),
             // Mounting the hierarchy from the host's cgroup namespace would change the options of all its mounts.
             ("cgroup" | "cgroup2", true) if self.namespaces.cgroup == NamespaceSource::Host => {
                 Ok(MountKind::Bind { source: 0, path: "/sys/fs/cgroup".into(), recursive: false, id_map: None })

@@ -1,5 +1,6 @@
 //! Which namespaces a container gets, and what is set inside them.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use corten_base::sysctl::{self, Owner};
@@ -186,6 +187,14 @@ impl NamespaceKind {
             NamespaceKind::Time => "time",
         }
     }
+
+    /// As runc's messages call it.
+    pub(crate) fn in_words(self) -> &'static str {
+        match self {
+            NamespaceKind::Network => "network",
+            other => other.file_name(),
+        }
+    }
 }
 
 pub(super) fn namespaces(list: &[LinuxNamespace]) -> Result<Namespaces, Error> {
@@ -283,23 +292,39 @@ pub(super) fn time_offsets(
     Ok(list)
 }
 
+/// The kind of namespace that a setting belongs to; none for what is the whole machine's.
+pub(crate) fn owner(key: &str) -> Option<NamespaceKind> {
+    let name = dotted(key);
+    match sysctl::owner(&name) {
+        _ if name.contains("..") => None,
+        Some(Owner::Ipc) => Some(NamespaceKind::Ipc),
+        Some(Owner::Network) => Some(NamespaceKind::Network),
+        None => (name == "kernel.domainname").then_some(NamespaceKind::Uts),
+    }
+}
+
+/// The name with dots between its parts; one that begins with slashes has dots in them.
+fn dotted(key: &str) -> Cow<'_, str> {
+    match key.find(['.', '/']).map(|at| key.as_bytes()[at]) {
+        Some(b'/') => key.replace('/', ".").into(),
+        _ => key.into(),
+    }
+}
+
 /// A container may only set what is its own: everything else would change the host.
 pub(super) fn check_sysctls(sysctls: &BTreeMap<String, String>, namespaces: &Namespaces) -> Result<(), Error> {
     const SHARED: &str = "is not in a separate kernel namespace";
     for key in sysctls.keys() {
-        let dotted = key.replace('/', ".");
-        let slashes = key.find(['.', '/']).is_some_and(|at| key.as_bytes()[at] == b'/');
-        let name = if slashes { &dotted } else { key };
         let own = |source: &NamespaceSource| *source != NamespaceSource::Host;
-        let owner = sysctl::owner(name);
-        let reason = match name.as_str() {
-            name if name.contains("..") => SHARED,
-            _ if owner == Some(Owner::Ipc) && own(&namespaces.ipc) => continue,
-            _ if owner == Some(Owner::Ipc) => "is not allowed in the hosts ipc namespace",
-            _ if owner == Some(Owner::Network) && own(&namespaces.network) => continue,
-            _ if owner == Some(Owner::Network) => "not allowed in host network namespace",
-            "kernel.domainname" if own(&namespaces.uts) => continue,
-            "kernel.hostname" => "is not allowed as it conflicts with the OCI \"hostname\" field",
+        let reason = match owner(key) {
+            Some(NamespaceKind::Ipc) if own(&namespaces.ipc) => continue,
+            Some(NamespaceKind::Ipc) => "is not allowed in the hosts ipc namespace",
+            Some(NamespaceKind::Network) if own(&namespaces.network) => continue,
+            Some(NamespaceKind::Network) => "not allowed in host network namespace",
+            Some(_) if own(&namespaces.uts) => continue,
+            None if dotted(key) == "kernel.hostname" => {
+                "is not allowed as it conflicts with the OCI \"hostname\" field"
+            }
             _ => SHARED,
         };
         return Err(Error::Sysctl { name: key.clone(), reason });

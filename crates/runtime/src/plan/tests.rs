@@ -80,6 +80,10 @@ fn what_cannot_be_done_is_refused() {
         ("/mounts", serde_json::json!([{"destination": "relative", "type": "tmpfs"}])),
         ("/linux/uidMappings", serde_json::json!([{"hostID": 1, "containerID": 0, "size": 1}])),
         ("/linux/timeOffsets", serde_json::json!({"boottime": {"secs": 1}})),
+        ("/process/rlimits", {
+            let limit = serde_json::json!({"type": "RLIMIT_CORE", "soft": 0, "hard": 0});
+            serde_json::json!([limit, limit])
+        }),
         ("/linux/personality", serde_json::json!({"domain": "LINUX", "flags": ["x"]})),
         ("/linux/rootfsPropagation", serde_json::json!("sideways")),
         ("/linux/namespaces", serde_json::json!([{"type": "mount"}, {"type": "user"}])),
@@ -106,6 +110,11 @@ fn what_is_not_supported_is_named() {
             "a container without a mount namespace of its own is not supported",
         ),
         ("/linux/netDevices", serde_json::json!({"eth0": {}}), "a network device is not supported"),
+        (
+            "/mounts",
+            serde_json::json!([{"destination": "/c", "type": "cgroup2", "source": "cgroup"}]),
+            "mounting cgroup2 without a cgroup namespace on a host with v1 controllers is not supported",
+        ),
         ("/linux/intelRdt", serde_json::json!({"closID": "x"}), "an Intel RDT setting is not supported"),
     ] {
         let (parent, key) = path.rsplit_once('/').unwrap();

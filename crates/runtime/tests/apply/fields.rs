@@ -13,6 +13,9 @@ pub(super) const CASES: &[Case] = &[
     ("user_namespace_with_maps", user_namespace_with_maps),
     ("user_namespace_joined", user_namespace_joined),
     ("idmapped_mounts", idmapped_mounts),
+    ("tmpcopyup_waits_for_nobody", tmpcopyup_waits_for_nobody),
+    ("settings_of_the_hosts_namespaces_are_refused", settings_of_the_hosts_namespaces_are_refused),
+    ("affinity_is_not_inherited", affinity_is_not_inherited),
     ("time_namespace_with_offsets", time_namespace_with_offsets),
     ("namespaces_joined_by_path", namespaces_joined_by_path),
     ("mount_namespace_joined", mount_namespace_joined),
@@ -237,6 +240,79 @@ fn tmpcopyup_of_a_readonly_tmpfs(rootfs: &Path) {
     });
     assert_eq!(run(rootfs, &plan).unwrap(), "text1\n");
     fs::remove_dir_all(rootfs.join("full")).unwrap();
+}
+
+/// What a copy finds may be exchanged for something that an open waits for: nobody is kept waiting.
+fn tmpcopyup_waits_for_nobody(rootfs: &Path) {
+    use corten_sys::process::{self, Cloned};
+    use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
+    fs::create_dir(rootfs.join("full")).unwrap();
+    let (file, pipe) = (rootfs.join("full/file"), rootfs.join("pipe"));
+    fs::write(&file, "text").unwrap();
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    let Cloned::Parent { pid, pidfd } = process::clone_process(0, None).unwrap() else {
+        while renameat_with(CWD, &file, CWD, &pipe, RenameFlags::EXCHANGE).is_ok() {}
+        process::exit_now(1)
+    };
+    let plan = spec("echo there", |value| {
+        let mount = json!({"destination": "/full", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]});
+        value["mounts"].as_array_mut().unwrap().push(mount);
+    });
+    for _ in 0..50 {
+        assert_eq!(run(rootfs, &plan).unwrap(), "there\n");
+    }
+    process::signal_pidfd(std::os::fd::AsFd::as_fd(&pidfd), 9).unwrap();
+    process::reap(pid).unwrap();
+    fs::remove_dir_all(rootfs.join("full")).unwrap();
+    fs::remove_file(pipe).unwrap();
+}
+
+/// A namespace named by a path may be the host's own: its settings stay as they are.
+fn settings_of_the_hosts_namespaces_are_refused(rootfs: &Path) {
+    for (kind, file, name, expected) in [
+        ("network", "net", "net.ipv4.ip_forward", "hosts network namespace"),
+        ("ipc", "ipc", "kernel.shmmni", "hosts ipc namespace"),
+        ("uts", "uts", "kernel.domainname", "hosts uts namespace"),
+    ] {
+        let plan = spec("true", |value| {
+            let all = value["linux"]["namespaces"].as_array_mut().unwrap();
+            all.retain(|namespace| namespace["type"] != kind);
+            all.push(json!({"type": kind, "path": format!("/proc/self/ns/{file}")}));
+            value["linux"]["sysctl"] = json!({name: "1"});
+        });
+        let error = corten_runtime::sources::open_namespaces(&plan).unwrap_err();
+        assert_eq!(error.to_string(), format!("sysctl {name:?} is not allowed in the {expected}"));
+    }
+    // In a stranger's they are its own.
+    let first = spec("echo; exec busybox sleep 1000", |_| {});
+    let container = super::begin(rootfs, &first, false).unwrap();
+    container.wait_for_output();
+    let path = format!("/proc/{}/ns/net", container.spawned.pid);
+    let plan = spec("cat /proc/sys/net/ipv4/ip_unprivileged_port_start", |value| {
+        value["linux"]["namespaces"][2] = json!({"type": "network", "path": path});
+        value["linux"]["sysctl"] = json!({"net.ipv4.ip_unprivileged_port_start": "77"});
+    });
+    assert_eq!(run(rootfs, &plan).unwrap(), "77\n");
+    container.end();
+}
+
+/// What its parents were kept on is nothing to a container.
+fn affinity_is_not_inherited(rootfs: &Path) {
+    let own = || {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:\t")).unwrap().to_owned()
+    };
+    let all = own();
+    if all == "0" {
+        println!("skipped: there is one processor");
+        return;
+    }
+    corten_sys::scheduling::set_affinity(&[0]).unwrap();
+    assert_eq!(own(), "0");
+    let output = run(rootfs, &spec("grep Cpus_allowed_list /proc/self/status", |_| {}));
+    corten_sys::scheduling::forget_affinity().unwrap();
+    assert_eq!(output.unwrap(), format!("Cpus_allowed_list:\t{all}\n"));
+    assert_eq!(own(), all);
 }
 
 fn remount_of_an_earlier_mount(rootfs: &Path) {
