@@ -118,7 +118,8 @@ fn events_are_runcs() {
         fields.retain(|place| place != "/data/memory/cache" && !place.starts_with("/data/blkio/"));
     }
     assert_eq!(fields[0], fields[1]);
-    let same = ["/id", "/type", "/data/cpuset", "/data/pids", "/data/memory/usage/limit", "/data/memory/swap/limit"];
+    let same =
+        ["/id", "/type", "/data/cpuset", "/data/pids/limit", "/data/memory/usage/limit", "/data/memory/swap/limit"];
     for place in
         same.into_iter().chain(["/data/memory/kernel/limit", "/data/memory/kernelTCP", "/data/network_interfaces"])
     {
