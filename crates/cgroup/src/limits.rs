@@ -158,7 +158,11 @@ impl From<&LinuxResources> for Limits {
 
 impl From<&LinuxDeviceCgroup> for DeviceRule {
     fn from(oci: &LinuxDeviceCgroup) -> Self {
-        let number = |number: Option<i64>| number.and_then(|number| u32::try_from(number).ok());
+        // -1 is every number. One that no device can have must not become that: it stays one that no device has.
+        let number = |number: Option<i64>| match number {
+            None | Some(-1) => None,
+            Some(number) => Some(u32::try_from(number).unwrap_or(u32::MAX)),
+        };
         Self {
             allow: oci.allow(),
             kind: match oci.typ() {
@@ -188,5 +192,21 @@ impl From<&LinuxBlockIo> for BlockIo {
             read_iops: rates(oci.throttle_read_iops_device()),
             write_iops: rates(oci.throttle_write_iops_device()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_numbers() {
+        let major = |number: Option<i64>| {
+            let mut rule = LinuxDeviceCgroup::default();
+            rule.set_typ(Some(LinuxDeviceType::C)).set_major(number);
+            DeviceRule::from(&rule).major
+        };
+        assert_eq!([None, Some(-1), Some(7)].map(major), [None, None, Some(7)]);
+        assert_eq!([Some(-2), Some(1 << 32)].map(major), [Some(u32::MAX); 2]);
     }
 }

@@ -48,6 +48,17 @@ pub const DEFENCES: &[Defence] = &[
         "own_binary_is_read_only",
     ),
     defence(
+        "CVE-2019-5736",
+        "and so does the OCI command line",
+        (
+            "crates/runtime/src/command/own_binary.rs",
+            "    if there.f_flag.contains(StatVfsMountFlags::RDONLY) {\n",
+            "    if there.f_flag.contains(StatVfsMountFlags::RDONLY) || true {\n",
+        ),
+        RUNTIME_COMMAND,
+        "the_executable_cannot_be_reached_for_writing",
+    ),
+    defence(
         "CVE-2016-9962",
         "who goes into a container holds no descriptor of the host",
         (
