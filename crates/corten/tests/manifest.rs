@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use common::CORTEN;
 use corten_testkit::image::{Packing, TestImage, docker_archive_bytes, tar};
+use corten_testkit::server::certificates;
 use corten_testkit::{Answer, Registry, TestEngine, engine::docker_client, is_root};
 
 const HOST: &str = Registry::HOST;
@@ -66,7 +67,7 @@ fn files(config: &Path) -> BTreeMap<PathBuf, String> {
 }
 
 /// Images for two architectures, in Docker's format and OCI's, and in a second repository.
-fn seed(engine: &TestEngine) {
+fn seed(engine: &TestEngine, host: &str) {
     for architecture in ["amd64", "arm64"] {
         let mut image = TestImage::new("box:v1", [tar(&[("file", architecture.as_bytes())])]);
         image.architecture = architecture.to_owned();
@@ -77,7 +78,7 @@ fn seed(engine: &TestEngine) {
             let mut skopeo = engine.inside("skopeo");
             skopeo.args(["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false", "--format", format]);
             skopeo.arg(format!("docker-archive:{}", archive.display()));
-            Answer::of(skopeo.arg(format!("docker://{HOST}/{repository}:{architecture}")), b"").ok();
+            Answer::of(skopeo.arg(format!("docker://{host}/{repository}:{architecture}")), b"").ok();
         }
     }
 }
@@ -89,7 +90,7 @@ fn lists_as_dockers_client_makes_them() {
     }
     let engine = TestEngine::start(CORTEN);
     let _registry = Registry::start(&engine);
-    seed(&engine);
+    seed(&engine, HOST);
     let mut pair = Pair::new(&engine);
     for (list, kind) in [("multi:v1", "box"), ("index", "obox")] {
         let check = |line: &str| pair.check(&line.replace("LIST", &format!("{HOST}/{list}")).replace('~', HOST));
@@ -133,7 +134,7 @@ fn single_manifests_and_mistakes() {
     }
     let engine = TestEngine::start(CORTEN);
     let _registry = Registry::start(&engine);
-    seed(&engine);
+    seed(&engine, HOST);
     let pair = Pair::new(&engine);
     let check = |line: &str| pair.check(&line.replace('~', HOST));
     for kind in ["box", "obox"] {
@@ -220,5 +221,41 @@ fn a_registry_with_passwords() {
     }
     check("create --insecure ~/multi ~/box:v1").ok();
     check("push ~/multi").ok();
+    engine.finish();
+}
+
+#[test]
+fn hosts_other_than_loopback() {
+    if !is_root("hosts_other_than_loopback") {
+        return;
+    }
+    const ADDRESS: &str = "10.199.0.1";
+    let engine = TestEngine::start(CORTEN);
+    let add = ["address", "add", &format!("{ADDRESS}/32"), "dev", "lo"];
+    Answer::of(engine.inside("/usr/sbin/ip").args(add), b"").ok();
+    certificates(engine.path(), ADDRESS);
+    let (tls, plain) = (format!("{ADDRESS}:5000"), format!("{ADDRESS}:5001"));
+    let pair = Pair::new(&engine);
+    for (host, text) in [
+        (&tls, "tls: failed to verify certificate: x509: certificate signed by unknown authority"),
+        (&plain, "http: server gave HTTP response to HTTPS client"),
+    ] {
+        let _registry = match host == &tls {
+            true => Registry::start_with_tls(&engine, host, engine.path()),
+            false => Registry::start_at(&engine, host),
+        };
+        seed(&engine, host);
+        let check = |line: &str| pair.check(&line.replace('~', host));
+        let inspected = check("inspect ~/box:amd64");
+        inspected.fails(1, if host == &tls { text } else { "no such manifest: " });
+        check("inspect --insecure -v ~/box:amd64").ok();
+        check("create --insecure ~/multi ~/box:amd64 ~/far/box:arm64").ok();
+        let ping =
+            format!("failed to configure transport: error pinging v2 registry: Get \"https://{host}/v2/\": {text}");
+        check("push ~/multi").fails(1, &ping);
+        check("push --insecure ~/multi").ok();
+        check("rm ~/multi").ok();
+        check("inspect --insecure ~/multi").ok();
+    }
     engine.finish();
 }

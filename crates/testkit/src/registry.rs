@@ -30,12 +30,23 @@ impl Registry {
         Self::start_with(engine, &passwords(engine))
     }
 
-    /// The same at an address of the test's choice, with TLS: a folder has its certificate `server.pem` and `server.key`, and
-    /// `ca.pem`, whose certificates it wants of its clients. See [`certificates`](crate::server::certificates).
+    /// A registry with TLS at an address of the test's choice; a folder has its [`certificates`](crate::server::certificates).
+    pub fn start_with_tls(engine: &TestEngine, address: &str, certificates: &Path) -> Self {
+        let at = certificates.display();
+        let tls = format!(", tls: {{certificate: {at}/server.pem, key: {at}/server.key}}");
+        Self::launch(engine, address, &tls, "")
+    }
+
+    /// The same that wants a password and certificates of the folder's authority of its clients too.
     pub fn start_secure(engine: &TestEngine, address: &str, certificates: &Path) -> Self {
         let at = certificates.display();
         let tls = format!(", tls: {{certificate: {at}/server.pem, key: {at}/server.key, clientcas: [{at}/ca.pem]}}");
         Self::launch(engine, address, &engine.path().join("registry"), &tls, &passwords(engine))
+    }
+
+    /// A registry without TLS at an address of the test's choice.
+    pub fn start_at(engine: &TestEngine, address: &str) -> Self {
+        Self::launch(engine, address, "", "")
     }
 
     /// A registry with more lines of configuration.
