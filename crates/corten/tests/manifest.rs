@@ -4,11 +4,13 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::io::{BufReader, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 
 use common::CORTEN;
 use corten_testkit::image::{Packing, TestImage, docker_archive_bytes, tar};
-use corten_testkit::server::certificates;
+use corten_testkit::server::{certificates, request};
 use corten_testkit::{Answer, Registry, TestEngine, engine::docker_client, is_root};
 
 const HOST: &str = Registry::HOST;
@@ -242,7 +244,7 @@ fn hosts_other_than_loopback() {
     ] {
         let _registry = match host == &tls {
             true => Registry::start_with_tls(&engine, host, engine.path()),
-            false => Registry::start_at(&engine, host),
+            false => Registry::start_at(&engine, &engine.path().join("registry"), host),
         };
         seed(&engine, host);
         let check = |line: &str| pair.check(&line.replace('~', host));
@@ -257,5 +259,109 @@ fn hosts_other_than_loopback() {
         check("rm ~/multi").ok();
         check("inspect --insecure ~/multi").ok();
     }
+    engine.finish();
+}
+
+/// Answers each repository in its own way: status, content type, body.
+fn odd(repository: &str) -> (&'static str, &'static str, String) {
+    const DOCKER: &str = "application/vnd.docker.distribution.manifest.v2+json";
+    const OCI: &str = "application/vnd.oci.image.manifest.v1+json";
+    const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+    const JSON: &str = "application/json";
+    let config = corten_base::Digest::sha256(ODD_CONFIG.as_bytes());
+    let size = ODD_CONFIG.len();
+    let manifest = |media_type: &str, more: &str| {
+        format!(r#"{{"schemaVersion":2,{media_type}"config":{{"size":{size},"digest":"{config}"}},"layers":[]{more}}}"#)
+    };
+    let of = |media_type: &str| format!("\"mediaType\":\"{media_type}\",");
+    let error = |code: &str, message: &str, detail: &str| {
+        format!(r#"{{"errors":[{{"code":"{code}","message":"{message}","detail":{detail}}}]}}"#)
+    };
+    match repository {
+        "denied" => ("403 Forbidden", JSON, error("DENIED", "requested access to the resource is denied", "null")),
+        "because" => ("403 Forbidden", JSON, error("DENIED", "it is Sunday", "{}")),
+        "who" => ("401 Unauthorized", JSON, error("UNAUTHORIZED", "authentication required", "null")),
+        "whoso" => ("401 Unauthorized", JSON, error("UNAUTHORIZED", "authentication required", "[1]")),
+        "gone" => ("404 Not Found", JSON, error("MANIFEST_UNKNOWN", "manifest unknown", "null")),
+        "gonetoo" => ("404 Not Found", JSON, error("MANIFEST_UNKNOWN", "manifest unknown", "{}")),
+        "unheard" => ("404 Not Found", JSON, error("NAME_UNKNOWN", "repository name not known to registry", "null")),
+        "invented" => ("400 Bad Request", JSON, error("INVENTED", "what", "1")),
+        "silent" => ("404 Not Found", JSON, "{}".to_owned()),
+        "page" => ("404 Not Found", "text/html", "<html>".to_owned()),
+        "teapot" => ("418 I'm a teapot", "text/plain", "no coffee".to_owned()),
+        "page200" => ("200 OK", "text/html; charset=utf-8", "<html>".to_owned()),
+        "schema1" => ("200 OK", "application/vnd.docker.distribution.manifest.v1+prettyjws", "{}".to_owned()),
+        "lying" => ("200 OK", DOCKER, manifest(&of(OCI), "")),
+        "lyingtoo" => ("200 OK", OCI, manifest(&of(DOCKER), "")),
+        "nameless" => ("200 OK", OCI, manifest("", "")),
+        "namelesstoo" => ("200 OK", DOCKER, manifest("", "")),
+        "both" => ("200 OK", OCI, manifest(&of(OCI), ",\"manifests\":[]")),
+        "signs" => ("200 OK", DOCKER, manifest(&of(DOCKER), ",\"x\":{\"n\":1.50,\"s\":\"<\u{2028}&>\",\"e\":[ ]}")),
+        "spaced" => ("200 OK", DOCKER, format!("\n  {}\n\n", manifest(&of(DOCKER), "").replace("\":", "\" : "))),
+        "empty" => ("200 OK", INDEX, r#"{"schemaVersion":2,"manifests":[]}"#.to_owned()),
+        _ => ("200 OK", INDEX, r#"{"schemaVersion":2,"manifests":null}"#.to_owned()),
+    }
+}
+
+/// Names in other cases than usual, which Go reads all the same.
+const ODD_CONFIG: &str = r#"{"OS":"linux","Architecture":"arm64","os.features":null,"variant":""}"#;
+
+fn answer_oddly(mut stream: TcpStream) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let Some((head, _)) = request(&mut reader)? else {
+        return stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n");
+    };
+    let path: Vec<&str> = head.split_whitespace().nth(1).unwrap_or_default().split('/').collect();
+    let (status, kind, body) = match path[..] {
+        [_, _, ""] => ("200 OK", "application/json", "{}".to_owned()),
+        [_, _, _, "blobs", _] => ("200 OK", "application/octet-stream", ODD_CONFIG.to_owned()),
+        _ => odd(path.get(2).unwrap_or(&"")),
+    };
+    let length = body.len();
+    let head =
+        format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(body.as_bytes())
+}
+
+#[test]
+fn a_registry_with_odd_answers() {
+    if !is_root("a_registry_with_odd_answers") {
+        return;
+    }
+    let engine = TestEngine::start(CORTEN);
+    let host = format!("127.0.0.1:{}", engine.serve(answer_oddly));
+    let pair = Pair::new(&engine);
+    let names = [
+        "denied",
+        "because",
+        "who",
+        "whoso",
+        "gone",
+        "gonetoo",
+        "unheard",
+        "invented",
+        "silent",
+        "page",
+        "teapot",
+        "page200",
+        "schema1",
+        "lying",
+        "lyingtoo",
+        "nameless",
+        "namelesstoo",
+        "both",
+        "signs",
+        "spaced",
+        "empty",
+        "null",
+    ];
+    for name in names {
+        let shown = pair.check(&format!("inspect --insecure {host}/{name}"));
+        assert_eq!(shown.code, i32::from(!["nameless", "signs", "spaced"].contains(&name)), "{name}: {shown:?}");
+        pair.check(&format!("inspect -v --insecure {host}/{name}"));
+        pair.check(&format!("create --insecure {host}/list:{name} {host}/{name}"));
+    }
+    assert!(files(&pair.corten).len() == 3, "{:#?}", files(&pair.corten));
     engine.finish();
 }

@@ -142,7 +142,7 @@ impl BlobStream {
                 let source = Cause::Range(self.position);
                 return Err(Error::Request { method: "Get", url: request.shown(), source });
             }
-            _ => return Err(translated(response, &request).await),
+            _ => return Err(translated(self.client.words(), response, &request).await),
         };
         self.check_length(&response)?;
         self.body = Some(response.into_body());

@@ -9,6 +9,7 @@ use crate::error::{Error, Reported, Result};
 use crate::hosts::{Capabilities, Endpoint, Endpoints, Hosts};
 use crate::token::{self, Tokens};
 use crate::transport::{Call, Transport};
+use crate::words::{self, Words};
 use crate::{Cause, Limits, RegistryConfig, Timeouts, retry, url};
 use bytes::Bytes;
 use corten_base::{Digest, Reference};
@@ -132,7 +133,7 @@ impl Client {
             let request = Requested::new(reference, Action::Pull, Method::GET, path);
             let (response, call) = self.request_upstream(&request, credentials).await?;
             if !response.status().is_success() {
-                return Err(translated(response, &request).await);
+                return Err(translated(self.words(), response, &request).await);
             }
             let next = next_page(response.headers());
             let what = || format!("the list of tags of {}", reference.familiar_name());
@@ -160,7 +161,7 @@ impl Client {
         let request = Requested::manifest(Method::HEAD, reference, &name);
         let response = self.request(&request, credentials).await?;
         if !response.status().is_success() {
-            return Err(translated(response, &request).await);
+            return Err(translated(self.words(), response, &request).await);
         }
         let digest = content_digest(response.headers());
         let size = response.headers().get(header::CONTENT_LENGTH).and_then(|size| size.to_str().ok()?.parse().ok());
@@ -197,7 +198,7 @@ impl Client {
         loop {
             let response = self.request(request, credentials).await?;
             if !response.status().is_success() {
-                return Err(translated(response, request).await);
+                return Err(translated(self.words(), response, request).await);
             }
             let media_type = media_type(response.headers());
             let failure = match response.into_body().collect(LONGEST_MANIFEST, what).await {
@@ -225,6 +226,11 @@ impl Client {
 
     pub(crate) fn timeouts(&self) -> &Timeouts {
         self.0.transport.timeouts()
+    }
+
+    /// In whose words refusals are told.
+    pub(crate) fn words(&self) -> Words {
+        self.0.transport.words()
     }
 
     /// Bounds on what goes on at once.
@@ -513,14 +519,19 @@ fn scheme(is_https: bool) -> &'static str {
 }
 
 /// The error that an answer stands for, in Docker's words.
-pub(crate) async fn translated(response: Response<Body>, request: &Requested<'_>) -> Error {
-    let status = response.status();
-    let bearer = challenges(response.headers()).into_iter().find(|challenge| challenge.scheme == "bearer");
+pub(crate) async fn translated(words: Words, response: Response<Body>, request: &Requested<'_>) -> Error {
+    let (status, kind) = (response.status(), media_type(response.headers()));
+    let challenges = challenges(response.headers());
     let body = response.into_body().collect(LONGEST_ERROR, || "the registry's error".to_owned()).await;
-    let mut reported = Reported::read(status, &body.unwrap_or_default());
+    let body = body.unwrap_or_default();
+    if words == Words::Client {
+        return words::told(status, &kind, &challenges, &body);
+    }
+    let bearer = challenges.iter().find(|challenge| challenge.scheme == "bearer");
+    let mut reported = Reported::read(status, &body);
     // RFC 6750, section 3.1: Docker Hub says so of repositories that are not there or private.
     if status.is_client_error()
-        && let Some(error) = bearer.as_ref().and_then(|challenge| challenge.parameter("error"))
+        && let Some(error) = bearer.and_then(|challenge| challenge.parameter("error"))
         && error == "insufficient_scope"
     {
         reported = Reported::read(StatusCode::FORBIDDEN, b"");
@@ -532,7 +543,9 @@ pub(crate) async fn translated(response: Response<Body>, request: &Requested<'_>
     let reason = format!("{}: {}", reported.spoken_code(), reported.message);
     let name = request.reference.familiar_name();
     match &reported.code[..] {
-        "DENIED" if request.action == Action::Pull => Error::AccessDenied { name, reason },
+        "DENIED" if request.action == Action::Pull => Error::NotFound(format!(
+            "pull access denied for {name}, repository does not exist or may require 'docker login': {reason}"
+        )),
         "MANIFEST_UNKNOWN" => {
             Error::NotFound(format!("manifest for {} not found: {reason}", request.reference.familiar()))
         }

@@ -1,7 +1,7 @@
 //! How registries are reached.
 
 use crate::resolve::Resolver;
-use crate::{Error, Proxies, Result};
+use crate::{Error, Proxies, Result, Words};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -19,6 +19,8 @@ pub struct RegistryConfig {
     pub insecure: Vec<Insecure>,
     /// Whether those that may are also spoken to without TLS.
     pub plain_http: bool,
+    /// In whose words refusals are told.
+    pub words: Words,
     /// Asked for Docker Hub's images before it is, in this order.
     pub mirrors: Vec<Mirror>,
     /// Proxies on the way.
@@ -42,6 +44,7 @@ impl Default for RegistryConfig {
         RegistryConfig {
             insecure: Vec::new(),
             plain_http: true,
+            words: Words::default(),
             mirrors: Vec::new(),
             proxies: Proxies::default(),
             timeouts: Timeouts::default(),

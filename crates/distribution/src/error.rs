@@ -22,16 +22,18 @@ pub enum Error {
         #[source]
         source: Cause,
     },
-    /// The registry does not have it. The text is Docker's.
+    /// The registry does not have it, or does not show it to this account. The text is Docker's.
     #[error("{0}")]
     NotFound(String),
-    /// The registry does not show it to this account, or does not have it. The text is Docker's.
-    #[error("pull access denied for {name}, repository does not exist or may require 'docker login': {reason}")]
-    AccessDenied {
-        /// The repository, as people write it.
-        name: String,
-        /// The registry's code and explanation.
-        reason: String,
+    /// The registry refused, in the words of Docker's command line: see [`Words`](crate::Words).
+    #[error("{text}")]
+    Told {
+        /// All that it said.
+        text: String,
+        /// It is not there, or not for this account: another place may have it.
+        may_be_elsewhere: bool,
+        /// The HTTP status.
+        status: u16,
     },
     /// The registry refused: `unauthorized: authentication required`.
     #[error("{code}: {message}")]
@@ -113,11 +115,11 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Request { source, .. } => source.kind(),
-            Error::NotFound(_) | Error::AccessDenied { .. } => ErrorKind::NotFound,
-            Error::Refused { status: 401, .. } => ErrorKind::Unauthorized,
-            Error::Refused { status: 403, .. } => ErrorKind::Denied,
-            Error::Refused { status: 404, .. } => ErrorKind::NotFound,
-            Error::Refused { status: 429 | 500.., .. } => ErrorKind::Unavailable,
+            Error::NotFound(_) => ErrorKind::NotFound,
+            Error::Refused { status: 401, .. } | Error::Told { status: 401, .. } => ErrorKind::Unauthorized,
+            Error::Refused { status: 403, .. } | Error::Told { status: 403, .. } => ErrorKind::Denied,
+            Error::Refused { status: 404, .. } | Error::Told { status: 404, .. } => ErrorKind::NotFound,
+            Error::Refused { status: 429 | 500.., .. } | Error::Told { status: 429, .. } => ErrorKind::Unavailable,
             Error::Status(status) if status.is_server_error() => ErrorKind::Unavailable,
             Error::Config(_) | Error::Address { .. } => ErrorKind::Invalid,
             Error::Web { status, .. } => crate::web::kind(*status),

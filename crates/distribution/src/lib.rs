@@ -32,6 +32,7 @@ mod transport;
 mod upload;
 mod url;
 mod web;
+mod words;
 
 pub use blob::BlobStream;
 pub use blocking::{Blocking, Reader, Slot};
@@ -44,3 +45,4 @@ pub use proxy::{Proxies, ShownProxies};
 pub use search::Found;
 pub use upload::{Mounted, Session, Source};
 pub use web::{WebAddress, WebFile};
+pub use words::Words;

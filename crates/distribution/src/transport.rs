@@ -9,7 +9,7 @@ use crate::outgoing::{Outgoing, Sent};
 use crate::pool::{Connection, Pool};
 use crate::retry;
 use crate::url::{Origin, join, parts, same_origin, shown};
-use crate::{Limits, RegistryConfig, Timeouts};
+use crate::{Limits, RegistryConfig, Timeouts, Words};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, Uri};
@@ -113,6 +113,11 @@ impl Transport {
     /// Whether registries may be spoken to without TLS that may lack it.
     pub fn may_be_plain(&self) -> bool {
         self.config.plain_http
+    }
+
+    /// In whose words refusals are told.
+    pub fn words(&self) -> Words {
+        self.config.words
     }
 
     /// Whether this host may be spoken to without a valid certificate, or without TLS.

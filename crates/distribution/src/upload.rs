@@ -4,6 +4,7 @@
 //! request alone. When the connection breaks, the registry is asked how much it has, and the stream goes on from there.
 //! Nothing is asked of mirrors.
 
+use crate::Words;
 use crate::body::Body;
 use crate::client::{Action, Client, Requested, content_digest, token_key, translated};
 use crate::credentials::Credentials;
@@ -89,7 +90,7 @@ impl Client {
         match response.status() {
             status if status.is_success() => Ok(true),
             StatusCode::NOT_FOUND => Ok(false),
-            _ => Err(translated(response, &request).await),
+            _ => Err(translated(self.words(), response, &request).await),
         }
     }
 
@@ -164,7 +165,7 @@ impl Client {
         request.body = bytes;
         let (response, _) = self.request_upstream(&request, credentials).await?;
         if !response.status().is_success() {
-            return Err(translated(response, &request).await);
+            return Err(translated(self.words(), response, &request).await);
         }
         Ok(content_digest(response.headers()))
     }
@@ -183,7 +184,7 @@ impl Client {
     ) -> Result<(Response<Body>, Call)> {
         let (response, begun) = self.request_upstream(request, credentials).await?;
         if !matches!(response.status(), StatusCode::CREATED | StatusCode::ACCEPTED) {
-            return Err(translated(response, request).await);
+            return Err(translated(self.words(), response, request).await);
         }
         Ok((response, begun))
     }
@@ -257,7 +258,7 @@ impl Client {
             Err(cause @ (Cause::Source(_) | Cause::Cancelled)) => return Err(Failed::Final(call.failed(cause))),
             Err(cause) => return Err(Failed::Broken(call.failed(cause))),
         };
-        let response = checked(response, request).await?;
+        let response = checked(self.words(), response, request).await?;
         session.advance(&response).map_err(Failed::Final)?;
         match received(response.headers()) {
             // What it has not taken of a stream that was sent to its end comes again.
@@ -301,7 +302,7 @@ impl Client {
         let mut call = session.call(Method::PUT, &url);
         call.body = bytes;
         let response = self.in_session(session, &call, request, credentials).await.map_err(Failed::Final)?;
-        checked(response, request).await?;
+        checked(self.words(), response, request).await?;
         Ok(digest)
     }
 
@@ -381,12 +382,12 @@ fn misled(text: &str) -> Error {
 }
 
 /// What a refusal of a part means for the whole.
-async fn checked(response: Response<Body>, request: &Requested<'_>) -> Result<Response<Body>, Failed> {
+async fn checked(words: Words, response: Response<Body>, request: &Requested<'_>) -> Result<Response<Body>, Failed> {
     let status = response.status();
     if status.is_success() {
         return Ok(response);
     }
-    let error = translated(response, request).await;
+    let error = translated(words, response, request).await;
     Err(match status.as_u16() {
         404 => Failed::Forgotten(error),
         401 | 408 | 416 | 429 | 499 | 500..=599 => Failed::Broken(error),

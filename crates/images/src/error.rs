@@ -169,7 +169,7 @@ impl Error {
         use corten_distribution::Error as Registry;
         match self {
             Error::Cancelled | Error::Part { .. } => self,
-            Error::Registry(Registry::NotFound(_) | Registry::AccessDenied { .. } | Registry::Refused { .. }) => self,
+            Error::Registry(Registry::NotFound(_) | Registry::Refused { .. }) => self,
             _ => Error::Part { image: image.familiar(), part: part.to_owned(), source: Box::new(self) },
         }
     }

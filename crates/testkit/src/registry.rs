@@ -34,7 +34,7 @@ impl Registry {
     pub fn start_with_tls(engine: &TestEngine, address: &str, certificates: &Path) -> Self {
         let at = certificates.display();
         let tls = format!(", tls: {{certificate: {at}/server.pem, key: {at}/server.key}}");
-        Self::launch(engine, address, &tls, "")
+        Self::launch(engine, address, &engine.path().join("registry"), &tls, "")
     }
 
     /// The same that wants a password and certificates of the folder's authority of its clients too.
@@ -42,11 +42,6 @@ impl Registry {
         let at = certificates.display();
         let tls = format!(", tls: {{certificate: {at}/server.pem, key: {at}/server.key, clientcas: [{at}/ca.pem]}}");
         Self::launch(engine, address, &engine.path().join("registry"), &tls, &passwords(engine))
-    }
-
-    /// A registry without TLS at an address of the test's choice.
-    pub fn start_at(engine: &TestEngine, address: &str) -> Self {
-        Self::launch(engine, address, "", "")
     }
 
     /// A registry with more lines of configuration.

@@ -40,11 +40,11 @@ pub(super) struct Entry {
     payload: Payload,
 }
 
-/// A manifest's text, which in files has lost its white space.
+/// A manifest's text, which in files has lost its white space. It is valid JSON.
 #[derive(Debug, Clone)]
 enum Payload {
-    Docker(Box<RawValue>),
-    Oci(Box<RawValue>),
+    Docker(String),
+    Oci(String),
 }
 
 /// The blobs that a manifest names.
@@ -83,8 +83,8 @@ struct File {
 impl Entry {
     /// A manifest as a registry gave it.
     pub fn received(reference: Reference, media_type: &str, raw: &[u8]) -> Outcome<Entry> {
-        let value = serde_json::from_slice(raw).map_err(malformed)?;
-        let payload = if media_type == DOCKER { Payload::Docker(value) } else { Payload::Oci(value) };
+        let text = String::from_utf8(raw.to_owned()).map_err(malformed)?;
+        let payload = if media_type == DOCKER { Payload::Docker(text) } else { Payload::Oci(text) };
         payload.check()?;
         let descriptor = Descriptor {
             media_type: media_type.to_owned(),
@@ -105,8 +105,8 @@ impl Entry {
     pub fn read(path: &str, text: &[u8]) -> Outcome<Entry> {
         let file: File = serde_json::from_slice(text).map_err(malformed)?;
         let payload = match (file.docker, file.oci) {
-            (Some(docker), _) => Payload::Docker(docker),
-            (None, Some(oci)) => Payload::Oci(oci),
+            (Some(docker), _) => Payload::Docker(docker.get().to_owned()),
+            (None, Some(oci)) => Payload::Oci(oci.get().to_owned()),
             (None, None) => return Err(Failure::message(format!("{} has no payload", file.reference))),
         };
         payload.check()?;
@@ -121,9 +121,10 @@ impl Entry {
 
     /// The file's text.
     pub fn text(&self) -> String {
+        let raw = RawValue::from_string(self.payload().trim().to_owned()).expect("it was read as JSON before");
         let (docker, oci) = match &self.payload {
-            Payload::Docker(value) => (Some(value.clone()), None),
-            Payload::Oci(value) => (None, Some(value.clone())),
+            Payload::Docker(_) => (Some(raw), None),
+            Payload::Oci(_) => (None, Some(raw)),
         };
         let file = File {
             reference: self.reference.clone(),
@@ -139,15 +140,15 @@ impl Entry {
 
     /// The manifest's own text.
     pub fn payload(&self) -> &str {
-        self.payload.value().get()
+        self.payload.text()
     }
 
     /// The bytes to store in a registry. Those of old files are laid out anew, as whoever made them is likely to have.
     pub fn bytes(&self) -> Outcome<Vec<u8>> {
         let bytes = match &self.payload {
             _ if !self.raw.is_empty() => self.raw.clone(),
-            Payload::Docker(value) => indent(&compact(value.get()), "   ").into_bytes(),
-            Payload::Oci(value) => indent(&compact(value.get()), "  ").into_bytes(),
+            Payload::Docker(text) => indent(&compact(text), "   ").into_bytes(),
+            Payload::Oci(text) => indent(&compact(text), "  ").into_bytes(),
         };
         let (expected, actual) = (&self.descriptor.digest, Digest::of(self.descriptor.digest.algorithm(), &bytes));
         if actual != *expected {
@@ -170,9 +171,9 @@ impl Entry {
 }
 
 impl Payload {
-    fn value(&self) -> &RawValue {
+    fn text(&self) -> &str {
         match self {
-            Payload::Docker(value) | Payload::Oci(value) => value,
+            Payload::Docker(text) | Payload::Oci(text) => text,
         }
     }
 
@@ -191,7 +192,7 @@ impl Payload {
             media_type: String,
             manifests: Option<serde::de::IgnoredAny>,
         }
-        let kind: Kind = serde_json::from_str(self.value().get()).map_err(malformed)?;
+        let kind: Kind = serde_json::from_str(self.text()).map_err(malformed)?;
         let (right, found) = (self.media_type(), &kind.media_type);
         match self {
             Payload::Docker(_) if found != right => {
@@ -209,7 +210,7 @@ impl Payload {
 
     /// The descriptor of an old file.
     fn described(&self, path: &str, digest: Digest, platform: Option<Platform>) -> Outcome<Descriptor> {
-        let text = self.value().get().as_bytes();
+        let text = self.text().as_bytes();
         let actual = Digest::sha256(text);
         if actual != digest {
             return Err(Failure::message(format!(

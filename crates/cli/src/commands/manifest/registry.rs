@@ -2,7 +2,7 @@
 
 use corten_base::{Digest, Platform, Reference};
 use corten_distribution::{
-    Cause, Client, Credentials, Descriptor, Error, Insecure, Mounted, RegistryConfig, SYSTEM_DIRECTORIES,
+    Cause, Client, Credentials, Descriptor, Error, Insecure, Mounted, RegistryConfig, SYSTEM_DIRECTORIES, Words,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -42,7 +42,7 @@ pub(super) struct Document {
 #[derive(Deserialize)]
 struct List {
     #[serde(default)]
-    manifests: Vec<Member>,
+    manifests: Option<Vec<Member>>,
 }
 
 #[derive(Deserialize)]
@@ -58,6 +58,7 @@ impl<'a> Registry<'a> {
         let invalid = |error: Error| Failure::message(error.with_causes());
         let mut config = RegistryConfig::from_environment().map_err(invalid)?;
         config.directories = SYSTEM_DIRECTORIES.map(Into::into).to_vec();
+        config.words = Words::Client;
         if is_insecure {
             let domains = references.iter().map(|reference| reference.domain().parse::<Insecure>());
             config.insecure = domains.collect::<Result<_, _>>().map_err(invalid)?;
@@ -111,7 +112,11 @@ impl<'a> Registry<'a> {
             let entry = self.image(&Document { reference, descriptor, bytes: bytes.into(), client })?;
             Ok(entry.on(member.platform))
         };
-        list.manifests.into_iter().map(image).collect()
+        let members = list.manifests.unwrap_or_default();
+        if members.is_empty() {
+            return Err(absent(&document.reference));
+        }
+        members.into_iter().map(image).collect()
     }
 
     fn config(&self, client: &Client, reference: &Reference, blob: &Blob) -> Outcome<Vec<u8>> {
@@ -183,8 +188,11 @@ impl Document {
 /// The platform that an image's configuration tells.
 fn platform(config: &[u8]) -> Outcome<Platform> {
     let config: Value = serde_json::from_slice(config).map_err(malformed)?;
-    let text = |name: &str| config.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
-    let features = config.get("os.features").and_then(Value::as_array).into_iter().flatten();
+    // Go's decoder minds no case.
+    let members = config.as_object().into_iter().flatten();
+    let member = |name: &str| members.clone().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+    let text = |name: &str| member(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
+    let features = member("os.features").and_then(Value::as_array).into_iter().flatten();
     Ok(Platform {
         architecture: text("architecture").unwrap_or_default(),
         os: text("os").unwrap_or_default(),
@@ -194,13 +202,16 @@ fn platform(config: &[u8]) -> Outcome<Platform> {
     })
 }
 
+fn absent(reference: &Reference) -> Failure {
+    Failure::message(format!("no such manifest: {reference}"))
+}
+
 /// Why there is no manifest, in the words of Docker's client: it says nothing else where another place might have had it.
 fn unfetched(error: Error, reference: &Reference) -> Failure {
     Failure::message(match error {
-        Error::NotFound(_) | Error::Refused { status: 401, .. } | Error::Request { source: Cause::PlainHttp, .. } => {
-            format!("no such manifest: {reference}")
+        Error::Told { may_be_elsewhere: true, .. } | Error::Request { source: Cause::PlainHttp, .. } => {
+            return absent(reference);
         }
-        Error::AccessDenied { reason, .. } => reason,
         error if error.is_connecting() => unreached(&error),
         error => error.with_causes(),
     })
