@@ -51,6 +51,23 @@ impl Platform {
         Platform::new("linux", host_architecture(), None)
     }
 
+    /// The platform of this machine with the level of its processor, as Docker tells it: `linux/amd64/v3`.
+    pub fn detected() -> Platform {
+        Platform { variant: Some(host_variant().to_owned()).filter(|v| !v.is_empty()), ..Platform::host() }
+    }
+
+    /// Whether a machine of this platform runs programs for `other` by itself: its own and lower levels, and the 32-bit programs of
+    /// its kind.
+    pub fn runs(&self, other: &Platform) -> bool {
+        let other = Platform::new(&other.os, &other.architecture, other.variant.as_deref());
+        let is_level = other.variant.is_none() || other.variant <= self.variant;
+        match (self.architecture.as_str(), other.architecture.as_str()) {
+            _ if self.os != other.os => false,
+            ("amd64", "386") | ("arm64", "arm") => true,
+            (mine, theirs) => mine == theirs && is_level,
+        }
+    }
+
     /// A platform from its parts, with synonyms resolved (`x86_64`, `aarch64`, `armhf`).
     pub fn new(os: &str, architecture: &str, variant: Option<&str>) -> Platform {
         let (architecture, variant) = normalize(architecture, variant.unwrap_or_default());
@@ -151,6 +168,26 @@ fn host_architecture() -> &'static str {
     }
 }
 
+/// The levels of the x86-64 psABI; the one level that arm64 machines have.
+#[cfg(target_arch = "x86_64")]
+fn host_variant() -> &'static str {
+    use std::arch::is_x86_feature_detected as has;
+    let second = has!("sse3") && has!("ssse3") && has!("sse4.1") && has!("sse4.2") && has!("popcnt");
+    let third = second && has!("avx2") && has!("bmi1") && has!("bmi2") && has!("f16c") && has!("fma") && has!("movbe");
+    let fourth = has!("avx512f") && has!("avx512bw") && has!("avx512cd") && has!("avx512dq") && has!("avx512vl");
+    match (second, third, third && fourth) {
+        (_, _, true) => "v4",
+        (_, true, _) => "v3",
+        (true, ..) => "v2",
+        _ => "v1",
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn host_variant() -> &'static str {
+    if host_architecture() == "arm64" { "v8" } else { "" }
+}
+
 /// Resolves the synonyms of architectures and variants.
 fn normalize(architecture: &str, variant: &str) -> (String, String) {
     let (architecture, variant) = (architecture.to_ascii_lowercase(), variant.to_ascii_lowercase());
@@ -172,6 +209,23 @@ fn normalize(architecture: &str, variant: &str) -> (String, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn machines_and_what_they_run() {
+        let check = |machine: &str, program: &str, expect: bool| {
+            let (machine, program) = (Platform::parse(machine).unwrap(), Platform::parse(program).unwrap());
+            assert_eq!(machine.runs(&program), expect, "{program} on {machine}");
+        };
+        check("linux/amd64/v3", "linux/amd64", true);
+        check("linux/amd64/v3", "linux/amd64/v2", true);
+        check("linux/amd64/v3", "linux/amd64/v4", false);
+        check("linux/amd64/v3", "linux/386", true);
+        check("linux/amd64/v3", "windows/amd64", false);
+        check("linux/amd64/v3", "linux/s390x", false);
+        check("linux/arm64", "linux/arm/v7", true);
+        check("linux/riscv64", "linux/riscv64", true);
+        assert!(Platform::detected().runs(&Platform::host()));
+    }
 
     fn check(text: &str, expect: &str) {
         assert_eq!(Platform::parse(text).unwrap().to_string(), expect);

@@ -9,9 +9,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use corten_base::{ContainerId, ContainerName, Namespace};
+use corten_base::{ContainerId, ContainerName, Namespace, Platform};
 use corten_images::Image;
-use corten_snapshot::{ActiveDraft, MountOptions, RootFs};
+use corten_snapshot::{ActiveDraft, Hold, MountOptions, RootFs};
 use corten_spec::limits;
 
 use crate::blocking;
@@ -53,7 +53,7 @@ async fn make(
 ) -> Result<Created, Error> {
     let (inner, space, own_id, own_name) = (shared.clone(), namespace.clone(), id.clone(), name.to_string());
     let prepared = blocking::run(move || prepare(&inner, &space, own_id, own_name, request)).await??;
-    let Prepared { record, files, layer, rootfs, warnings, made_volumes } = prepared;
+    let Prepared { record, files, layer, rootfs, warnings, made_volumes, held } = prepared;
     let state = State::default();
     if let Err(error) = shared.records.insert(&record, &state, layer.record(record.id.as_str())).await {
         let shared = shared.clone();
@@ -66,6 +66,7 @@ async fn make(
         return Err(error);
     }
     layer.keep();
+    drop(held);
     crate::task::tell(shared, &record, "create", []);
     let mut task = Task::new(shared.clone(), record, state, Arc::new(files));
     task.rootfs = Some(rootfs);
@@ -101,6 +102,8 @@ struct Prepared {
     rootfs: OwnedFd,
     warnings: Vec<String>,
     made_volumes: Vec<String>,
+    /// The image's layers, until the record says that the container stands on them.
+    held: Option<Hold>,
 }
 
 /// Everything but the record. Blocks.
@@ -125,9 +128,10 @@ fn prepare(
         spec.log_options = shared.config.log_options.clone();
     }
     check_joined(shared, namespace, &spec)?;
-    let warnings = check(shared, &mut spec)?;
+    let mut warnings = check(shared, &mut spec)?;
+    warnings.extend(foreign(&image).filter(|_| platform.is_none()));
     let mut mounts = crate::mounts::resolve(&spec, inherited(shared, namespace, &spec)?)?;
-    shared.images.ensure_unpacked(&image)?;
+    let held = shared.images.ensure_unpacked(&image)?;
 
     let mut undo = Undo::default();
     let Spare { layer, rootfs: root, directory } = place(shared, &id, &image, &spec)?;
@@ -157,14 +161,25 @@ fn prepare(
         network: Arc::new(network),
     };
     let files = files(shared, &record, Some(layer.root()));
-    Ok(Prepared { record, files, layer, rootfs: root, warnings, made_volumes })
+    Ok(Prepared { record, files, layer, rootfs: root, warnings, made_volumes, held })
+}
+
+/// What Docker says of an image that this machine may not be able to run, and that nobody asked for by its platform.
+fn foreign(image: &Image) -> Option<String> {
+    let (host, image) = (Platform::detected(), image.config.platform());
+    (!host.runs(&image)).then(|| {
+        format!(
+            "The requested image's platform ({image}) does not match the detected host platform ({host}) and no specific platform was requested"
+        )
+    })
 }
 
 /// The container's own layer, mounted, and its directory: those that were made beforehand, or new ones.
 fn place(shared: &Shared, id: &ContainerId, image: &Image, spec: &ContainerSpec) -> Result<Spare, Error> {
     let options = MountOptions { read_only: false, volatile: spec.auto_remove };
     let kind = spare::Kind { chain: image.chain.clone(), options };
-    if let Some(spare) = shared.spares.take(&kind) {
+    // Nothing is made beforehand on layers that may go.
+    if let Some(spare) = image.is_recorded.then(|| shared.spares.take(&kind)).flatten() {
         return Ok(spare);
     }
     let failed = || Error::failed("cannot prepare the container's root file system");

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use corten_base::{ChainId, DiffId, Digest};
-use corten_snapshot::Layer;
+use corten_snapshot::{Hold, Layer};
 
 use crate::document::{self, Document};
 use crate::types::Image;
@@ -23,15 +23,20 @@ impl Images {
         Ok(layers)
     }
 
-    /// Makes sure that all layers of an image are unpacked. They are, unless the power went soon after the image came; then
-    /// they are unpacked again from the blobs. Blocks for that time.
+    /// Makes sure that all layers of an image are unpacked, and holds what might go. They are, unless the power went soon after the image
+    /// came, or it is one of several behind a name that nobody wanted so far; then they are unpacked from the blobs. Blocks for
+    /// that time.
     ///
     /// # Errors
     /// [`Error::Content`] if a blob is damaged or gone; as [`load`](Images::load).
-    pub fn ensure_unpacked(&self, image: &Image) -> Result<()> {
-        let Some(top) = &image.chain else { return Ok(()) };
-        if self.snapshots().exists(top)? {
-            return Ok(());
+    pub fn ensure_unpacked(&self, image: &Image) -> Result<Option<Hold>> {
+        let Some(top) = &image.chain else { return Ok(None) };
+        // What has a record stays without being held, and costs no turn of the writer.
+        if image.is_recorded && self.snapshots().exists(top)? {
+            return Ok(None);
+        }
+        if let Some(hold) = self.snapshots().hold(top)? {
+            return Ok(Some(hold));
         }
         let bytes = self.content().read(&image.manifest.digest, document::LARGEST)?;
         let Document::Manifest(manifest) = Document::parse(&bytes, "manifest")? else {
@@ -57,9 +62,8 @@ impl Images {
             };
             held = Some(unpack::commit(self.snapshots(), self.content(), &source, None)?);
         }
-        drop(held);
         self.snapshots().sync_soon();
-        Ok(())
+        Ok(held)
     }
 
     /// A blob that is here and unfolds to the layer: the manifest's, or the same layer packed otherwise.

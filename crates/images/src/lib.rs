@@ -32,6 +32,7 @@ mod remote;
 mod remove;
 mod resolve;
 mod save;
+mod sibling;
 mod tag;
 mod types;
 mod unpack;

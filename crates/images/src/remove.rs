@@ -38,6 +38,12 @@ impl Images {
     /// As [`resolve`](Images::resolve); [`Error::Conflict`] in Docker's words if something stands in the way.
     pub fn remove(&self, name: &str, force: bool, no_prune: bool, users: Users<'_>) -> Result<Vec<Deleted>> {
         let image = self.find(name)?;
+        // A container of another platform's image behind the name uses it as well.
+        let (own, siblings) = (image.id.clone(), self.sibling_ids(&image.target)?);
+        let users: Users<'_> = &|id| match *id == own {
+            true => siblings.iter().filter(|other| *other != id).chain([id]).flat_map(users).collect(),
+            false => users(id),
+        };
         let mut done = Vec::new();
         let quiet = if is_id_prefix(&image.id, name) {
             self.remove_by_id(&image, force, users, &mut done)?;

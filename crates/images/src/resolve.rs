@@ -21,11 +21,13 @@ enum Wanted {
 }
 
 impl Images {
-    /// The image that a name, a digest, or an id or its beginning means; a name comes before an id that begins so.
+    /// The image that a name, a digest, or an id or its beginning means; a name comes before an id that begins so. Of images for
+    /// several platforms behind a name, the one for `platform`: it may have to be unpacked first
+    /// ([`ensure_unpacked`](Images::ensure_unpacked)).
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Reference`] for what can't be a name; [`Error::Ambiguous`] for the beginning of several
-    /// ids; [`Error::Platform`] if the image is for another platform than the one asked for.
+    /// ids; [`Error::Platform`] if nothing is here for the platform asked for.
     pub fn resolve(&self, name: &str, platform: Option<&Platform>) -> Result<Image> {
         let namespace = self.namespace().as_str();
         let (row, names) = self.database().read(|connection| -> Result<_> {
@@ -33,15 +35,18 @@ impl Images {
             let names = record::names_of(connection, namespace, &row.id)?;
             Ok((row, names))
         })?;
+        let named = Reference::parse_normalized(name).ok().map(Reference::with_default_tag);
+        let target = names.iter().find(|row| Some(&row.reference) == named.as_ref()).map(|row| row.target.clone());
         let image = self.image(row, names)?;
-        match platform {
-            Some(wanted) if !wanted.matches(&image.config.platform()) => Err(Error::Platform {
-                reference: name.to_owned(),
-                found: image.config.platform().to_string(),
-                wanted: wanted.to_string(),
-            }),
-            _ => Ok(image),
-        }
+        let Some(wanted) = platform.filter(|wanted| !wanted.matches(&image.config.platform())) else {
+            return Ok(image);
+        };
+        let target = target.unwrap_or_else(|| image.target.clone());
+        self.sibling(&image, &target, wanted)?.ok_or_else(|| Error::Platform {
+            reference: name.to_owned(),
+            found: image.config.platform().to_string(),
+            wanted: wanted.to_string(),
+        })
     }
 
     /// The bytes of an image's configuration, as received.
@@ -86,6 +91,7 @@ impl Images {
             target: row.target,
             parent: row.parent,
             last_tagged: row.last_tagged.map(time::from_unix_nanos),
+            is_recorded: true,
         })
     }
 }

@@ -49,6 +49,8 @@ pub struct Image {
     pub parent: Option<ImageId>,
     /// When it last got a name; none if it never had one.
     pub last_tagged: Option<SystemTime>,
+    /// False for one of several behind a name that isn't the record's own: its layers stay only while somebody uses them.
+    pub is_recorded: bool,
 }
 
 /// One line of `images`.

@@ -11,8 +11,8 @@ use std::process::Command;
 
 use common::{Fixture, Opened};
 use corten_archive::{Entry, Kind, Limits, Reader, Writer};
-use corten_base::{Digest, Platform};
-use corten_images::{Error, ManifestKind};
+use corten_base::{ContainerId, Digest, ImageId, Platform};
+use corten_images::{Error, InUse, ManifestKind};
 use corten_testkit::image::{Packing, TestImage, docker_archive_bytes, oci_archive_bytes, pack, tar};
 use serde_json::{Value, json};
 
@@ -254,6 +254,38 @@ fn one_platform_of_several() {
     let manifest: Value = serde_json::from_slice(&files(&saved)["manifest.json"]).unwrap();
     assert_eq!(manifest[0]["Config"], json!(format!("blobs/sha256/{}", foreign.id().hex())));
     assert_eq!(files(&saved).keys().filter(|name| name.starts_with("blobs/")).count(), 3);
+}
+
+#[test]
+fn another_platform_behind_a_name_is_unpacked_when_it_is_wanted() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let (archive, own, foreign) = several();
+    store.load(&archive).unwrap();
+    let s390x = Platform::parse("linux/s390x").unwrap();
+    let image = store.images.resolve("app:1", Some(&s390x)).unwrap();
+    assert_eq!((image.id.0.clone(), image.config.platform()), (foreign.id(), s390x.clone()));
+    assert_eq!(store.images.resolve("app:1", None).unwrap().id.0, own.id());
+    let unpacked = |store: &Opened| store.images.manifests(&image.target).unwrap()[1].unpacked;
+    assert_eq!(unpacked(&store), 0);
+    let held = store.images.ensure_unpacked(&image).unwrap();
+    store.images.collect().unwrap();
+    assert_eq!(unpacked(&store), 1, "what is held stays");
+    assert_eq!(std::fs::read(store.images.layer_paths(&image).unwrap()[0].join("s390x")).unwrap(), b"x");
+    drop(held);
+    store.images.collect().unwrap();
+    assert_eq!(unpacked(&store), 0, "and goes with its last user");
+    // A container of it stands in the way of the name's removal.
+    let user = |id: &ImageId| match id.0 == foreign.id() {
+        true => vec![InUse { container: ContainerId::generate(), running: false }],
+        false => Vec::new(),
+    };
+    let error = store.images.remove("app:1", false, false, &user).unwrap_err();
+    assert!(error.to_string().contains("(must force) - container"), "{error}");
+    // What isn't here can't be: the index alone names it.
+    let riscv = Platform::parse("linux/riscv64").unwrap();
+    let error = store.images.resolve("app:1", Some(&riscv)).unwrap_err();
+    assert!(error.to_string().contains("does not match the specified platform (linux/riscv64)"), "{error}");
 }
 
 #[test]

@@ -112,45 +112,89 @@ pub fn docker_archive_bytes(images: &[TestImage], layers: Packing) -> Vec<u8> {
 
 /// An OCI image layout as a tar. With `nested`, each image is behind an index of its own, beside an attestation.
 pub fn oci_archive_bytes(images: &[TestImage], packing: Packing, nested: bool) -> Vec<u8> {
-    let mut blobs: Vec<(Digest, Vec<u8>)> = Vec::new();
-    let mut put_blob = |bytes: Vec<u8>, media_type: &str| {
-        let digest = Digest::sha256(&bytes);
-        let descriptor = json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() });
-        blobs.push((digest, bytes));
-        descriptor
-    };
-    let mut entries = Vec::new();
+    let mut layout = Layout::default();
     for image in images {
-        let config = put_blob(image.config(), "application/vnd.oci.image.config.v1+json");
-        let layers: Vec<Value> =
-            image.layers.iter().map(|layer| put_blob(pack(layer, packing), media_type(packing))).collect();
-        let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers });
-        let mut entry = put_blob(manifest.to_string().into_bytes(), MANIFEST);
+        let mut entry = layout.image(image, packing);
         if nested {
-            entry["platform"] = json!({ "os": "linux", "architecture": image.architecture });
             let mut attestation = entry.clone();
             attestation["platform"] = json!({ "os": "unknown", "architecture": "unknown" });
-            let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [attestation, entry] });
-            entry = put_blob(index.to_string().into_bytes(), INDEX);
+            entry["platform"] = json!({ "os": "linux", "architecture": image.architecture });
+            entry = layout.index(&[attestation, entry]);
         }
-        for tag in &image.tags {
+        layout.name(entry, &image.tags);
+    }
+    layout.finish()
+}
+
+/// An OCI image layout as a tar, with one index under the first image's names: the images are for their architectures.
+pub fn oci_index_archive_bytes(images: &[TestImage], packing: Packing) -> Vec<u8> {
+    let mut layout = Layout::default();
+    let entries: Vec<Value> = images
+        .iter()
+        .map(|image| {
+            let mut entry = layout.image(image, packing);
+            entry["platform"] = json!({ "os": "linux", "architecture": image.architecture });
+            entry
+        })
+        .collect();
+    let index = layout.index(&entries);
+    layout.name(index, &images[0].tags);
+    layout.finish()
+}
+
+/// An OCI image layout on its way.
+#[derive(Default)]
+struct Layout {
+    blobs: Vec<(Digest, Vec<u8>)>,
+    entries: Vec<Value>,
+}
+
+impl Layout {
+    /// Adds a blob; its descriptor.
+    fn blob(&mut self, bytes: Vec<u8>, media_type: &str) -> Value {
+        let digest = Digest::sha256(&bytes);
+        let descriptor = json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() });
+        self.blobs.push((digest, bytes));
+        descriptor
+    }
+
+    /// Adds an image; the descriptor of its manifest.
+    fn image(&mut self, image: &TestImage, packing: Packing) -> Value {
+        let config = self.blob(image.config(), "application/vnd.oci.image.config.v1+json");
+        let layers: Vec<Value> =
+            image.layers.iter().map(|layer| self.blob(pack(layer, packing), media_type(packing))).collect();
+        let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers });
+        self.blob(manifest.to_string().into_bytes(), MANIFEST)
+    }
+
+    fn index(&mut self, entries: &[Value]) -> Value {
+        let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": entries });
+        self.blob(index.to_string().into_bytes(), INDEX)
+    }
+
+    /// Adds a line to `index.json` for each name, or one without.
+    fn name(&mut self, entry: Value, names: &[String]) {
+        self.entries.extend(names.iter().map(|name| {
             let mut named = entry.clone();
-            named["annotations"] = json!({ "io.containerd.image.name": tag });
-            entries.push(named);
-        }
-        if image.tags.is_empty() {
-            entries.push(entry);
+            named["annotations"] = json!({ "io.containerd.image.name": name });
+            named
+        }));
+        if names.is_empty() {
+            self.entries.push(entry);
         }
     }
-    let index = json!({ "schemaVersion": 2, "manifests": entries }).to_string();
-    let mut writer = Writer::new(Vec::new());
-    put(&mut writer, &Entry::new(Kind::File, "oci-layout", 0o644), br#"{"imageLayoutVersion":"1.0.0"}"#);
-    put(&mut writer, &Entry::new(Kind::File, "index.json", 0o644), index.as_bytes());
-    for (digest, bytes) in blobs {
-        let path = format!("blobs/sha256/{}", digest.hex());
-        put(&mut writer, &Entry::new(Kind::File, path.as_str(), 0o644), &bytes);
+
+    fn finish(self) -> Vec<u8> {
+        let index = json!({ "schemaVersion": 2, "manifests": self.entries }).to_string();
+        let mut writer = Writer::new(Vec::new());
+        put(&mut writer, &Entry::new(Kind::File, "oci-layout", 0o644), br#"{"imageLayoutVersion":"1.0.0"}"#);
+        put(&mut writer, &Entry::new(Kind::File, "index.json", 0o644), index.as_bytes());
+        for (digest, bytes) in self.blobs {
+            let path = format!("blobs/sha256/{}", digest.hex());
+            put(&mut writer, &Entry::new(Kind::File, path.as_str(), 0o644), &bytes);
+        }
+        finish(writer)
     }
-    finish(writer)
 }
 
 /// Writes a docker-archive of one image with layers from files, which are streamed: they may be large.

@@ -15,7 +15,7 @@ use corten_testkit::workspace;
 pub const HERE: &str = "--here";
 
 /// Enough for three copies of all that a round leaves.
-const SIZE: &str = "16G";
+const SIZE: &str = "8G";
 
 /// Runs this program again with the same arguments in its own namespace.
 pub fn again(arguments: &[&str]) -> Result<()> {
