@@ -131,6 +131,11 @@ impl Group {
         self.places().map(copy).collect()
     }
 
+    /// Which of [`dir_fds`](Self::dir_fds) counts the memory.
+    pub fn memory_dir(&self) -> Option<usize> {
+        self.places().position(|(hierarchy, _)| self.tree.is_v2() || hierarchy.has(Controller::Memory))
+    }
+
     /// The directory in the hierarchy of a controller by the kernel's name, such as `memory` or `name=systemd`.
     pub fn dir_fd_of(&self, controller: &str) -> Option<OwnedFd> {
         let controller = Controller::parse(controller)?;

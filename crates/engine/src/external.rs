@@ -44,6 +44,7 @@ pub(crate) fn hand_over(
         rootfs: making.rootfs.as_fd(),
         sources: &launch::borrow(&sources),
         cgroups: &launch::borrow(&cgroups),
+        memory: group.get()?.memory_dir(),
         streams: launch::streams(record),
         attach: &making.attach(),
     };

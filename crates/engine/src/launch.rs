@@ -8,7 +8,6 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::process::Child;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +20,7 @@ use corten_shim::protocol::{AttachMode, Event, LogConfig, Started, Streams, Term
 use corten_snapshot::MountOptions;
 use corten_spec::{Namespace, Namespaces};
 use corten_sys::mount;
+use corten_sys::process::Child;
 use oci_spec::runtime::ContainerState;
 use rustix::fs::{CWD, Mode, OFlags};
 
@@ -277,6 +277,7 @@ fn hand_over(making: &Making<'_>, group: &mut Grouped, connection: &mut Connecti
         sources: &borrow(&trees),
         namespaces: &borrow(&namespaces),
         cgroups: &borrow(&group_fds),
+        memory: group.get()?.memory_dir(),
         join_cgroups: joins_itself,
         streams: streams(record),
         attach: &making.attach(),

@@ -5,11 +5,11 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::process::Child;
 use std::time::Duration;
 
 use corten_shim::client::{Connection, Error as ShimError};
 use corten_shim::protocol::Event;
+use corten_sys::process::Child;
 use tokio::io::unix::AsyncFd;
 
 use crate::error::Error;
@@ -116,10 +116,10 @@ impl Link {
             tracing::debug!(error = crate::error::chain(&error), "a shim could not be released");
         }
         if tokio::time::timeout(RELEASE_TIMEOUT, self.closed()).await.is_err()
-            && let Some(child) = &mut self.child
+            && let Some(child) = &self.child
         {
             // Its exit is recorded: what it still holds is output that a client does not read.
-            tracing::warn!(shim = child.id(), "a released shim does not end: killing it");
+            tracing::warn!(shim = child.pid, "a released shim does not end: killing it");
             let _ = child.kill();
         }
         self.reap().await;
@@ -145,8 +145,7 @@ impl AsFd for Link {
 
 /// Waits for a child by its pidfd: no thread sleeps for it.
 pub(crate) async fn reap(mut child: Child) {
-    let pidfd = corten_sys::process::open_pidfd(child.id().cast_signed()).and_then(watch);
-    if let Ok(pidfd) = pidfd {
+    if let Ok(pidfd) = child.pidfd.try_clone().and_then(watch) {
         let _ = pidfd.readable().await;
     }
     if let Err(error) = child.try_wait() {

@@ -1,8 +1,8 @@
 //! Warm shims: spawned, with their namespaces and init stub, before anybody asks.
 //!
 //! A start takes one and tells the pool, which makes another in the background. When the pool is empty (many starts at once) a
-//! shim is spawned for the asker, so that the pool is never more than a short cut. Unassigned shims end by themselves when the
-//! daemon does: their connection closes.
+//! shim is spawned for the asker, so that the pool is never more than a short cut. All are copies of one [`Zygote`], which is
+//! started anew should it end. Zygote and unassigned shims end by themselves when the daemon does: their connection closes.
 //!
 //! What a container with default settings gets is there already ([`Usual`]): the init stub has mounted its `/proc`, `/dev` and
 //! `/sys`. On cgroup v1 it has also joined a group of the pool's that has the limits; the start renames that group.
@@ -10,15 +10,16 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::process::Child;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use corten_cgroup::{CgroupPath, Group, Limits, Tree};
 use corten_runtime::Plan;
-use corten_shim::client::{Connection, Executable, Spawned, WarmOptions, spawn_external, spawn_warm};
+use corten_shim::client::{Connection, Error as ShimError};
 use corten_shim::protocol::{Event, Ready};
+use corten_shim::spawn::{Executable, Spawned, WarmOptions, Zygote, spawn_external};
+use corten_sys::process::Child;
 use tokio::sync::Notify;
 
 use crate::blocking;
@@ -55,6 +56,7 @@ pub(crate) struct Warm {
 #[derive(Debug)]
 pub(crate) struct Pool {
     executable: Executable,
+    zygote: Mutex<Option<Zygote>>,
     tree: Tree,
     parent: CgroupPath,
     size: usize,
@@ -71,6 +73,7 @@ impl Pool {
         let executable = Executable::open(executable).map_err(Error::failed("cannot prepare shims"))?;
         Ok(Pool {
             executable,
+            zygote: Mutex::default(),
             tree,
             parent,
             size,
@@ -161,8 +164,9 @@ impl Pool {
         end(connection, child, group);
     }
 
-    /// Ends all warm shims. Blocks.
+    /// Ends all warm shims, and what they are copies of. Blocks.
     pub(crate) fn drain(&self) {
+        *self.zygote.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let idle: Vec<Warm> = self.lock().drain(..).collect();
         for warm in idle {
             self.discard(warm);
@@ -186,9 +190,8 @@ impl Pool {
 
     /// Spawns a shim and waits until it is warm. Blocks.
     fn spawn(&self) -> Result<Warm, Error> {
-        let options = WarmOptions { late_init: self.tree.is_v2() };
-        let spawned = spawn_warm(&self.executable, options);
-        let Spawned { mut connection, child } = spawned.map_err(Error::failed("cannot make a warm shim"))?;
+        let copied = self.copy_zygote().map_err(Error::failed("cannot make a warm shim"))?;
+        let Spawned { mut connection, child } = copied;
         let mut group = None;
         match self.greet(&mut connection, &mut group) {
             Ok(netns) => Ok(Warm { connection, child, netns, group }),
@@ -199,16 +202,31 @@ impl Pool {
         }
     }
 
+    /// A fresh copy of the zygote, which is started if there is none, or none any more.
+    fn copy_zygote(&self) -> Result<Spawned, ShimError> {
+        let options = WarmOptions { late_init: self.tree.is_v2() };
+        let mut zygote = self.zygote.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = &mut *zygote {
+            match running.spawn(options) {
+                Err(ShimError::Closed) => tracing::warn!("the shims' zygote has ended: another is started"),
+                spawned => return spawned,
+            }
+        }
+        *zygote = None;
+        let usual = self.usual.get().map(|usual| &usual.plan);
+        zygote.insert(Zygote::start(&self.executable, usual)?).spawn(options)
+    }
+
     /// Waits until a new shim is warm, and has it prepare itself for a usual container, in a control group of its own. Returns its
     /// network namespace; whatever becomes of it, `group` is what has to be removed.
     fn greet(&self, connection: &mut Connection, group: &mut Option<Group>) -> Result<OwnedFd, Error> {
         let (ready, netns) = receive_ready(connection)?;
         *group = self.group_for(&ready).map_err(Error::failed("cannot make a warm shim's control group"))?;
-        if let Some(usual) = self.usual.get() {
+        if self.usual.get().is_some() {
             let directories = group.as_ref().map_or(Ok(Vec::new()), Group::dir_fds);
             let directories = directories.map_err(Error::failed("cannot open a warm shim's control group"))?;
             let directories: Vec<_> = directories.iter().map(AsFd::as_fd).collect();
-            connection.prepare(&usual.plan, &directories).map_err(Error::failed("cannot prepare a warm shim"))?;
+            connection.prepare(&directories).map_err(Error::failed("cannot prepare a warm shim"))?;
         }
         Ok(netns)
     }

@@ -24,8 +24,8 @@ use crate::undo::log;
 const READY: usize = 2;
 /// How many kinds are remembered, the last used ones.
 const KINDS: usize = 4;
-/// How long a new spare lets the container that took the last one have the processors.
-const AFTER_CREATE: Duration = Duration::from_millis(3);
+/// How long a new spare lets the container that was just started have the processors.
+const AFTER_START: Duration = Duration::from_millis(3);
 /// The files that every container's directory has from its start on.
 const FILES: [&str; 3] = ["hostname", "hosts", "resolv.conf"];
 
@@ -57,7 +57,7 @@ pub(crate) struct Spares {
     place: PathBuf,
     state: Mutex<State>,
     next: AtomicU64,
-    taken: Notify,
+    started: Notify,
     closed: AtomicBool,
 }
 
@@ -100,15 +100,20 @@ impl Spares {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed()(error)),
             _ => fs::create_dir(&place).map_err(failed())?,
         }
-        let (state, next, taken, closed) = Default::default();
-        Ok(Spares { snapshots, place, state, next, taken, closed })
+        let (state, next, started, closed) = Default::default();
+        Ok(Spares { snapshots, place, state, next, started, closed })
     }
 
-    /// A spare of this kind, if one is ready. The next ones are made then, and from a kind's second time on. Blocks.
+    /// A spare of this kind, if one is ready. From a kind's second time on others are made after the next [`Spares::refill`]: who
+    /// creates a container mostly starts it next, and waits for that. Blocks.
     pub(crate) fn take(&self, kind: &Kind) -> Option<Spare> {
         let spare = self.lock().used(kind).ready.pop_front();
-        self.taken.notify_one();
         spare.filter(|spare| spare.layer.is_current())
+    }
+
+    /// Lets what was taken be made again: a container has been started.
+    pub(crate) fn refill(&self) {
+        self.started.notify_one();
     }
 
     /// Drops all: their image may be going. Blocks.
@@ -117,14 +122,14 @@ impl Spares {
         drop(old);
     }
 
-    /// Makes new ones whenever some were taken, until it is closed.
+    /// Makes new ones at each [`Spares::refill`], until it is closed.
     pub(crate) async fn keep_filled(self: Arc<Spares>) {
         loop {
-            self.taken.notified().await;
+            self.started.notified().await;
             if self.closed.load(Ordering::Acquire) {
                 return;
             }
-            tokio::time::sleep(AFTER_CREATE).await;
+            tokio::time::sleep(AFTER_START).await;
             let spares = self.clone();
             log("no spare was made", blocking::run(move || spares.fill()).await);
         }
@@ -133,7 +138,7 @@ impl Spares {
     /// Has [`Spares::keep_filled`] end.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        self.taken.notify_one();
+        self.started.notify_one();
     }
 
     fn fill(&self) {

@@ -402,6 +402,7 @@ impl Task {
         };
         drop(permit);
         self.shared.pool.refill();
+        self.shared.spares.refill();
         let mut launched = launched?;
         if let Some(spare) = launched.spare.take() {
             self.shared.background.spawn(async move {

@@ -1,22 +1,19 @@
-//! The daemon's side of a shim: spawning it warm, typed requests, received messages.
+//! The daemon's side of a shim: typed requests, received messages. How a shim comes to be is [`crate::spawn`]'s.
 //!
 //! Everything here is synchronous over a non-blocking socket: an async caller registers the connection's descriptor
 //! with its reactor, calls [`Connection::try_recv`] when it is readable and the request methods at any time (a request
 //! is one small packet; the socket buffer holds hundreds).
 
-use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command as Process, Stdio};
 use std::time::Duration;
 
 use corten_base::ErrorKind;
 use corten_runtime::agent::Agent;
 use corten_runtime::{Failure, NamespaceKind, PidNamespace, Plan, ProcessPlan};
+use corten_sys::memfd;
 use corten_sys::socket::Seqpacket;
-use corten_sys::{memfd, mount};
 
 use crate::protocol::{
     Assign, Attach, AttachMode, Command, Event, Exec, ExitStatus, External, Freeze, MAX_FDS, MAX_PACKET, Message,
@@ -77,67 +74,6 @@ impl Error {
     }
 }
 
-/// The executable that shims run: a read-only, detached view of the file, so that nothing inside a container can
-/// reach the host's file for writing through `/proc/<pid>/exe`, while all shims share its pages.
-#[derive(Debug)]
-pub struct Executable {
-    file: OwnedFd,
-    path: PathBuf,
-}
-
-impl Executable {
-    /// Opens the file at `path`, usually `/proc/self/exe`. The caller needs CAP_SYS_ADMIN.
-    pub fn open(path: &Path) -> Result<Executable, Error> {
-        let file = mount::read_only_view(path).map_err(|source| Error::Spawn { path: path.into(), source })?;
-        Ok(Executable { file, path: path.into() })
-    }
-}
-
-/// How a warm shim prepares itself.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct WarmOptions {
-    /// Makes the init stub at start instead of at warm-up: for cgroup v2, where it is cloned into its cgroup.
-    pub late_init: bool,
-}
-
-/// A shim that was just spawned. It sends [`Event::Ready`] on its connection when it is warm.
-#[derive(Debug)]
-pub struct Spawned {
-    /// The connection.
-    pub connection: Connection,
-    /// The process; the caller reaps it after the connection has closed.
-    pub child: Child,
-}
-
-/// Spawns a warm shim, `corten shim`, without forking the caller (posix_spawn).
-pub fn spawn_warm(executable: &Executable, options: WarmOptions) -> Result<Spawned, Error> {
-    spawn(executable, options.late_init.then_some("--late-init"), None)
-}
-
-/// Spawns a shim for a container that another runtime makes, likewise. It looks programs up in `path`, which is all of its and the
-/// runtime's environment.
-pub fn spawn_external(executable: &Executable, path: Option<&OsStr>) -> Result<Spawned, Error> {
-    spawn(executable, Some("--external"), path)
-}
-
-fn spawn(executable: &Executable, flag: Option<&str>, path: Option<&OsStr>) -> Result<Spawned, Error> {
-    let failed = |source| Error::Spawn { path: executable.path.clone(), source };
-    let (ours, theirs) = Seqpacket::pair().map_err(failed)?;
-    ours.set_nonblocking(true).map_err(failed)?;
-    let child = Process::new(corten_sys::process::fd_path(executable.file.as_fd()))
-        .arg0("corten")
-        .arg("shim")
-        .args(flag)
-        .env_clear()
-        .envs(path.map(|path| ("PATH", path)))
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(failed)?;
-    Ok(Spawned { connection: Connection::new(ours), child })
-}
-
 /// One daemon's connection to one shim.
 #[derive(Debug)]
 pub struct Connection {
@@ -170,6 +106,8 @@ pub struct StartRequest<'a> {
     pub namespaces: &'a [BorrowedFd<'a>],
     /// Cgroup directories: v1 one per hierarchy, v2 one.
     pub cgroups: &'a [BorrowedFd<'a>],
+    /// Which of them the memory controller has.
+    pub memory: Option<usize>,
     /// True when the init has to join `cgroups` now: not if they are those that it was prepared with.
     pub join_cgroups: bool,
     /// Standard streams and log.
@@ -193,6 +131,8 @@ pub struct ExternalStart<'a> {
     pub sources: &'a [BorrowedFd<'a>],
     /// Cgroup directories: v1 one per hierarchy, v2 one. The runtime puts the container there by itself.
     pub cgroups: &'a [BorrowedFd<'a>],
+    /// Which of them the memory controller has.
+    pub memory: Option<usize>,
     /// Standard streams and log.
     pub streams: Streams,
     /// Clients attached before the process runs.
@@ -235,7 +175,7 @@ fn agent_state(agent: Option<&Agent>) -> Result<Option<OwnedFd>, Error> {
 }
 
 impl Connection {
-    fn new(socket: Seqpacket) -> Connection {
+    pub(crate) fn new(socket: Seqpacket) -> Connection {
         Connection { socket, next: 1 }
     }
 
@@ -302,14 +242,10 @@ impl Connection {
         }
     }
 
-    /// Has the warm shim mount beforehand what `like`, the plan of a container with default settings, asks for, and its
-    /// init join `cgroups`. To be sent when the pool is filled; answered by [`Event::Done`].
-    pub fn prepare(&mut self, like: &Plan, cgroups: &[BorrowedFd<'_>]) -> Result<u64, Error> {
-        let plan = serde_json::to_vec(like).map_err(Error::Malformed)?;
-        let plan = memfd::sealed("plan", &plan).map_err(Error::Io)?;
-        let mut fds = vec![plan.as_fd()];
-        fds.extend(cgroups);
-        self.send(Command::Prepare(Prepare { cgroups: cgroups.len() }), &fds)
+    /// Has the warm shim mount beforehand what its zygote's usual plan asks for, and its init join `cgroups`. To be sent when
+    /// the pool is filled; answered by [`Event::Done`].
+    pub fn prepare(&mut self, cgroups: &[BorrowedFd<'_>]) -> Result<u64, Error> {
+        self.send(Command::Prepare(Prepare { cgroups: cgroups.len() }), cgroups)
     }
 
     /// Binds the shim to a container; `run` and `log` are its own directories. Answered by [`Event::Done`].
@@ -335,6 +271,7 @@ impl Connection {
             namespaces,
             pid: request.plan.namespaces.pid_mode(),
             cgroups: request.cgroups.len(),
+            memory: request.memory,
             join_cgroups: request.join_cgroups,
             streams: request.streams.clone(),
             attach: request.attach.iter().map(|(mode, _)| *mode).collect(),
@@ -356,6 +293,7 @@ impl Connection {
             namespaces: Vec::new(),
             pid: PidNamespace::New,
             cgroups: request.cgroups.len(),
+            memory: request.memory,
             join_cgroups: false,
             streams: request.streams,
             attach: request.attach.iter().map(|(mode, _)| *mode).collect(),

@@ -84,11 +84,9 @@ impl Supervisor {
     fn prepare(&mut self, request: Prepare, mut fds: Fds) -> Result<(), Failure> {
         self.expect_phase(Phase::Warm)?;
         let failed = |error: io::Error| Failure::host("cannot have a start prepared", &error);
-        let plan = one(&mut fds)?;
         let cgroups = fds.take(request.cgroups).map_err(failed)?;
         let Some(stub) = &self.stub else { return Ok(()) };
-        let mut passed = vec![plan.as_fd()];
-        passed.extend(cgroups.iter().map(AsFd::as_fd));
+        let passed: Vec<_> = cgroups.iter().map(AsFd::as_fd).collect();
         stub.order(&Order::Prepare { cgroups: cgroups.len() }, &passed).map_err(failed)?;
         self.placed = !cgroups.is_empty();
         Ok(())
@@ -125,7 +123,7 @@ impl Supervisor {
         let mut fds = Fds(ahead.into_iter());
         let _ = process::set_slice(std::time::Duration::from_micros(100));
         let handed = Handed::take(&request, &mut fds).map_err(|error| Failure::host("malformed start", &error))?;
-        self.cgroups = handed.cgroups;
+        (self.cgroups, self.memory) = (handed.cgroups, request.memory);
         let (mut io, stdio) =
             self.open_streams(&request).map_err(|error| Failure::host("cannot open streams", &error))?;
         for (mode, socket) in request.attach.iter().zip(handed.attach) {
@@ -219,7 +217,7 @@ impl Supervisor {
         match request.pid {
             PidNamespace::New => match self.stub.take() {
                 Some(stub) => return Ok(stub),
-                None => return Stub::new(flags::PID, self.unified_cgroup(request.join_cgroups)),
+                None => return Stub::new(flags::PID, self.unified_cgroup(request.join_cgroups), self.usual),
             },
             // The unused stub ends with its control socket.
             PidNamespace::Host => self.stub = None,
@@ -232,7 +230,7 @@ impl Supervisor {
                 return Stub::in_pid_namespace(namespace, self.unified_cgroup(request.join_cgroups));
             }
         }
-        Stub::new(0, self.unified_cgroup(request.join_cgroups))
+        Stub::new(0, self.unified_cgroup(request.join_cgroups), self.usual)
     }
 
     /// On v2 there is one cgroup directory, and a process can be cloned into it.

@@ -1,10 +1,11 @@
 //! One container's supervisor: stdio, log files, exit status, its wire protocol.
 //!
 //! A shim is one small single-threaded process that outlives the daemon. It serves one run of one container. The
-//! daemon's side is [`client`], the messages are [`protocol`], the role's entry is [`main`].
+//! daemon's side is [`spawn`] and [`client`], the messages are [`protocol`], the role's entry is [`main`].
 //!
 //! ```text
-//! warm-up:  namespaces, minimal root, init stub  ->  Ready
+//! zygote:   executed once, minimal root, usual plan; each warm shim is a copy of it
+//! warm-up:  namespaces, init stub  ->  Ready
 //! Assign:   adoption socket in the run directory
 //! Start:    plan and descriptors to the stub; it executes the program  ->  Started
 //! exit:     streams drained, exit.json by rename  ->  Exited; then Release, or the end if no daemon is connected
@@ -23,9 +24,11 @@ pub mod lookup;
 mod oom;
 mod process;
 pub mod protocol;
+pub mod spawn;
 mod stub;
 mod supervisor;
 mod time;
 mod warm;
+mod zygote;
 
 pub use warm::main;

@@ -6,11 +6,10 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{Mode, OFlags, openat};
 
-/// True if any of the cgroup directories counts an OOM kill: `memory.events` on v2, `memory.oom_control` on v1.
-pub(crate) fn happened(cgroups: &[OwnedFd]) -> bool {
-    cgroups.iter().any(|cgroup| {
-        ["memory.events", "memory.oom_control"].iter().any(|name| read(cgroup, name).is_some_and(|text| counts(&text)))
-    })
+/// True if the directory of the memory controller counts an OOM kill: `memory.events` on v2, `memory.oom_control` on v1.
+pub(crate) fn happened(memory: &OwnedFd) -> bool {
+    let text = read(memory, "memory.events").or_else(|| read(memory, "memory.oom_control"));
+    text.is_some_and(|text| counts(&text))
 }
 
 fn read(cgroup: &OwnedFd, name: &str) -> Option<String> {

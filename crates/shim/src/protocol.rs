@@ -57,8 +57,8 @@ pub struct Message {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type")]
 pub enum Command {
-    /// Has a warm shim do beforehand what a plan like the given one asks for. Fds: plan, `cgroups` cgroup directories that
-    /// its init joins. Answered by `Done`; a later plan that differs is served all the same, only more slowly.
+    /// Has a warm shim do beforehand what its zygote's usual plan asks for. Fds: `cgroups` cgroup directories that its init
+    /// joins. Answered by `Done`; a plan that differs is served all the same, only more slowly.
     Prepare(Prepare),
     /// Binds the warm shim to a container: it opens the adoption socket. Fds: run directory, log directory. Answered by `Done`.
     Assign(Assign),
@@ -122,6 +122,9 @@ pub struct Start {
     pub pid: PidNamespace,
     /// Number of cgroup directories; kept for execs and for the OOM counter.
     pub cgroups: usize,
+    /// Which of them the memory controller has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<usize>,
     /// True when these are other cgroups than those that the init has joined beforehand, if any.
     pub join_cgroups: bool,
     /// Standard streams and log.

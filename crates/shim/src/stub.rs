@@ -34,7 +34,7 @@ pub(crate) struct Stub {
 /// What a stub is told.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Order {
-    /// Stage the mounts of such a plan, and join the cgroups. Fds: plan, cgroups.
+    /// Stage the mounts of the usual plan, and join the cgroups. Fds: cgroups.
     Prepare { cgroups: usize },
     /// The first of the start's descriptors, where they are more than one packet carries.
     Descriptors,
@@ -45,9 +45,13 @@ pub(crate) enum Order {
 
 impl Stub {
     /// Clones a stub: in a new PID namespace if `namespaces` says so, always in a new mount namespace; on v2 inside
-    /// the given cgroup.
-    pub(crate) fn new(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Stub> {
-        Stub::spawn(namespaces | flags::MOUNT, cgroup, wait_and_become)
+    /// the given cgroup. It can prepare itself for `usual`.
+    pub(crate) fn new(
+        namespaces: u64,
+        cgroup: Option<BorrowedFd<'_>>,
+        usual: Option<&'static Plan>,
+    ) -> io::Result<Stub> {
+        Stub::spawn(namespaces | flags::MOUNT, cgroup, |reporter| wait_and_become(reporter, usual))
     }
 
     /// Clones a stub inside the PID namespace of others.
@@ -58,7 +62,7 @@ impl Stub {
                 .map_err(|error| Failure::host("cannot join the PID namespace", &error));
             process::close_all_but(&[reporter.socket().as_fd()]);
             if go_in(joined, &mut reporter) {
-                wait_and_become(reporter);
+                wait_and_become(reporter, None);
             }
         })?;
         Ok(Stub { leading: true, ..stub })
@@ -187,7 +191,7 @@ fn close_others(keep: &[BorrowedFd<'_>], cgroups: &[OwnedFd], stdio: Option<&Std
     process::close_all_but(&keep);
 }
 
-fn wait_and_become(mut reporter: Reporter) {
+fn wait_and_become(mut reporter: Reporter, usual: Option<&'static Plan>) {
     process::close_all_but(&[reporter.socket().as_fd()]);
     let Ok(base) = Base::open() else { return };
     let mut prepared = Prepared::default();
@@ -197,7 +201,7 @@ fn wait_and_become(mut reporter: Reporter) {
         let Ok(packet) = reporter.socket().recv(&mut buffer) else { return };
         let mut fds = Fds(packet.fds.into_iter());
         match serde_json::from_slice(&buffer[..packet.length]) {
-            Ok(Order::Prepare { cgroups }) => prepared = prepare(&mut fds, cgroups, &base, &mut reporter),
+            Ok(Order::Prepare { cgroups }) => prepared = prepare(usual, (&mut fds, cgroups), &base, &mut reporter),
             Ok(Order::Descriptors) => ahead.extend(fds.0),
             Ok(order @ Order::Start { .. }) => {
                 ahead.extend(fds.0);
@@ -216,10 +220,9 @@ struct Prepared {
     in_cgroups: bool,
 }
 
-fn prepare(fds: &mut Fds, cgroups: usize, base: &Base, reporter: &mut Reporter) -> Prepared {
-    let plan = read_plan(fds);
+fn prepare(usual: Option<&Plan>, (fds, cgroups): (&mut Fds, usize), base: &Base, reporter: &mut Reporter) -> Prepared {
     let in_cgroups = cgroups > 0 && fds.take(cgroups).is_ok_and(|cgroups| apply::join_cgroups(&cgroups).is_ok());
-    let stage = plan.ok().and_then(|plan| Stage::build(&plan, base, in_cgroups).ok()).map(|mut stage| {
+    let stage = usual.and_then(|plan| Stage::build(plan, base, in_cgroups).ok()).map(|mut stage| {
         if let Ok(namespace) = stage.mount_namespace() {
             reporter.mount_namespace(namespace);
         }

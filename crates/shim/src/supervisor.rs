@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use corten_runtime::{Failure, FailureKind};
+use corten_runtime::{Failure, FailureKind, Plan};
 use corten_sys::process;
 use corten_sys::signal;
 use corten_sys::socket::{Listener, Seqpacket};
@@ -35,6 +35,8 @@ pub(crate) struct Supervisor {
     pub(crate) run_directory: Option<OwnedFd>,
     pub(crate) log_directory: Option<OwnedFd>,
     pub(crate) cgroups: Vec<OwnedFd>,
+    /// Which of them the memory controller has.
+    pub(crate) memory: Option<usize>,
     /// Descriptors of the start that is to come.
     pub(crate) ahead: Vec<OwnedFd>,
     /// The init stub of a warm shim, before its start.
@@ -48,6 +50,8 @@ pub(crate) struct Supervisor {
     pub(crate) runtime: Option<Runtime>,
     /// What that runtime was asked to do; each goes when it is answered.
     pub(crate) jobs: Vec<Process>,
+    /// What stubs prepare themselves for.
+    pub(crate) usual: Option<&'static Plan>,
     /// Where the null device is.
     pub(crate) null: &'static str,
     pub(crate) exit: Option<ExitStatus>,
@@ -103,6 +107,7 @@ impl Supervisor {
             run_directory: None,
             log_directory: None,
             cgroups: Vec::new(),
+            memory: None,
             ahead: Vec::new(),
             stub: warm.stub,
             placed: false,
@@ -111,6 +116,7 @@ impl Supervisor {
             execs: Vec::new(),
             runtime: None,
             jobs: Vec::new(),
+            usual: warm.usual,
             null: warm.null,
             exit: None,
             strays: Vec::new(),
@@ -393,7 +399,7 @@ impl Supervisor {
 
     /// The order keeps promises: output is in the log before the status is on disk, that before it is told.
     fn init_ended(&mut self, code: i32) {
-        let status = ExitStatus { code, oom: oom::happened(&self.cgroups), time_ns: now_ns() };
+        let status = ExitStatus { code, oom: self.memory_cgroup().is_some_and(oom::happened), time_ns: now_ns() };
         if let Some(init) = &mut self.init {
             init.io.finish(&mut self.buffer);
         }
@@ -406,6 +412,10 @@ impl Supervisor {
             // Taking the mounts down takes a while; nobody waits for it any more.
             init.mounts.clear();
         }
+    }
+
+    fn memory_cgroup(&self) -> Option<&OwnedFd> {
+        self.cgroups.get(self.memory?)
     }
 
     fn write_exit(&self, status: &ExitStatus) -> io::Result<()> {

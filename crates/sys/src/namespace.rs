@@ -1,7 +1,7 @@
 //! Namespaces: leaving, joining, and the settings that live in them.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::process::{check, flags, invalid};
 
@@ -52,6 +52,16 @@ pub fn set_hostname(name: &str) -> io::Result<()> {
 /// Sets the NIS domain name of the UTS namespace.
 pub fn set_domainname(name: &str) -> io::Result<()> {
     Ok(rustix::system::setdomainname(name.as_bytes())?)
+}
+
+/// The calling process's network namespace. No procfs is needed: a socket tells (SIOCGSKNS).
+pub fn network() -> io::Result<OwnedFd> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    // SAFETY: the request takes no argument.
+    let namespace = check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGSKNS as _) }.into())?;
+    // SAFETY: the kernel has just made this descriptor, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(namespace as RawFd) })
 }
 
 /// Brings the loopback device of the calling process's network namespace up.

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::ffi::{CStr, CString, c_void};
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -141,6 +141,53 @@ pub fn reap(pid: i32) -> io::Result<Ended> {
             Ok(None) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+/// A child of the calling process, held by a pidfd: its number can't become another's before it is reaped.
+#[derive(Debug)]
+pub struct Child {
+    /// Process id.
+    pub pid: i32,
+    /// Becomes readable when the process has ended.
+    pub pidfd: OwnedFd,
+}
+
+impl Child {
+    /// A child that nobody has waited for.
+    pub fn open(pid: i32) -> io::Result<Child> {
+        Ok(Child { pid, pidfd: open_pidfd(pid)? })
+    }
+
+    /// Waits for its end and reaps it.
+    pub fn wait(&mut self) -> io::Result<Ended> {
+        loop {
+            if let Some(ended) = self.reap(rustix::process::WaitIdOptions::EXITED)? {
+                return Ok(ended);
+            }
+        }
+    }
+
+    /// Reaps it if it has ended.
+    pub fn try_wait(&mut self) -> io::Result<Option<Ended>> {
+        self.reap(rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOHANG)
+    }
+
+    /// Kills it; no error if it has ended.
+    pub fn kill(&self) -> io::Result<()> {
+        match signal_pidfd(self.pidfd.as_fd(), libc::SIGKILL) {
+            Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn reap(&self, options: rustix::process::WaitIdOptions) -> io::Result<Option<Ended>> {
+        let id = rustix::process::WaitId::PidFd(self.pidfd.as_fd());
+        let status = rustix::io::retry_on_intr(|| rustix::process::waitid(id.clone(), options))?;
+        Ok(status.map(|status| {
+            let signalled = status.terminating_signal().map(|signal| 128 + signal);
+            Ended { pid: self.pid, code: status.exit_status().or(signalled).unwrap_or(255) }
+        }))
     }
 }
 

@@ -31,6 +31,7 @@ fn measure(world: &World, what: &str, make: impl Fn(&World) -> Shim) {
             sources: &[],
             namespaces: &[],
             cgroups: &[],
+            memory: None,
             join_cgroups: false,
             streams: no_log(),
             attach: &[],

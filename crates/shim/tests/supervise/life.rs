@@ -102,7 +102,7 @@ fn failures_in_dockers_words(world: &World) {
             }
             other => panic!("{command}: {other:?}"),
         }
-        assert!(shim.drop_connection().success());
+        assert_eq!(shim.drop_connection().code, 0);
     }
 }
 
@@ -200,7 +200,7 @@ fn exit_without_a_daemon(world: &World) {
     let mut shim = Shim::new(world);
     shim.start(&world.rootfs, &plan(spec(&["sh", "-c", "sleep 0.2; exit 3"])), no_log(), &[]).unwrap();
     let run = shim.run.clone();
-    assert!(shim.drop_connection().success(), "it ends by itself");
+    assert_eq!(shim.drop_connection().code, 0, "it ends by itself");
     assert_eq!(read_exit_status(&run).unwrap().unwrap().code, 3);
 }
 
@@ -220,7 +220,7 @@ fn an_unassigned_shim_ends_with_its_socket(world: &World) {
     let (connection, mut child, ready) = Shim::warm(world);
     let stub = ready.init_pid.unwrap();
     drop(connection);
-    assert!(child.wait().unwrap().success());
+    assert_eq!(child.wait().unwrap().code, 0);
     let stub = std::path::PathBuf::from(format!("/proc/{stub}"));
     let deadline = std::time::Instant::now() + PATIENCE;
     while stub.exists() && std::time::Instant::now() < deadline {
@@ -256,7 +256,7 @@ fn late_stub_and_joined_namespaces(world: &World) {
         assert!(output.contains(own.to_str().unwrap()), "{output}");
     }
 
-    let options = corten_shim::client::WarmOptions { late_init: true };
+    let options = corten_shim::spawn::WarmOptions { late_init: true };
     let warm = Shim::warm_with(world, options);
     assert_eq!(warm.2.init_pid, None);
     let mut late = Shim::assign(world, warm);

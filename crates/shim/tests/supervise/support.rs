@@ -1,5 +1,6 @@
 //! A root file system from busybox, a spec like Docker's, and a daemon's hand on one shim.
 
+use std::cell::RefCell;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,8 +12,10 @@ use std::time::{Duration, Instant};
 use corten_runtime::agent::Agent;
 use corten_runtime::plan::Facts;
 use corten_runtime::{Plan, sources};
-use corten_shim::client::{Connection, Error, Executable, Spawned, StartRequest, WarmOptions, spawn_warm};
+use corten_shim::client::{Connection, Error, StartRequest};
 use corten_shim::protocol::{AttachMode, Event, ExitStatus, LogConfig, Ready, Streams};
+use corten_shim::spawn::{Executable, Spawned, WarmOptions, Zygote};
+use corten_sys::process::{Child, Ended};
 use serde_json::{Value, json};
 
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -21,7 +24,7 @@ pub const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789
 
 /// What all cases share.
 pub struct World {
-    pub executable: Executable,
+    pub zygote: RefCell<Zygote>,
     pub directory: tempfile::TempDir,
     pub rootfs: PathBuf,
 }
@@ -34,7 +37,8 @@ impl World {
         let rootfs = directory.path().join("rootfs");
         make_rootfs(&rootfs)?;
         let executable = Executable::open(Path::new("/proc/self/exe")).map_err(io::Error::other)?;
-        Ok(World { executable, directory, rootfs })
+        let zygote = Zygote::start(&executable, Some(&plan(spec(&["true"])))).map_err(io::Error::other)?;
+        Ok(World { zygote: RefCell::new(zygote), directory, rootfs })
     }
 
     /// A fresh root file system that a case may spoil.
@@ -97,6 +101,11 @@ pub fn plan(spec: Value) -> Plan {
     corten_runtime::plan(&serde_json::from_value(spec).unwrap(), &Facts::default()).unwrap()
 }
 
+fn counts_memory(cgroup: &OwnedFd) -> bool {
+    let there = |name| rustix::fs::statat(cgroup, name, rustix::fs::AtFlags::empty()).is_ok();
+    there("memory.events") || there("memory.oom_control")
+}
+
 pub fn no_log() -> Streams {
     Streams { tty: false, open_stdin: false, stdin_once: false, size: None, log: LogConfig::None }
 }
@@ -104,19 +113,19 @@ pub fn no_log() -> Streams {
 /// One shim, assigned.
 pub struct Shim {
     pub connection: Connection,
-    pub child: std::process::Child,
+    pub child: Child,
     pub ready: Ready,
     pub run: PathBuf,
     pub log: PathBuf,
 }
 
 impl Shim {
-    pub fn warm(world: &World) -> (Connection, std::process::Child, Ready) {
+    pub fn warm(world: &World) -> (Connection, Child, Ready) {
         Shim::warm_with(world, WarmOptions::default())
     }
 
-    pub fn warm_with(world: &World, options: WarmOptions) -> (Connection, std::process::Child, Ready) {
-        let Spawned { mut connection, child } = spawn_warm(&world.executable, options).unwrap();
+    pub fn warm_with(world: &World, options: WarmOptions) -> (Connection, Child, Ready) {
+        let Spawned { mut connection, child } = world.zygote.borrow_mut().spawn(options).unwrap();
         let (message, fds) = connection.recv(PATIENCE).unwrap();
         let Event::Ready(ready) = message.event else { panic!("expected Ready, got {:?}", message.event) };
         assert_eq!(fds.len(), 1, "the network namespace comes along");
@@ -130,12 +139,12 @@ impl Shim {
     /// With its mounts staged, as the daemon's pool keeps them.
     pub fn prepared(world: &World) -> Shim {
         let (mut connection, child, ready) = Shim::warm(world);
-        let seq = connection.prepare(&plan(spec(&["true"])), &[]).unwrap();
+        let seq = connection.prepare(&[]).unwrap();
         connection.recv_answer(seq, PATIENCE, |_, _| {}).unwrap();
         Shim::assign(world, (connection, child, ready))
     }
 
-    pub fn assign(world: &World, (connection, child, ready): (Connection, std::process::Child, Ready)) -> Shim {
+    pub fn assign(world: &World, (connection, child, ready): (Connection, Child, Ready)) -> Shim {
         let run = tempfile::Builder::new().prefix("run").tempdir_in(world.directory.path()).unwrap().keep();
         let log = run.join("log");
         fs::create_dir(&log).unwrap();
@@ -194,6 +203,7 @@ impl Shim {
             sources: &borrow(&trees),
             namespaces: &borrow(&namespaces),
             cgroups: &borrow(cgroups),
+            memory: cgroups.iter().position(counts_memory),
             join_cgroups,
             streams,
             attach: &attach,
@@ -227,11 +237,11 @@ impl Shim {
     pub fn release(mut self) {
         let seq = self.connection.release().unwrap();
         self.answer(seq).unwrap();
-        assert!(self.child.wait().unwrap().success());
+        assert_eq!(self.child.wait().unwrap().code, 0);
     }
 
     /// A shim whose start failed ends by itself when the connection goes.
-    pub fn drop_connection(self) -> std::process::ExitStatus {
+    pub fn drop_connection(self) -> Ended {
         let Shim { connection, mut child, .. } = self;
         drop(connection);
         child.wait().unwrap()
