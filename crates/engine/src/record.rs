@@ -117,7 +117,7 @@ impl Records {
         Ok(records)
     }
 
-    /// Adds a container with its layer, durably.
+    /// Adds a container with its layer, durably; one that is removed at its end need not survive the machine's.
     pub(crate) async fn insert(
         &self,
         record: &Record,
@@ -125,7 +125,7 @@ impl Records {
         layer: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<(), corten_snapshot::Error> + Send + 'static,
     ) -> Result<(), Error> {
         let row = row(record, state)?;
-        let change = self.db.write_async(move |tx| -> Result<(), RecordError> {
+        let change = move |tx: &rusqlite::Transaction<'_>| -> Result<(), RecordError> {
             layer(tx)?;
             let [namespace, id, name, record, state] = row;
             let mut statement = tx.prepare_cached(
@@ -133,8 +133,12 @@ impl Records {
             )?;
             statement.execute(params![namespace, id, name, record, state])?;
             Ok(())
-        });
-        change.await.map_err(Error::failed("cannot record the container"))
+        };
+        let written = match record.spec.auto_remove {
+            true => self.db.write_relaxed_async(change).await,
+            false => self.db.write_async(change).await,
+        };
+        written.map_err(Error::failed("cannot record the container"))
     }
 
     /// Replaces a container's record and state, durably (a rename, an update).
@@ -166,15 +170,21 @@ impl Records {
         change.await.map_err(Error::failed("cannot record the container's state"))
     }
 
-    /// Removes a container with its layer, durably; answers the layer, whose files are still there.
+    /// Removes a container with its layer; answers the layer, whose files are still there. They may go when this has
+    /// [settled](Records::settled): until then a loss of power brings the container back.
     pub(crate) async fn remove(&self, namespace: &Namespace, id: &ContainerId) -> Result<Option<Forgotten>, Error> {
         let (namespace, id) = (namespace.as_str().to_string(), id.to_string());
-        let change = self.db.write_async(move |tx| -> Result<Option<Forgotten>, RecordError> {
+        let change = self.db.write_relaxed_async(move |tx| -> Result<Option<Forgotten>, RecordError> {
             tx.prepare_cached("DELETE FROM engine_containers WHERE namespace = ?1 AND id = ?2")?
                 .execute([&namespace, &id])?;
             Ok(Snapshots::forget(tx, &id)?)
         });
         change.await.map_err(Error::failed("cannot record the removal"))
+    }
+
+    /// Returns once all that was recorded before survives the loss of power.
+    pub(crate) async fn settled(&self) -> Result<(), Error> {
+        self.db.settled().await.map_err(Error::failed("the records are not on the disk"))
     }
 }
 

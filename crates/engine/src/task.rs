@@ -36,6 +36,8 @@ pub(crate) const MAILBOX: usize = 32;
 /// How long the tear-down lets those who waited for the end have the processors. Often they remove the container, and then its end
 /// need not be recorded.
 const AFTER_EXIT: Duration = Duration::from_millis(2);
+/// How long a removed container's files stay, so that a later change makes the removal durable along with itself.
+const UNTIL_SETTLED: Duration = Duration::from_millis(100);
 
 /// What others ask of a container.
 #[derive(Debug)]
@@ -471,16 +473,14 @@ impl Task {
         }
     }
 
-    /// Removes the container for good: the record first, durably; what it leaves is swept behind the answer.
+    /// Removes the container for good: the record first; what it leaves is swept behind the answer, when that has settled.
     async fn destroy(&mut self) -> Option<Event> {
         let layer = match self.shared.records.remove(&self.record.namespace, &self.record.id).await {
             Ok(layer) => layer,
             Err(error) => return Some(Event::RemoveFailed { message: error.message() }),
         };
-        if self.remove_volumes {
-            let (shared, record) = (self.shared.clone(), self.record.clone());
-            let removed = blocking::run(move || crate::volumes::remove_anonymous(&shared, &record)).await;
-            crate::undo::log("a container's anonymous volumes stay behind", removed.and_then(|removed| removed));
+        if self.remove_volumes && self.record.mounts.iter().any(|point| point.kind == "volume") {
+            crate::undo::log("a container's anonymous volumes stay behind", self.remove_anonymous_volumes().await);
         }
         self.shared.registry.remove(&self.record.namespace, &self.record.id);
         self.shared.execs.forget(&self.record.id);
@@ -496,6 +496,13 @@ impl Task {
             if let Some(teardown) = teardown {
                 let _ = teardown.await;
             }
+            tokio::time::sleep(UNTIL_SETTLED).await;
+            if let Err(error) = shared.records.settled().await {
+                return tracing::warn!(
+                    error = error.message(),
+                    "what a removed container left stays until the next start"
+                );
+            }
             let swept = blocking::run(move || {
                 layer.into_iter().for_each(|layer| shared.snapshots.sweep(layer));
                 crate::create::remove_directory(&shared, &id);
@@ -503,6 +510,13 @@ impl Task {
             crate::undo::log("what a removed container left stays behind", swept.await);
         });
         None
+    }
+
+    /// After the container, for good: it must not come back without them.
+    async fn remove_anonymous_volumes(&self) -> Result<(), Error> {
+        self.shared.records.settled().await?;
+        let (shared, record) = (self.shared.clone(), self.record.clone());
+        blocking::run(move || crate::volumes::remove_anonymous(&shared, &record)).await?
     }
 
     fn tear_down(&mut self) {

@@ -5,7 +5,7 @@
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
@@ -31,6 +31,13 @@ pub(crate) fn writer(path: &Path) -> Result<Connection> {
         .map_err(|source| Error::Create { path: path.into(), source })?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     open(path, flags, WRITER_CACHE).map_err(|source| Error::Open { path: path.into(), source })
+}
+
+/// Where SQLite keeps the write-ahead log of the database at `path`.
+pub(crate) fn log(path: &Path) -> PathBuf {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    log.into()
 }
 
 /// Opens a connection that only reads.

@@ -56,7 +56,7 @@ impl Database {
     pub fn open(path: &Path, rooms: &[Schema]) -> Result<Database> {
         let mut connection = connect::writer(path)?;
         schema::migrate(&mut connection, rooms)?;
-        let shared = Shared { readers: Readers::new(path), writer: Writer::spawn(connection)? };
+        let shared = Shared { readers: Readers::new(path), writer: Writer::spawn(connection, connect::log(path))? };
         Ok(Database { shared: Arc::new(shared) })
     }
 
@@ -115,6 +115,14 @@ impl Database {
         E: From<Error> + Send + 'static,
     {
         self.shared.writer.call_async(Durability::ProcessDeath, change)
+    }
+
+    /// Returns once all that was written before survives the loss of power. Costs nothing if a durable write has come meanwhile.
+    ///
+    /// # Errors
+    /// As [`write`](Database::write).
+    pub async fn settled(&self) -> Result<()> {
+        self.shared.writer.call_async(Durability::PowerLoss, |_| Ok(())).await
     }
 
     /// Runs `query` on a read-only connection, which sees everything that was committed before.
