@@ -44,7 +44,7 @@ fn requests_of_version_1() {
             external: None,
         })),
         concat!(
-            r#"{"seq":7,"type":"Start","sources":2,"namespaces":["network"],"pid":"new","cgroups":9,"memory":3,"memory":3,"join_cgroups":false,"#,
+            r#"{"seq":7,"type":"Start","sources":2,"namespaces":["network"],"pid":"new","cgroups":9,"memory":3,"join_cgroups":false,"#,
             r#""streams":{"tty":false,"open_stdin":true,"stdin_once":true,"log":{"driver":"json-file","file":"ab-json.log","#,
             r#""max_size":1000,"max_files":3}},"attach":[{"stdin":true,"stdout":true,"stderr":false}]}"#
         ),

@@ -50,7 +50,9 @@ pub(crate) struct Inheritance {
 
 /// Serves wishes until the daemon's end of the socket is closed: none then. In each copy it returns what that one is to be.
 pub(crate) fn serve(daemon: Seqpacket) -> io::Result<Option<Inheritance>> {
+    let hierarchies = base::Hierarchy::own()?;
     base::enter_minimal_root()?;
+    base::show_hierarchies(&hierarchies)?;
     let mut usual = None;
     let mut buffer = [0; 256];
     loop {

@@ -11,12 +11,15 @@
 //! /file    a mount of a file passes through here on kernels that change attached ones only
 //! /null    character device 1:3
 //! /empty/  read-only tmpfs without room for anything
+//! /procfs/ a procfs without masks is attached here, for what is written during a start
+//! /cgroup/ the hierarchies of cgroup v1, if they are to be shown often: a directory each
 //! ```
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+pub use super::cgroupfs::Hierarchy;
 use corten_sys::mount::{self, FileSystem, Propagation, attr};
 use corten_sys::path;
 use corten_sys::process::flags;
@@ -33,6 +36,27 @@ pub struct Base {
     pub null: OwnedFd,
     /// An empty directory.
     pub empty: OwnedFd,
+    /// Where a procfs is attached.
+    pub proc: OwnedFd,
+    /// The hierarchies of cgroup v1 by their names, where they are at hand.
+    pub cgroups: Option<OwnedFd>,
+}
+
+/// Puts the hierarchies of cgroup v1 into the minimal root, which is the working directory, so that showing a container its part
+/// of them is to clone a mount. On a host without any there is nothing to do.
+pub fn show_hierarchies(hierarchies: &[Hierarchy]) -> io::Result<()> {
+    if hierarchies.is_empty() {
+        return Ok(());
+    }
+    mkdirat(rustix::fs::CWD, "cgroup", Mode::from_raw_mode(0o700))?;
+    let top = path::find(rustix::fs::CWD, "cgroup")?;
+    for hierarchy in hierarchies {
+        let name = hierarchy.directory();
+        mkdirat(&top, &*name, Mode::from_raw_mode(0o700))?;
+        let whole = hierarchy.mount(attr::NOSUID | attr::NODEV | attr::NOEXEC)?;
+        mount::attach(whole.as_fd(), path::find(&top, &name)?.as_fd())?;
+    }
+    Ok(())
 }
 
 /// Moves the calling process into a mount namespace with the minimal root. Before that, `before` runs with the
@@ -74,7 +98,7 @@ fn small_tmpfs() -> io::Result<OwnedFd> {
 
 fn populate(root: &OwnedFd) -> io::Result<()> {
     let mode = Mode::from_raw_mode(0o700);
-    for directory in ["root", "stage", "empty"] {
+    for directory in ["root", "stage", "empty", "procfs"] {
         mkdirat(root, directory, mode)?;
     }
     rustix::process::umask(Mode::empty());
@@ -103,6 +127,13 @@ impl Base {
     /// Opens the handles. The minimal root is the caller's working directory.
     pub fn open() -> io::Result<Base> {
         let find = |name| path::find(rustix::fs::CWD, name);
-        Ok(Base { root_place: find("root")?, stage: find("stage")?, null: find("null")?, empty: find("empty")? })
+        Ok(Base {
+            root_place: find("root")?,
+            stage: find("stage")?,
+            null: find("null")?,
+            empty: find("empty")?,
+            proc: find("procfs")?,
+            cgroups: find("cgroup").ok(),
+        })
     }
 }

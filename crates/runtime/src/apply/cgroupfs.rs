@@ -17,7 +17,7 @@ use crate::plan::MountPlan;
 
 /// One line of `/proc/self/cgroup` that names a v1 hierarchy.
 #[derive(Debug, PartialEq, Eq)]
-struct Hierarchy {
+pub struct Hierarchy {
     /// Its controllers, or `name=..`.
     controllers: Vec<String>,
     /// The caller's group in it, as the caller's cgroup namespace shows it.
@@ -25,8 +25,29 @@ struct Hierarchy {
 }
 
 impl Hierarchy {
+    /// The calling process's; `/proc` is the host's.
+    pub fn own() -> std::io::Result<Vec<Hierarchy>> {
+        Ok(parse(&std::fs::read_to_string("/proc/self/cgroup")?))
+    }
+
+    /// Mounts it, detached.
+    pub(super) fn mount(&self, attributes: u64) -> std::io::Result<OwnedFd> {
+        let system = FileSystem::open("cgroup")?;
+        system.set_string("source", "cgroup")?;
+        for controller in &self.controllers {
+            match controller.strip_prefix("name=") {
+                Some(name) => {
+                    system.set_flag("none")?;
+                    system.set_string("name", name)?;
+                }
+                None => system.set_flag(controller)?,
+            }
+        }
+        system.mount(attributes)
+    }
+
     /// Name of its directory, as hosts call it: `cpu,cpuacct`, `systemd`.
-    fn directory(&self) -> String {
+    pub(super) fn directory(&self) -> String {
         let joined = self.controllers.join(",");
         joined.strip_prefix("name=").map(str::to_owned).unwrap_or(joined)
     }
@@ -69,13 +90,15 @@ fn add(context: &Context<'_>, plan: &MountPlan, top: &OwnedFd, hierarchy: &Hiera
     let what = || format!("cgroup hierarchy {name}");
     mkdirat(top, &*name, Mode::from_raw_mode(0o755)).explain_with(what)?;
     let place = path::open_in_root(top, &name, OFlags::PATH | OFlags::NOFOLLOW).explain_with(what)?;
-    let whole = mount_hierarchy(hierarchy, plan.set).explain_with(what)?;
+    // The root of a mount of one's own is the cgroup namespace's.
     let part = if context.private_cgroup || hierarchy.path == "/" {
-        // The mount's root is the cgroup namespace's.
-        whole
+        hierarchy.mount(plan.set)
+    } else if let Some(hierarchies) = &context.base.cgroups {
+        part_at_hand(hierarchies, hierarchy, plan.set)
     } else {
-        part_of(context, whole, &hierarchy.path, plan.set).explain_with(what)?
+        hierarchy.mount(plan.set).and_then(|whole| part_of(context, whole, &hierarchy.path, plan.set))
     };
+    let part = part.explain_with(what)?;
     mount::attach(part.as_fd(), place.as_fd()).explain_with(what)?;
     if hierarchy.controllers.len() > 1 {
         for controller in &hierarchy.controllers {
@@ -85,19 +108,11 @@ fn add(context: &Context<'_>, plan: &MountPlan, top: &OwnedFd, hierarchy: &Hiera
     Ok(())
 }
 
-fn mount_hierarchy(hierarchy: &Hierarchy, attributes: u64) -> std::io::Result<OwnedFd> {
-    let system = FileSystem::open("cgroup")?;
-    system.set_string("source", "cgroup")?;
-    for controller in &hierarchy.controllers {
-        match controller.strip_prefix("name=") {
-            Some(name) => {
-                system.set_flag("none")?;
-                system.set_string("name", name)?;
-            }
-            None => system.set_flag(controller)?,
-        }
-    }
-    system.mount(attributes)
+/// The container's own part of a hierarchy that is mounted already. Mounting it anew would cost a grace period of the kernel when
+/// that mount, which is never attached, goes.
+fn part_at_hand(hierarchies: &OwnedFd, hierarchy: &Hierarchy, attributes: u64) -> std::io::Result<OwnedFd> {
+    let whole = path::find(hierarchies, &hierarchy.directory())?;
+    set(mount::clone_of(path::find(&whole, &hierarchy.path)?.as_fd(), false)?, attributes)
 }
 
 /// The part of a hierarchy below the container's own group.

@@ -48,7 +48,7 @@ impl Stage {
         root.mount_all(&plan, base, &[], &Staged::default())?;
         devices::make(&plan, &root, &Staged::default())?;
         mask::apply(&plan, &root, base, &Staged::default())?;
-        let proc = Proc::whole().explain("cannot make a procfs")?;
+        let proc = Proc::whole_in(base).explain("cannot make a procfs")?;
         Ok(Stage { trees: TREES.iter().filter_map(|at| Tree::of(&plan, at)).collect(), proc })
     }
 

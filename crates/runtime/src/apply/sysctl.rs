@@ -4,10 +4,11 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
-use corten_sys::mount::{FileSystem, attr};
+use corten_sys::mount::{self, FileSystem, attr};
 use corten_sys::path;
 use rustix::fs::OFlags;
 
+use super::base::Base;
 use super::report::Explain;
 use crate::Failure;
 use crate::plan::Plan;
@@ -33,6 +34,13 @@ impl Proc {
     /// A whole one.
     pub(super) fn whole() -> io::Result<Proc> {
         FileSystem::open("proc")?.mount(ATTRIBUTES).map(Proc::Whole)
+    }
+
+    /// A whole one that goes with the minimal root: a detached mount's end costs a grace period of the kernel of its own.
+    pub(super) fn whole_in(base: &Base) -> io::Result<Proc> {
+        let whole = FileSystem::open("proc")?.mount(ATTRIBUTES)?;
+        mount::attach(whole.as_fd(), base.proc.as_fd())?;
+        Ok(Proc::Whole(whole))
     }
 
     fn root(&mut self) -> io::Result<&OwnedFd> {
