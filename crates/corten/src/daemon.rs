@@ -73,9 +73,7 @@ fn run(mut settings: Settings) -> Result<(), String> {
     // Before any thread is made: all of them leave these signals to the descriptor.
     let signals = corten_sys::signal::watch(&[SIGHUP, SIGINT, SIGTERM])
         .map_err(|error| format!("cannot watch signals: {error}"))?;
-    if let Err(error) = corten_sys::process::set_slice(Duration::from_micros(100)) {
-        tracing::debug!(%error, "the kernel has no time slices to choose");
-    }
+    corten_engine::blocking::take_precedence();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()

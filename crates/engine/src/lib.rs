@@ -16,7 +16,7 @@
 
 mod attach;
 mod background;
-mod blocking;
+pub mod blocking;
 mod config;
 mod containers;
 mod create;

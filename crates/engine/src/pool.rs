@@ -102,7 +102,7 @@ impl Pool {
         while !self.is_closed() {
             while self.len() < self.size && !self.is_closed() {
                 let pool = self.clone();
-                match blocking::run(move || pool.spawn()).await.and_then(|spawned| spawned) {
+                match blocking::run_behind(move || pool.spawn()).await.and_then(|spawned| spawned) {
                     Ok(warm) => self.lock().push_back(warm),
                     Err(error) => {
                         tracing::warn!(error = error.message(), "cannot make a warm shim");

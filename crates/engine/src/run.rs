@@ -102,7 +102,7 @@ impl Run {
         let Run { link, netns, group, network, external, .. } = self;
         link.release().await;
         let (shared, record) = (shared.clone(), record.clone());
-        let done = blocking::run(move || {
+        let done = blocking::run_behind(move || {
             if let Some(network) = network {
                 network::unplug(&shared, &record.id, &network);
             }

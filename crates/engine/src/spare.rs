@@ -131,7 +131,7 @@ impl Spares {
             }
             tokio::time::sleep(AFTER_START).await;
             let spares = self.clone();
-            log("no spare was made", blocking::run(move || spares.fill()).await);
+            log("no spare was made", blocking::run_behind(move || spares.fill()).await);
         }
     }
 

@@ -408,7 +408,7 @@ impl Task {
         let mut launched = launched?;
         if let Some(spare) = launched.spare.take() {
             self.shared.background.spawn(async move {
-                let done = blocking::run(move || launch::discard(&spare)).await;
+                let done = blocking::run_behind(move || launch::discard(&spare)).await;
                 crate::undo::log("a control group stays behind", done);
             });
         }
@@ -503,7 +503,7 @@ impl Task {
                     "what a removed container left stays until the next start"
                 );
             }
-            let swept = blocking::run(move || {
+            let swept = blocking::run_behind(move || {
                 layer.into_iter().for_each(|layer| shared.snapshots.sweep(layer));
                 crate::create::remove_directory(&shared, &id);
             });

@@ -6,10 +6,11 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use corten_runtime::agent::Agent;
 use corten_runtime::apply::base::Base;
-use corten_runtime::apply::{self, Channel, InitInputs, Note, Reporter, Reports, Stage, Stdio};
+use corten_runtime::apply::{self, Channel, InitInputs, Manner, Note, Reporter, Reports, Stage, Stdio};
 use corten_runtime::{Failure, FailureKind, NamespaceKind, Plan, ProcessPlan};
 use corten_sys::memfd;
 use corten_sys::process::{self, Cloned, flags};
@@ -19,6 +20,10 @@ use crate::protocol::MAX_FDS;
 
 /// No plan is larger.
 pub(crate) const MAX_PLAN: u64 = 16 << 20;
+
+/// What somebody waits for gets the processors soon. The program does not inherit it.
+pub(crate) const START_SLICE: Duration = Duration::from_micros(100);
+const URGENT: Manner = Manner { preserve_fds: 0, keep_keyring: false, no_pivot: false, urgent: true };
 
 /// A process under construction, from the shim's side.
 #[derive(Debug)]
@@ -78,12 +83,11 @@ impl Stub {
     ) -> io::Result<Stub> {
         let stub = Stub::spawn(0, into_cgroup, |mut reporter| {
             close_others(&[reporter.socket().as_fd(), container], cgroups, stdio.as_ref());
-            let _ = process::set_slice(std::time::Duration::ZERO);
             let cgroups = if into_cgroup.is_some() { &[] } else { cgroups };
             let entered = apply::enter_container(plan, container, cgroups, &mut reporter);
             close_others(&[reporter.socket().as_fd()], &[], stdio.as_ref());
             if go_in(entered, &mut reporter) {
-                let failure = apply::exec(plan, stdio, apply::Manner::default(), &mut reporter);
+                let failure = apply::exec(plan, stdio, URGENT, &mut reporter);
                 give_up(failure, &mut reporter);
             }
         })?;
@@ -232,7 +236,7 @@ fn prepare(usual: Option<&Plan>, (fds, cgroups): (&mut Fds, usize), base: &Base,
 }
 
 fn become_init(mut reporter: Reporter, base: Base, prepared: Prepared, order: Order, fds: Fds) {
-    let _ = process::set_slice(std::time::Duration::ZERO);
+    let _ = process::set_slice(START_SLICE);
     let failure = match inputs(base, prepared, order, fds) {
         Ok((plan, inputs)) => apply::init(&plan, inputs, &mut reporter),
         Err(error) => Failure::host("cannot take the container's plan", &error),
@@ -268,7 +272,7 @@ fn inputs(base: Base, prepared: Prepared, order: Order, mut fds: Fds) -> io::Res
             false => None,
         },
         gate: None,
-        manner: apply::Manner::default(),
+        manner: URGENT,
     };
     Ok((plan, inputs))
 }

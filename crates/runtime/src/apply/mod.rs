@@ -74,6 +74,8 @@ pub struct Manner {
     pub keep_keyring: bool,
     /// The root is moved over `/` instead of being pivoted into: for a host that runs from its initial ramdisk.
     pub no_pivot: bool,
+    /// The process has a short time slice ([`corten_sys::process::set_slice`]), which the program does not inherit.
+    pub urgent: bool,
 }
 
 /// Becomes the container's first process. Returns only if that failed.

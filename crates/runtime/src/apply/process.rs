@@ -7,6 +7,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use corten_sys::credentials::{self, Capabilities};
 use corten_sys::pty::{self, Terminal};
@@ -101,6 +102,10 @@ pub(super) fn become_program(
     let entered = rustix::process::chdir(&*plan.cwd).is_ok();
     rustix::process::umask(Mode::from_raw_mode(plan.umask.unwrap_or(0o022)));
     process::close_on_exec_from(3 + placement.manner.preserve_fds).explain("cannot mark descriptors close-on-exec")?;
+    if placement.manner.urgent {
+        // A kernel without slices has none to take back. The filter to come may not let this through.
+        let _ = process::set_slice(Duration::ZERO);
+    }
     signal::unblock_all().explain("cannot reset signals")?;
     if plan.no_new_privileges {
         process::set_no_new_privs().explain("cannot set no_new_privs")?;

@@ -242,6 +242,7 @@ fn asked(parsed: &Parsed) -> Result<Asked> {
         preserve_fds: preserved(parsed, listening)?,
         keep_keyring: parsed.is_set("no-new-keyring"),
         no_pivot: parsed.is_set("no-pivot"),
+        urgent: false,
     };
     Ok(Asked { manner, listening })
 }
