@@ -412,7 +412,8 @@ fn the_next_of_a_kind_is_made_beforehand() {
     place.with_engine(|engine| async move {
         busybox(&engine).await;
         create(&engine, "first", wanted("busybox", &["true"])).await;
-        create(&engine, "second", wanted("busybox", &["true"])).await;
+        start(&engine, "second", wanted("busybox", &["true"])).await;
+        assert_eq!(ended(&engine, "second").await, 0);
         while inodes().len() < 2 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
