@@ -31,6 +31,7 @@ const TESTS: &[Test] = &[
     ("containers_outlive_the_engine", containers_outlive_the_engine),
     ("many_at_once", many_at_once),
     ("the_next_of_a_kind_is_made_beforehand", the_next_of_a_kind_is_made_beforehand),
+    ("a_pool_that_was_killed_comes_back", a_pool_that_was_killed_comes_back),
     ("restart_policies", restart_policies),
     ("volumes_and_ports", volumes_and_ports),
     ("one_engine_for_a_data_root", one_engine_for_a_data_root),
@@ -434,6 +435,32 @@ fn the_next_of_a_kind_is_made_beforehand() {
         start(&engine, "new", wanted("busybox", &["true"])).await;
         assert_eq!(ended(&engine, "new").await, 0);
         force_remove(&engine, "new").await;
+    });
+}
+
+fn a_pool_that_was_killed_comes_back() {
+    Place::new().with_engine(|engine| async move {
+        busybox(&engine).await;
+        start(&engine, "before", wanted("busybox", &["true"])).await;
+        assert_eq!(ended(&engine, "before").await, 0);
+        force_remove(&engine, "before").await;
+        engine.settle().await;
+        // The zygote and its idle copies: no container has a process now.
+        let children: Vec<i32> = std::fs::read_dir("/proc/self/task")
+            .unwrap()
+            .filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("children")).ok())
+            .flat_map(|list| list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>())
+            .collect();
+        assert!(children.len() >= 2, "{children:?}");
+        for pid in children {
+            let pid = rustix::process::Pid::from_raw(pid).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        }
+        for name in ["after", "another"] {
+            start(&engine, name, wanted("busybox", &["true"])).await;
+            assert_eq!(ended(&engine, name).await, 0);
+            force_remove(&engine, name).await;
+        }
     });
 }
 

@@ -111,7 +111,7 @@ fn add(context: &Context<'_>, plan: &MountPlan, top: &OwnedFd, hierarchy: &Hiera
 /// The container's own part of a hierarchy that is mounted already. Mounting it anew would cost a grace period of the kernel when
 /// that mount, which is never attached, goes.
 fn part_at_hand(hierarchies: &OwnedFd, hierarchy: &Hierarchy, attributes: u64) -> std::io::Result<OwnedFd> {
-    let whole = path::find(hierarchies, &hierarchy.directory())?;
+    let whole = path::find(hierarchies, hierarchy.directory())?;
     set(mount::clone_of(path::find(&whole, &hierarchy.path)?.as_fd(), false)?, attributes)
 }
 
