@@ -39,6 +39,7 @@ mod network;
 mod pool;
 mod reconcile;
 mod record;
+mod refill;
 mod refusal;
 mod registry;
 mod resources;

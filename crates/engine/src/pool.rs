@@ -10,27 +10,23 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use crate::blocking;
+use crate::error::Error;
+use crate::refill::Refill;
+use crate::undo::log;
 use corten_cgroup::{CgroupPath, Group, Limits, Tree};
 use corten_runtime::Plan;
 use corten_shim::client::{Connection, Error as ShimError};
 use corten_shim::protocol::{Event, Ready};
 use corten_shim::spawn::{Executable, Spawned, WarmOptions, Zygote, spawn_external};
 use corten_sys::process::Child;
-use tokio::sync::Notify;
-
-use crate::blocking;
-use crate::error::Error;
-use crate::undo::log;
 
 /// How long a shim may take to get warm on a machine that is busy.
 const WARM_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// How long a refill lets the start before it have the processors.
-const AFTER_START: Duration = Duration::from_millis(3);
 
 /// What a container with default settings asks for: made before it is there.
 #[derive(Debug)]
@@ -63,8 +59,7 @@ pub(crate) struct Pool {
     usual: OnceLock<Usual>,
     idle: Mutex<VecDeque<Warm>>,
     next: AtomicU64,
-    taken: Notify,
-    closed: AtomicBool,
+    refill: Refill,
 }
 
 impl Pool {
@@ -80,8 +75,7 @@ impl Pool {
             usual: OnceLock::new(),
             idle: Mutex::default(),
             next: AtomicU64::new(0),
-            taken: Notify::new(),
-            closed: AtomicBool::new(false),
+            refill: Refill::default(),
         })
     }
 
@@ -97,7 +91,7 @@ impl Pool {
         self.usual.get().map(|usual| &usual.limits)
     }
 
-    /// Fills the pool now and whenever something was taken from it, until it is closed.
+    /// Fills the pool now and whenever something was taken from it and it is [time](Refill), until it is closed.
     pub(crate) async fn keep_filled(self: Arc<Pool>) {
         while !self.is_closed() {
             while self.len() < self.size && !self.is_closed() {
@@ -110,14 +104,7 @@ impl Pool {
                     }
                 }
             }
-            if self.is_closed() {
-                return;
-            }
-            self.taken.notified().await;
-            // The container that was just started comes first; nobody waits while another shim is ready.
-            if self.len() > 0 {
-                tokio::time::sleep(AFTER_START).await;
-            }
+            self.refill.due(|| self.len() == 0).await;
         }
     }
 
@@ -127,12 +114,11 @@ impl Pool {
 
     /// Has [`Pool::keep_filled`] end, after the shim that it may be making.
     pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-        self.taken.notify_one();
+        self.refill.close();
     }
 
     fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        self.refill.is_closed()
     }
 
     /// How many shims are ready.
@@ -154,7 +140,7 @@ impl Pool {
 
     /// Lets the pool make what was taken, once the taker has answered its client.
     pub(crate) fn refill(&self) {
-        self.taken.notify_one();
+        self.refill.ask();
     }
 
     /// Ends a shim that was never assigned. Blocks for its end.

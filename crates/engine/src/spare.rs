@@ -8,24 +8,21 @@ use std::collections::VecDeque;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use corten_base::ChainId;
 use corten_snapshot::{ActiveDraft, MountOptions, Snapshots};
-use tokio::sync::Notify;
 
 use crate::blocking;
 use crate::error::Error;
+use crate::refill::Refill;
 use crate::undo::log;
 
 /// How many are kept of a kind: one for the create that comes while the other is being replaced.
 const READY: usize = 2;
 /// How many kinds are remembered, the last used ones.
 const KINDS: usize = 4;
-/// How long a new spare lets the container that was just started have the processors.
-const AFTER_START: Duration = Duration::from_millis(3);
 /// The files that every container's directory has from its start on.
 const FILES: [&str; 3] = ["hostname", "hosts", "resolv.conf"];
 
@@ -57,8 +54,7 @@ pub(crate) struct Spares {
     place: PathBuf,
     state: Mutex<State>,
     next: AtomicU64,
-    started: Notify,
-    closed: AtomicBool,
+    refill: Refill,
 }
 
 #[derive(Debug, Default)]
@@ -100,8 +96,8 @@ impl Spares {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed()(error)),
             _ => fs::create_dir(&place).map_err(failed())?,
         }
-        let (state, next, started, closed) = Default::default();
-        Ok(Spares { snapshots, place, state, next, started, closed })
+        let (state, next, refill) = Default::default();
+        Ok(Spares { snapshots, place, state, next, refill })
     }
 
     /// A spare of this kind, if one is ready. From a kind's second time on others are made after the next [`Spares::refill`]: who
@@ -113,7 +109,7 @@ impl Spares {
 
     /// Lets what was taken be made again: a container has been started.
     pub(crate) fn refill(&self) {
-        self.started.notify_one();
+        self.refill.ask();
     }
 
     /// Drops all: their image may be going. Blocks.
@@ -125,11 +121,10 @@ impl Spares {
     /// Makes new ones at each [`Spares::refill`], until it is closed.
     pub(crate) async fn keep_filled(self: Arc<Spares>) {
         loop {
-            self.started.notified().await;
-            if self.closed.load(Ordering::Acquire) {
+            self.refill.due(|| self.lacks_all_of_a_kind()).await;
+            if self.refill.is_closed() {
                 return;
             }
-            tokio::time::sleep(AFTER_START).await;
             let spares = self.clone();
             log("no spare was made", blocking::run_behind(move || spares.fill()).await);
         }
@@ -137,8 +132,7 @@ impl Spares {
 
     /// Has [`Spares::keep_filled`] end.
     pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-        self.started.notify_one();
+        self.refill.close();
     }
 
     fn fill(&self) {
@@ -153,8 +147,12 @@ impl Spares {
         }
     }
 
+    fn lacks_all_of_a_kind(&self) -> bool {
+        self.lock().kinds.iter().any(|known| known.again && known.ready.is_empty())
+    }
+
     fn lacking(&self) -> Option<Kind> {
-        if self.closed.load(Ordering::Acquire) {
+        if self.refill.is_closed() {
             return None;
         }
         let state = self.lock();
