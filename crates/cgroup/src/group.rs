@@ -132,8 +132,9 @@ impl Group {
     }
 
     /// Which of [`dir_fds`](Self::dir_fds) counts the memory.
-    pub fn memory_dir(&self) -> Option<usize> {
-        self.places().position(|(hierarchy, _)| self.tree.is_v2() || hierarchy.has(Controller::Memory))
+    pub fn memory_dir(&self) -> Option<u8> {
+        let at = self.places().position(|(hierarchy, _)| self.tree.is_v2() || hierarchy.has(Controller::Memory));
+        at.and_then(|at| at.try_into().ok())
     }
 
     /// The directory in the hierarchy of a controller by the kernel's name, such as `memory` or `name=systemd`.

@@ -107,7 +107,7 @@ pub struct StartRequest<'a> {
     /// Cgroup directories: v1 one per hierarchy, v2 one.
     pub cgroups: &'a [BorrowedFd<'a>],
     /// Which of them the memory controller has.
-    pub memory: Option<usize>,
+    pub memory: Option<u8>,
     /// True when the init has to join `cgroups` now: not if they are those that it was prepared with.
     pub join_cgroups: bool,
     /// Standard streams and log.
@@ -132,7 +132,7 @@ pub struct ExternalStart<'a> {
     /// Cgroup directories: v1 one per hierarchy, v2 one. The runtime puts the container there by itself.
     pub cgroups: &'a [BorrowedFd<'a>],
     /// Which of them the memory controller has.
-    pub memory: Option<usize>,
+    pub memory: Option<u8>,
     /// Standard streams and log.
     pub streams: Streams,
     /// Clients attached before the process runs.

@@ -124,7 +124,7 @@ pub struct Start {
     pub cgroups: usize,
     /// Which of them the memory controller has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory: Option<usize>,
+    pub memory: Option<u8>,
     /// True when these are other cgroups than those that the init has joined beforehand, if any.
     pub join_cgroups: bool,
     /// Standard streams and log.

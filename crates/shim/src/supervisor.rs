@@ -36,7 +36,7 @@ pub(crate) struct Supervisor {
     pub(crate) log_directory: Option<OwnedFd>,
     pub(crate) cgroups: Vec<OwnedFd>,
     /// Which of them the memory controller has.
-    pub(crate) memory: Option<usize>,
+    pub(crate) memory: Option<u8>,
     /// Descriptors of the start that is to come.
     pub(crate) ahead: Vec<OwnedFd>,
     /// The init stub of a warm shim, before its start.
@@ -415,7 +415,7 @@ impl Supervisor {
     }
 
     fn memory_cgroup(&self) -> Option<&OwnedFd> {
-        self.cgroups.get(self.memory?)
+        self.cgroups.get(usize::from(self.memory?))
     }
 
     fn write_exit(&self, status: &ExitStatus) -> io::Result<()> {

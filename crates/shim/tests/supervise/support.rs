@@ -203,7 +203,7 @@ impl Shim {
             sources: &borrow(&trees),
             namespaces: &borrow(&namespaces),
             cgroups: &borrow(cgroups),
-            memory: cgroups.iter().position(counts_memory),
+            memory: cgroups.iter().position(counts_memory).map(|at| at as u8),
             join_cgroups,
             streams,
             attach: &attach,
