@@ -43,7 +43,11 @@ pub const DEFENCES: &[Defence] = &[
     defence(
         "CVE-2019-5736",
         "shims execute a read-only view of the executable",
-        ("crates/shim/src/client.rs", "set: mount::attr::RDONLY,", "set: 0,"),
+        (
+            "crates/sys/src/mount.rs",
+            "match set_attributes(view.as_fd(), &Attributes { set: attr::RDONLY, ",
+            "match set_attributes(view.as_fd(), &Attributes { set: 0, ",
+        ),
         SUPERVISE,
         "own_binary_is_read_only",
     ),
