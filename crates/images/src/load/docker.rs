@@ -1,11 +1,12 @@
 //! What `docker save` writes: `manifest.json` names configuration, layers and tags of each image.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use corten_base::{ImageId, Reference};
 use serde::Deserialize;
 
 use super::stage::Stage;
+use crate::config::ImageConfig;
 use crate::document::{self, Manifest};
 use crate::register::NewImage;
 use crate::{Error, Result};
@@ -47,12 +48,29 @@ pub(super) fn images(stage: &mut Stage<'_>) -> Result<Vec<NewImage>> {
     if images.is_empty() && !is_empty {
         return Err(stage.nothing());
     }
-    // A parent only counts when it comes along.
-    let ids: HashSet<ImageId> = images.iter().map(|image| image.id.clone()).collect();
-    for image in &mut images {
-        image.parent = image.parent.take().filter(|parent| ids.contains(parent) && *parent != image.id);
-    }
+    keep_true_parents(&mut images);
     Ok(images)
+}
+
+/// A parent only counts when it comes along and can be one. Whatever the archive says, no image is its own ancestor: such a ring could
+/// never be removed.
+fn keep_true_parents(images: &mut [NewImage]) {
+    let configs: HashMap<ImageId, ImageConfig> =
+        images.iter().map(|image| (image.id.clone(), image.config.clone())).collect();
+    for image in images {
+        let config = &image.config;
+        image.parent.take_if(|parent| !configs.get(parent).is_some_and(|parent| is_child(config, parent)));
+    }
+}
+
+/// One step of history more, or, as history isn't mandatory, at least one layer more.
+fn is_child(image: &ImageConfig, parent: &ImageConfig) -> bool {
+    let (history, before) = (&image.history, &parent.history);
+    let (layers, below) = (&image.rootfs.diff_ids, &parent.rootfs.diff_ids);
+    if history.is_empty() && before.is_empty() {
+        return layers.len() > below.len() && layers.starts_with(below);
+    }
+    history.len() == before.len() + 1 && history.starts_with(before)
 }
 
 /// None for an image of a platform that isn't wanted.
@@ -83,4 +101,32 @@ fn tag(text: &str) -> Result<Reference> {
         return Err(Error::InvalidName(format!("invalid tag {text:?}")));
     }
     Ok(reference)
+}
+
+#[cfg(test)]
+mod tests {
+    use corten_base::{DiffId, Digest};
+
+    use super::*;
+    use crate::config::HistoryEntry;
+
+    fn config(steps: &[&str], layers: u8) -> ImageConfig {
+        let step = |step: &&str| HistoryEntry { created_by: (*step).into(), ..HistoryEntry::default() };
+        let mut config = ImageConfig { history: steps.iter().map(step).collect(), ..ImageConfig::default() };
+        config.rootfs.diff_ids = (0..layers).map(|number| DiffId(Digest::sha256(&[number]))).collect();
+        config
+    }
+
+    #[test]
+    fn a_parent_is_one_step_behind() {
+        let one = config(&["a"], 1);
+        assert!(is_child(&config(&["a", "b"], 2), &one));
+        assert!(is_child(&config(&["a", "b"], 1), &one), "a step without a layer");
+        for other in [config(&["a"], 1), config(&["x", "b"], 2), config(&["a", "b", "c"], 3), config(&[], 2)] {
+            assert!(!is_child(&other, &one), "{other:?}");
+        }
+        assert!(is_child(&config(&[], 2), &config(&[], 1)));
+        assert!(!is_child(&config(&[], 1), &config(&[], 1)));
+        assert!(!is_child(&config(&[], 1), &config(&[], 2)));
+    }
 }
