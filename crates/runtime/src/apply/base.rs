@@ -43,7 +43,7 @@ pub struct Base {
 }
 
 /// Puts the hierarchies of cgroup v1 into the minimal root, which is the working directory, so that showing a container its part
-/// of them is to clone a mount. On a host without any there is nothing to do.
+/// of them is to clone a mount. One that can't be mounted is left out: who needs it hears why.
 pub fn show_hierarchies(hierarchies: &[Hierarchy]) -> io::Result<()> {
     if hierarchies.is_empty() {
         return Ok(());
@@ -51,9 +51,9 @@ pub fn show_hierarchies(hierarchies: &[Hierarchy]) -> io::Result<()> {
     mkdirat(rustix::fs::CWD, "cgroup", Mode::from_raw_mode(0o700))?;
     let top = path::find(rustix::fs::CWD, "cgroup")?;
     for hierarchy in hierarchies {
+        let Ok(whole) = hierarchy.mount(attr::NOSUID | attr::NODEV | attr::NOEXEC) else { continue };
         let name = hierarchy.directory();
         mkdirat(&top, &*name, Mode::from_raw_mode(0o700))?;
-        let whole = hierarchy.mount(attr::NOSUID | attr::NODEV | attr::NOEXEC)?;
         mount::attach(whole.as_fd(), path::find(&top, &name)?.as_fd())?;
     }
     Ok(())

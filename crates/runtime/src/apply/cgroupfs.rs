@@ -10,6 +10,7 @@ use corten_sys::path;
 use rustix::fs::{Mode, OFlags, mkdirat, symlinkat};
 
 use super::attributes::{change_attached, change_detached};
+use super::base::Base;
 use super::mounts::Context;
 use super::report::Explain;
 use crate::Failure;
@@ -93,8 +94,11 @@ fn add(context: &Context<'_>, plan: &MountPlan, top: &OwnedFd, hierarchy: &Hiera
     // The root of a mount of one's own is the cgroup namespace's.
     let part = if context.private_cgroup || hierarchy.path == "/" {
         hierarchy.mount(plan.set)
-    } else if let Some(hierarchies) = &context.base.cgroups {
-        part_at_hand(hierarchies, hierarchy, plan.set)
+    } else if let Some(whole) = at_hand(context.base, &name) {
+        // Mounting it anew would cost a grace period of the kernel when that mount, which is never attached, goes.
+        path::find(&whole, &hierarchy.path)
+            .and_then(|group| mount::clone_of(group.as_fd(), false))
+            .and_then(|part| set(part, plan.set))
     } else {
         hierarchy.mount(plan.set).and_then(|whole| part_of(context, whole, &hierarchy.path, plan.set))
     };
@@ -108,11 +112,9 @@ fn add(context: &Context<'_>, plan: &MountPlan, top: &OwnedFd, hierarchy: &Hiera
     Ok(())
 }
 
-/// The container's own part of a hierarchy that is mounted already. Mounting it anew would cost a grace period of the kernel when
-/// that mount, which is never attached, goes.
-fn part_at_hand(hierarchies: &OwnedFd, hierarchy: &Hierarchy, attributes: u64) -> std::io::Result<OwnedFd> {
-    let whole = path::find(hierarchies, hierarchy.directory())?;
-    set(mount::clone_of(path::find(&whole, &hierarchy.path)?.as_fd(), false)?, attributes)
+/// A hierarchy that is mounted in the minimal root.
+fn at_hand(base: &Base, name: &str) -> Option<OwnedFd> {
+    path::find(base.cgroups.as_ref()?, name).ok()
 }
 
 /// The part of a hierarchy below the container's own group.
