@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use common::CORTEN;
+use corten_testkit::image::{Packing, pack};
 use corten_testkit::{Answer, Registry, TestEngine, debian, image, is_root};
 
 const HOST: &str = Registry::HOST;
@@ -241,5 +242,36 @@ fn a_killed_push_goes_on() {
         std::fs::remove_dir_all(registry.join("blobs")).expect("emptying the registry");
     }
     assert!(engine.corten(&["system", "check"]).ok().ends_with("nothing is wrong"));
+    engine.finish();
+}
+
+#[test]
+fn layers_that_are_packed_otherwise_go_as_gzip() {
+    if !is_root("layers_that_are_packed_otherwise_go_as_gzip") {
+        return;
+    }
+    let engine = TestEngine::start(CORTEN);
+    let _registry = Registry::start(&engine);
+    let packed = engine.path().join("box.tar.zst");
+    let plain = std::fs::read(debian::busybox_tar()).expect("busybox is there");
+    std::fs::write(&packed, pack(&plain, Packing::Zstd)).expect("writing an archive");
+    let name = format!("{HOST}/team/zstd:v1");
+    engine.docker(&["import", packed.to_str().expect("UTF-8"), &name]).ok();
+    let id = engine.docker(&["inspect", "-f", "{{.Id}}", &name]).ok().to_owned();
+    assert!(engine.docker(&["push", &name]).ok().contains(": Pushed"));
+    let mut skopeo = engine.inside("skopeo");
+    skopeo.args(["inspect", "--tls-verify=false", "--raw"]).arg(format!("docker://{name}"));
+    let manifest: serde_json::Value = serde_json::from_str(Answer::of(&mut skopeo, b"").ok()).expect("JSON");
+    let layer = &manifest["layers"][0];
+    assert_eq!(layer["mediaType"], "application/vnd.docker.image.rootfs.diff.tar.gzip");
+    let digest = layer["digest"].as_str().expect("a digest");
+    let mut blob = engine.inside("curl");
+    blob.args(["-sf", &format!("http://{HOST}/v2/team/zstd/blobs/{digest}")]);
+    let bytes = blob.output().expect("curl(1) starts").stdout;
+    assert_eq!(bytes.get(..3), Some(&[0x1f, 0x8b, 8][..]), "gzip");
+    engine.docker(&["rmi", "-f", &id]).ok();
+    engine.docker(&["pull", "-q", &name]).ok();
+    assert_eq!(engine.docker(&["inspect", "-f", "{{.Id}}", &name]).ok(), id);
+    assert_eq!(engine.docker(&["run", "--rm", "--network", "none", &name, "echo", "back"]).ok(), "back");
     engine.finish();
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use corten_base::{DiffId, Platform};
+use corten_base::Platform;
 use serde::{Deserialize, Serialize};
 
 use crate::config::ImageConfig;
@@ -221,13 +221,13 @@ pub(crate) fn manifest_descriptor(bytes: &[u8]) -> Descriptor {
     Descriptor { media_type: DOCKER_MANIFEST.to_owned(), ..config_descriptor(bytes) }
 }
 
-/// The descriptor of a layer's blob, by the compression that its blob turned out to have.
-pub(crate) fn layer_descriptor(digest: &corten_base::Digest, size: u64, diff_id: &DiffId) -> Descriptor {
-    let suffix = if *digest == diff_id.0 { "" } else { ".gzip" };
+/// The descriptor of a layer's blob. Of what archives have, registries have layers only as gzip: anything else is called a plain one.
+pub(crate) fn layer_descriptor(digest: &corten_base::Digest, size: u64, is_gzip: bool) -> Descriptor {
+    let suffix = if is_gzip { ".gzip" } else { "" };
     Descriptor { media_type: format!("{DOCKER_LAYER}{suffix}"), digest: digest.clone(), size }
 }
 
-/// Whether a layer is stored as the plain tar that an archive had: no registry has it so.
+/// Whether a layer is stored as an archive had it, as a plain tar or packed in a way of its own: no registry has it so.
 pub(crate) fn is_plain_layer(media_type: &str) -> bool {
     media_type == DOCKER_LAYER
 }

@@ -143,7 +143,7 @@ impl Images {
             let held = unpack::commit(self.snapshots(), self.content(), &source, Some(Ok(extracted)))?;
             let bytes = config(diff_id.clone())?;
             let config = document::parse_config(&bytes, "image configuration", 1)?;
-            let layers = vec![document::layer_descriptor(&blob, size, &diff_id)];
+            let layers = vec![self.layer_descriptor(&blob, size)?];
             let manifest = Manifest::write(document::config_descriptor(&bytes), layers);
             let id = ImageId(self.put_document(&bytes, None, &lease)?);
             let target = document::manifest_descriptor(&manifest);

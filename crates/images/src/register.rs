@@ -1,14 +1,16 @@
 //! Making images known: one durable transaction, after everything it names is whole.
 
 use std::collections::{BTreeMap, HashSet};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::time::SystemTime;
 
+use corten_archive::Compression;
 use corten_base::{ChainId, Digest, ImageId, Reference, time};
 use corten_content::Lease;
 use corten_snapshot::Hold;
 
 use crate::config::ImageConfig;
+use crate::document;
 use crate::record::{self, ImageRow, NameRow};
 use crate::types::Descriptor;
 use crate::{Error, Images, Result};
@@ -36,6 +38,21 @@ pub(crate) struct NewImage {
 pub(crate) struct Moved {
     pub name: Reference,
     pub from: ImageId,
+}
+
+impl Images {
+    /// How a manifest of our own names a layer's blob.
+    pub(crate) fn layer_descriptor(&self, blob: &Digest, size: u64) -> Result<Descriptor> {
+        Ok(document::layer_descriptor(blob, size, self.is_gzip(blob)?))
+    }
+
+    /// Whether a blob here is packed with gzip, by its first bytes.
+    pub(crate) fn is_gzip(&self, blob: &Digest) -> Result<bool> {
+        let mut start = Vec::with_capacity(6);
+        let failed = |source| corten_content::Error::Io { operation: "read", path: blob.as_str().into(), source };
+        self.content().open_blob(blob)?.take(6).read_to_end(&mut start).map_err(failed)?;
+        Ok(Compression::detect(&start) == Compression::Gzip)
+    }
 }
 
 impl Images {

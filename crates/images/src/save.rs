@@ -195,7 +195,7 @@ impl Images {
         for (layer, diff_id) in manifest.layers.into_iter().zip(&diff_ids) {
             let digest = self.blob_of(&layer.digest, diff_id)?;
             let size = self.content().size(&digest).ok_or_else(|| corten_content::Error::NotFound(digest.clone()))?;
-            layers.push(document::layer_descriptor(&digest, size, diff_id));
+            layers.push(self.layer_descriptor(&digest, size)?);
         }
         let bytes = Manifest::write(manifest.config, layers);
         let target = document::manifest_descriptor(&bytes);

@@ -10,7 +10,7 @@ use corten_content::{Ingest, Lease};
 use corten_snapshot::Hold;
 
 use crate::config::ImageConfig;
-use crate::document::{self, LARGEST};
+use crate::document::LARGEST;
 use crate::types::{Descriptor, Progress, Report};
 use crate::unpack::{self, Extraction, LayerSource, Received, Wanted};
 use crate::{Error, Images, Result};
@@ -174,7 +174,7 @@ impl<'a> Stage<'a> {
                 let what = format!("layer {}", path.escape_debug());
                 return Err(Error::Mismatch { what, expected: expected.clone(), actual: blob.digest });
             }
-            descriptors.push(document::layer_descriptor(&blob.digest, blob.size, &diff_ids[at]));
+            descriptors.push(self.images.layer_descriptor(&blob.digest, blob.size)?);
             let parent = at.checked_sub(1).map(|below| &chains[below]);
             if blob.extraction.is_none()
                 && let Some(hold) = self.images.snapshots().hold(&chains[at])?

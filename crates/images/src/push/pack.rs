@@ -1,4 +1,4 @@
-//! Packing a layer that is stored plain, while it goes out.
+//! Packing a layer that is stored as no registry has it, while it goes out.
 //!
 //! The layer goes as gzip members of one piece each (RFC 1952, 2.2): readers take several for one, and a piece at a time can be packed
 //! by libdeflate, which needs half of zlib's time for the same size. Not written here: it is the fastest that is kept for all
@@ -24,7 +24,7 @@ pub(super) type Told = Arc<Mutex<Option<(Digest, u64)>>>;
 
 /// A plain layer as its gzip form.
 pub(super) struct Packed {
-    plain: File,
+    plain: Box<dyn Read + Send>,
     piece: Vec<u8>,
     compressor: Compressor,
     /// The present member, and how much of it was read.
@@ -36,8 +36,9 @@ pub(super) struct Packed {
 }
 
 impl Packed {
-    /// The packed bytes from an offset on.
-    pub(super) fn open(plain: File, offset: u64, told: Told) -> io::Result<Packed> {
+    /// The packed bytes from an offset on, of a layer that is plain or packed in any way that archives know.
+    pub(super) fn open(layer: File, offset: u64, told: Told) -> io::Result<Packed> {
+        let plain = corten_archive::decompress(layer).map_err(io::Error::other)?;
         let compressor = Compressor::new(CompressionLvl::new(LEVEL).unwrap_or_default());
         let (piece, member) = (Vec::with_capacity(PIECE), Vec::new());
         let mut packed =

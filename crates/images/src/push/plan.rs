@@ -225,8 +225,8 @@ impl Push<'_> {
         let others = diff_id.map(|id| self.images.database().read(|connection| record::blobs_of_layer(connection, id)));
         for digest in others.transpose()?.unwrap_or_default() {
             if self.lease.hold(&digest)? {
-                let is_plain = Some(&digest) == diff_id;
-                return Ok(if is_plain { Form::Packed(digest) } else { Form::Instead(digest) });
+                let is_gzip = self.images.is_gzip(&digest)?;
+                return Ok(if is_gzip { Form::Instead(digest) } else { Form::Packed(digest) });
             }
         }
         Err(corten_content::Error::NotFound(blob.digest.clone()).into())
