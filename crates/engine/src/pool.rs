@@ -195,6 +195,12 @@ impl Pool {
         if let Some(running) = &mut *zygote {
             match running.spawn(options) {
                 Err(ShimError::Closed) => tracing::warn!("the shims' zygote has ended: another is started"),
+                Err(error @ ShimError::Failed(_)) => return Err(error),
+                // An answer that comes late would be taken for the next one's.
+                Err(error) => {
+                    *zygote = None;
+                    return Err(error);
+                }
                 spawned => return spawned,
             }
         }

@@ -3,7 +3,8 @@
 //! Page caches are small and nothing is mapped: the engine's records are a few kilobytes that the kernel caches anyway, and
 //! an idle daemon shall stay small.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -38,6 +39,15 @@ pub(crate) fn log(path: &Path) -> PathBuf {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     log.into()
+}
+
+/// Brings a log that is there to the disk.
+pub(crate) fn settle(path: &Path) -> Result<()> {
+    let log = log(path);
+    match File::open(&log).and_then(|file| file.sync_data()) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::Create { path: log, source: error }),
+        _ => Ok(()),
+    }
 }
 
 /// Opens a connection that only reads.

@@ -55,6 +55,8 @@ impl Database {
     /// be opened or is no database, [`Error::Migrate`] if a migration fails (nothing of that room's is changed then).
     pub fn open(path: &Path, rooms: &[Schema]) -> Result<Database> {
         let mut connection = connect::writer(path)?;
+        // What a killed process has written reached nobody's disk for certain, and whoever opens this acts on it.
+        connect::settle(path)?;
         schema::migrate(&mut connection, rooms)?;
         let shared = Shared { readers: Readers::new(path), writer: Writer::spawn(connection, connect::log(path))? };
         Ok(Database { shared: Arc::new(shared) })

@@ -199,8 +199,17 @@ fn run(mut connection: Connection, mut log: Log, jobs: &Receiver<Box<dyn Job>>) 
             group.push(job);
         }
         let wanted = group.iter().map(|job| job.durability()).max().unwrap_or(Durability::PowerLoss);
-        if wanted != log.durability && synchronise(&connection, wanted).is_ok() {
-            log.durability = wanted;
+        if wanted != log.durability {
+            match synchronise(&connection, wanted) {
+                Ok(()) => log.durability = wanted,
+                Err(error) if wanted == Durability::PowerLoss => {
+                    let failed = Error::from(error);
+                    group.into_iter().for_each(|job| job.finish(Some(failed.again())));
+                    continue;
+                }
+                // More than was asked for.
+                Err(_) => {}
+            }
         }
         while !group.is_empty() {
             group = commit(&mut connection, &mut log, group);

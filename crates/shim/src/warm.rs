@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use corten_runtime::Plan;
 use corten_sys::mount::{self, Propagation};
@@ -84,6 +85,8 @@ fn become_supervisor(daemon: &Seqpacket) -> io::Result<()> {
 /// What is done once for all of a zygote's shims: nothing of the daemon is left but the socket, and no signal is heard.
 fn leave_daemon() -> io::Result<Seqpacket> {
     process::set_name(c"corten-shim")?;
+    // The daemon's is short. Nobody waits for a warm shim.
+    let _ = process::set_slice(Duration::ZERO);
     // Copies of this process stand inside containers until they exec: nothing there may trace them or follow
     // their /proc links (CVE-2016-9962, CVE-2019-5736).
     process::set_dumpable(false)?;

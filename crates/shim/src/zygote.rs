@@ -5,7 +5,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
 
 use corten_runtime::apply::base;
 use corten_runtime::{Failure, Plan};
@@ -51,8 +50,6 @@ pub(crate) struct Inheritance {
 
 /// Serves wishes until the daemon's end of the socket is closed: none then. In each copy it returns what that one is to be.
 pub(crate) fn serve(daemon: Seqpacket) -> io::Result<Option<Inheritance>> {
-    // The daemon's is short. Nobody waits for a warm shim.
-    let _ = process::set_slice(Duration::ZERO);
     let hierarchies = base::Hierarchy::own()?;
     base::enter_minimal_root()?;
     base::show_hierarchies(&hierarchies)?;

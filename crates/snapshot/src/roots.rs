@@ -94,7 +94,7 @@ impl Snapshots {
     /// [`Error::Metadata`].
     pub fn remove(&self, key: &str) -> Result<()> {
         let key = key.to_owned();
-        let forgotten = self.database().write_relaxed(move |transaction| Snapshots::forget(transaction, &key))?;
+        let forgotten = self.database().write(move |transaction| Snapshots::forget(transaction, &key))?;
         forgotten.into_iter().for_each(|forgotten| self.sweep(forgotten));
         Ok(())
     }

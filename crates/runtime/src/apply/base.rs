@@ -19,6 +19,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use super::attributes::change_detached;
 pub use super::cgroupfs::Hierarchy;
 use corten_sys::mount::{self, FileSystem, Propagation, attr};
 use corten_sys::path;
@@ -43,7 +44,7 @@ pub struct Base {
 }
 
 /// Puts the hierarchies of cgroup v1 into the minimal root, which is the working directory, so that showing a container its part
-/// of them is to clone a mount. One that can't be mounted is left out: who needs it hears why.
+/// of them is to clone a mount. They are read-only: a neighbour in a joined PID namespace that may trace others can look in here. One that can't be mounted is left out: who needs it hears why.
 pub fn show_hierarchies(hierarchies: &[Hierarchy]) -> io::Result<()> {
     if hierarchies.is_empty() {
         return Ok(());
@@ -51,7 +52,7 @@ pub fn show_hierarchies(hierarchies: &[Hierarchy]) -> io::Result<()> {
     mkdirat(rustix::fs::CWD, "cgroup", Mode::from_raw_mode(0o700))?;
     let top = path::find(rustix::fs::CWD, "cgroup")?;
     for hierarchy in hierarchies {
-        let Ok(whole) = hierarchy.mount(attr::NOSUID | attr::NODEV | attr::NOEXEC) else { continue };
+        let Ok(whole) = hierarchy.mount(attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC) else { continue };
         let name = hierarchy.directory();
         mkdirat(&top, &*name, Mode::from_raw_mode(0o700))?;
         mount::attach(whole.as_fd(), path::find(&top, &name)?.as_fd())?;
@@ -104,6 +105,11 @@ fn populate(root: &OwnedFd) -> io::Result<()> {
     rustix::process::umask(Mode::empty());
     mknodat(root, "file", FileType::RegularFile, Mode::from_raw_mode(0o600), 0)?;
     mknodat(root, "null", FileType::CharacterDevice, Mode::from_raw_mode(0o666), makedev(1, 3))?;
+    // Many containers are made around one node, and some keep it: nobody changes its owner and mode.
+    let node = path::find(root, "null")?;
+    let null = mount::clone_of(node.as_fd(), false)?;
+    change_detached(null.as_fd(), &mount::Attributes { set: attr::RDONLY, ..Default::default() }, false)?;
+    mount::attach(null.as_fd(), node.as_fd())?;
     let empty = FileSystem::open("tmpfs")?;
     empty.set_string("mode", "755")?;
     empty.set_string("size", "0")?;

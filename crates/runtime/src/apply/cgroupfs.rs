@@ -133,7 +133,8 @@ fn part_of(context: &Context<'_>, whole: OwnedFd, path: &str, attributes: u64) -
 }
 
 fn set(part: OwnedFd, attributes: u64) -> std::io::Result<OwnedFd> {
-    change_detached(part.as_fd(), &mount::Attributes { set: attributes, ..Default::default() }, false)?;
+    let clear = attr::RDONLY & !attributes;
+    change_detached(part.as_fd(), &mount::Attributes { set: attributes, clear, ..Default::default() }, false)?;
     Ok(part)
 }
 
