@@ -190,23 +190,28 @@ impl Pool {
 
     /// A fresh copy of the zygote, which is started if there is none, or none any more.
     fn copy_zygote(&self) -> Result<Spawned, ShimError> {
-        let options = WarmOptions { late_init: self.tree.is_v2() };
-        let mut zygote = self.zygote.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(running) = &mut *zygote {
-            match running.spawn(options) {
-                Err(ShimError::Closed) => tracing::warn!("the shims' zygote has ended: another is started"),
-                Err(error @ ShimError::Failed(_)) => return Err(error),
-                // An answer that comes late would be taken for the next one's.
-                Err(error) => {
-                    *zygote = None;
-                    return Err(error);
-                }
-                spawned => return spawned,
+        let mut slot = self.zygote.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_there = slot.is_some();
+        match self.copy_from(&mut slot) {
+            Err(ShimError::Closed) if was_there => {
+                tracing::warn!("the shims' zygote has ended: another is started");
+                self.copy_from(&mut slot)
             }
+            copied => copied,
         }
-        *zygote = None;
-        let usual = self.usual.get().map(|usual| &usual.plan);
-        zygote.insert(Zygote::start(&self.executable, usual)?).spawn(options)
+    }
+
+    /// Only a zygote that has answered is kept: an answer that comes late would be taken for the next one's.
+    fn copy_from(&self, slot: &mut Option<Zygote>) -> Result<Spawned, ShimError> {
+        let mut zygote = match slot.take() {
+            Some(zygote) => zygote,
+            None => Zygote::start(&self.executable, self.usual.get().map(|usual| &usual.plan))?,
+        };
+        let copied = zygote.spawn(WarmOptions { late_init: self.tree.is_v2() });
+        if matches!(copied, Ok(_) | Err(ShimError::Failed(_))) {
+            *slot = Some(zygote);
+        }
+        copied
     }
 
     /// Waits until a new shim is warm, and has it prepare itself for a usual container, in a control group of its own. Returns its

@@ -100,11 +100,6 @@ impl Zygote {
         let packet = serde_json::to_vec(&wish).map_err(Error::Malformed)?;
         self.socket.send(&packet, &[fd]).map_err(closed)
     }
-
-    /// Its process id.
-    pub fn pid(&self) -> i32 {
-        self.child.pid
-    }
 }
 
 impl Drop for Zygote {
@@ -134,7 +129,7 @@ pub fn spawn_external(executable: &Executable, path: Option<&OsStr>) -> Result<S
 fn execute(executable: &Executable, flag: Option<&str>, path: Option<&OsStr>) -> Result<(Seqpacket, Child), Error> {
     let failed = |source| Error::Spawn { path: executable.path.clone(), source };
     let (ours, theirs) = Seqpacket::pair().map_err(failed)?;
-    let child = Command::new(process::fd_path(executable.file.as_fd()))
+    let mut child = Command::new(process::fd_path(executable.file.as_fd()))
         .arg0("corten")
         .arg("shim")
         .args(flag)
@@ -146,5 +141,13 @@ fn execute(executable: &Executable, flag: Option<&str>, path: Option<&OsStr>) ->
         .spawn()
         .map_err(failed)?;
     // Nobody has waited for it: the number is its own.
-    Ok((ours, Child::open(child.id().cast_signed()).map_err(failed)?))
+    match Child::open(child.id().cast_signed()) {
+        Ok(child) => Ok((ours, child)),
+        Err(error) => {
+            // It ends with its connection.
+            drop(ours);
+            let _ = child.wait();
+            Err(failed(error))
+        }
+    }
 }

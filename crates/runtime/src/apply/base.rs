@@ -44,7 +44,8 @@ pub struct Base {
 }
 
 /// Puts the hierarchies of cgroup v1 into the minimal root, which is the working directory, so that showing a container its part
-/// of them is to clone a mount. They are read-only: a neighbour in a joined PID namespace that may trace others can look in here. One that can't be mounted is left out: who needs it hears why.
+/// of them is to clone a mount. They are read-only: a neighbour in a joined PID namespace that may trace others can look in here. One
+/// that can't be mounted is left out: who needs it hears why.
 pub fn show_hierarchies(hierarchies: &[Hierarchy]) -> io::Result<()> {
     if hierarchies.is_empty() {
         return Ok(());
