@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use common::{engine, image, replace_by_link, sh, sleeper};
-use corten_testkit::is_root;
+use corten_testkit::{TestEngine, is_root};
 
 /// Fingerprint of a file of the host that nobody may change.
 fn checksum(file: &Path) -> String {
@@ -139,6 +139,24 @@ fn a_neighbour_that_swaps_links_moves_no_mount() {
     println!("{worked} of 25 victims started");
     engine.docker(&["rm", "-f", "probe", "evil"]).ok();
     engine.docker(&["volume", "rm", "shared"]).ok();
+    engine.finish();
+}
+
+/// Who joins a mount namespace arrives at its root. Of a daemon in a chroot that was the host's, which the chroot only hides.
+#[test]
+fn a_chroot_around_the_daemon_is_no_way_out() {
+    if !is_root("a_chroot_around_the_daemon_is_no_way_out") {
+        return;
+    }
+    let engine = TestEngine::start_in_chroot(common::CORTEN);
+    common::import_busybox(&engine);
+    sleeper(&engine, &["--name", "inside", "-v", "/etc:/seen:ro"]);
+    let look = "head -n 1 /seen/passwd; readlink /proc/1/root; ls -d /*";
+    let seen = engine.docker(&["exec", "inside", "sh", "-c", look]);
+    let own = sh(&engine, &["-v", "/etc:/seen:ro"], look);
+    assert_eq!(seen.ok(), own, "an exec sees what the first process sees");
+    assert!(own.starts_with("root:") && own.contains("\n/\n") && !own.contains("/outside"), "{own}");
+    engine.docker(&["rm", "-f", "inside"]).ok();
     engine.finish();
 }
 

@@ -15,6 +15,7 @@ use rustix::mount::{
 };
 use rustix::path::Arg;
 
+use crate::namespace;
 use crate::process::check;
 
 /// Attributes of one mount, for [`Attributes`] and [`FileSystem::mount`] (MOUNT_ATTR_*).
@@ -197,14 +198,16 @@ impl FileSystem {
     }
 }
 
-/// Changes the propagation of the calling mount namespace's root and everything below it.
+/// Changes the propagation of the calling mount namespace's root and everything below it, also for a caller that stands in a chroot
+/// of it. See [`namespace::stand_at_root`] for what that takes.
 pub fn set_root_propagation(propagation: Propagation) -> io::Result<()> {
-    let flags = MountPropagationFlags::from_bits_retain(propagation.bits() as u32);
-    Ok(rustix::mount::mount_change("/", flags | MountPropagationFlags::REC)?)
+    let flags = MountPropagationFlags::from_bits_retain(propagation.bits() as u32) | MountPropagationFlags::REC;
+    namespace::at_root(|| Ok(rustix::mount::mount_change("/", flags)?))
 }
 
 /// Makes the root of `root` (a mount attached in the calling mount namespace) the root directory, and detaches the
-/// old one: nothing of it stays reachable. The working directory is the new root.
+/// old one: nothing of it stays reachable. The working directory is the new root. A caller that may stand in a chroot leaves it
+/// first ([`namespace::stand_at_root`]): what it does not stand in is not exchanged.
 pub fn pivot_into(root: BorrowedFd<'_>) -> io::Result<()> {
     rustix::process::fchdir(root)?;
     // The old root ends up on top of the new one at the same place, where a lazy unmount by "." takes it away.

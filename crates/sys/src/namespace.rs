@@ -1,7 +1,10 @@
 //! Namespaces: leaving, joining, and the settings that live in them.
 
+use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, statx};
 
 use crate::process::{check, flags, invalid};
 
@@ -23,6 +26,36 @@ pub fn join(namespace: BorrowedFd<'_>, kind: u64) -> io::Result<()> {
 /// Joins several namespaces (`flags`) of the process behind a pidfd at once (Linux 5.8).
 pub fn join_process(pidfd: BorrowedFd<'_>, flags: u64) -> io::Result<()> {
     join(pidfd, flags)
+}
+
+/// Moves the calling thread's root and working directory to the root of its mount namespace, out of any chroot(2). That is where
+/// others arrive who join the namespace: what is to be their root has to be put there, not where the thread happens to
+/// stand. The thread shares neither directory with another (unshare(2) with CLONE_NEWNS sees to that), sees a procfs at
+/// `/proc` and has CAP_SYS_ADMIN and CAP_SYS_CHROOT.
+pub fn stand_at_root() -> io::Result<()> {
+    let own = rustix::fs::open("/proc/thread-self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    join(own.as_fd(), flags::MOUNT)
+}
+
+/// Does `work` at the root of the calling thread's mount namespace ([`stand_at_root`]), then goes back to where it stood.
+pub(crate) fn at_root<T>(work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let place = |path: &CStr| rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let (root, directory) = (place(c"/")?, place(c".")?);
+    stand_at_root()?;
+    let done = work();
+    rustix::process::fchdir(&root)?;
+    rustix::process::chroot(c".")?;
+    rustix::process::fchdir(&directory)?;
+    done
+}
+
+/// Whether the calling thread stands in a chroot: at another root than its mount namespace's. Takes what [`stand_at_root`] takes.
+pub fn is_in_chroot() -> io::Result<bool> {
+    let root = || -> io::Result<_> {
+        let found = statx(CWD, c"/", AtFlags::empty(), StatxFlags::INO | StatxFlags::MNT_ID)?;
+        Ok((found.stx_mnt_id, found.stx_ino))
+    };
+    Ok(root()? != at_root(root)?)
 }
 
 /// Does `work` on a thread of its own that stands at the root of another mount namespace (mount_namespaces(7)); the caller stays

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::chroot;
 use crate::leaks::Leaks;
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
@@ -20,6 +21,8 @@ pub struct TestEngine {
     daemon: Option<Child>,
     name: String,
     arguments: Vec<String>,
+    /// Where the daemon takes its root to be, if that is not the namespace's.
+    root: Option<PathBuf>,
     idle: Leaks,
 }
 
@@ -31,16 +34,22 @@ impl TestEngine {
 
     /// Starts a daemon with Docker's defaults and its run directory on a tmpfs, as `/run` is where it is installed.
     pub fn start_as_installed(executable: &str) -> Self {
-        Self::start_prepared(executable, &[], "mkdir run && mount -t tmpfs -o mode=755 run run")
+        Self::start_prepared(executable, &[], "mkdir run && mount -t tmpfs -o mode=755 run run", None)
+    }
+
+    /// Starts a daemon with Docker's defaults in a chroot that is a [mount](chroot::mount).
+    pub fn start_in_chroot(executable: &str) -> Self {
+        Self::start_prepared(executable, &[], &chroot::mount(), Some("chroot/root"))
     }
 
     /// Starts a daemon with further arguments.
     pub fn start_with(executable: &str, arguments: &[&str]) -> Self {
-        Self::start_prepared(executable, arguments, "true")
+        Self::start_prepared(executable, arguments, "true", None)
     }
 
-    /// As [`start_with`](Self::start_with), after a shell command in the engine's directory and namespaces.
-    fn start_prepared(executable: &str, arguments: &[&str], command: &str) -> Self {
+    /// As [`start_with`](Self::start_with), after a shell command in the engine's directory and namespaces; the daemon's root may be below
+    /// that directory.
+    fn start_prepared(executable: &str, arguments: &[&str], command: &str, root: Option<&str>) -> Self {
         let name = format!("corten-test-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
         let directory =
             tempfile::Builder::new().prefix(&name).tempdir_in("/var/tmp").expect("making a directory for the test");
@@ -52,7 +61,9 @@ impl TestEngine {
             .expect("unshare(1) starts");
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let idle = Leaks::default();
-        let mut engine = Self { executable: executable.into(), directory, holder, daemon: None, name, arguments, idle };
+        let root = root.map(|root| directory.path().join(root));
+        let executable = executable.into();
+        let mut engine = Self { executable, directory, holder, daemon: None, name, arguments, root, idle };
         engine.wait_for("the namespaces", |engine| engine.path().join("ready").exists());
         engine.start_daemon();
         // The table of a daemon without containers stands as long as its bridge.
@@ -85,7 +96,14 @@ impl TestEngine {
     pub fn start_daemon(&mut self) {
         let log =
             std::fs::File::options().create(true).append(true).open(self.path().join("log")).expect("opening the log");
-        let mut command = self.inside(self.executable.clone());
+        let mut command = match &self.root {
+            None => self.inside(&self.executable),
+            Some(root) => {
+                let mut command = self.inside("/usr/sbin/chroot");
+                command.arg(root).arg(&self.executable);
+                command
+            }
+        };
         command
             .arg("daemon")
             .arg("--data-root")

@@ -196,4 +196,18 @@ pub const DEFENCES: &[Defence] = &[
         ISOLATION,
         "control_groups_are_shown_and_not_writable",
     ),
+    defence(
+        "chroot escape",
+        "shims stand at their namespace's root, where an exec arrives, whatever the daemon's is",
+        ("crates/runtime/src/apply/base.rs", "    namespace::stand_at_root()?;\n", ""),
+        ATTACKS,
+        "a_chroot_around_the_daemon_is_no_way_out",
+    ),
+    defence(
+        "chroot escape",
+        "and so does a container's first process, whatever the OCI command line's is",
+        ("crates/runtime/src/apply/mod.rs", "    if inputs.base.in_host {\n", "    if false {\n"),
+        RUNTIME_COMMAND,
+        "a_chroot_around_the_runtime_is_no_way_out",
+    ),
 ];

@@ -17,8 +17,13 @@ pub fn engine() -> TestEngine {
 /// The same, its daemon started with further arguments.
 pub fn engine_with(arguments: &[&str]) -> TestEngine {
     let engine = TestEngine::start_with(CORTEN, arguments);
-    import(&engine, "busybox", debian::busybox_tar().to_str().expect("a UTF-8 path"), "CMD [\"sh\"]");
+    import_busybox(&engine);
     engine
+}
+
+/// The image `busybox`.
+pub fn import_busybox(engine: &TestEngine) {
+    import(engine, "busybox", debian::busybox_tar().to_str().expect("a UTF-8 path"), "CMD [\"sh\"]");
 }
 
 /// Imports a root file system's tar as an image.

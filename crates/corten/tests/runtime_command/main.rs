@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test program: what fails here is the test")]
 
 mod agent;
+mod chroot;
 mod devices;
 mod exec;
 mod flags;

@@ -97,8 +97,12 @@ impl Bench {
 
     /// Runs a command whose output goes to files: a detached container may keep it open.
     pub(crate) fn runtime(&self, words: &[&str]) -> Answer {
+        self.answer(self.command(words))
+    }
+
+    /// The same for a command that leads to the runtime.
+    pub(crate) fn answer(&self, mut command: Command) -> Answer {
         let (out, err) = (self.path("out"), self.path("err"));
-        let mut command = self.command(words);
         command.stdout(fs::File::create(&out).unwrap()).stderr(fs::File::create(&err).unwrap());
         let status = command.status().unwrap();
         let read = |path: &str| fs::read_to_string(path).unwrap();

@@ -22,8 +22,8 @@ use std::path::Path;
 use super::attributes::change_detached;
 pub use super::cgroupfs::Hierarchy;
 use corten_sys::mount::{self, FileSystem, Propagation, attr};
-use corten_sys::path;
 use corten_sys::process::flags;
+use corten_sys::{namespace, path};
 use rustix::fs::{FileType, Mode, OFlags, makedev, mkdirat, mknodat};
 
 /// Handles into the minimal root.
@@ -41,6 +41,8 @@ pub struct Base {
     pub proc: OwnedFd,
     /// The hierarchies of cgroup v1 by their names, where they are at hand.
     pub cgroups: Option<OwnedFd>,
+    /// The host's tree is still around it, in which the process may stand in a chroot ([`make_beside_host`]).
+    pub in_host: bool,
 }
 
 /// Puts the hierarchies of cgroup v1 into the minimal root, which is the working directory, so that showing a container its part
@@ -61,10 +63,11 @@ pub fn show_hierarchies(hierarchies: &[Hierarchy]) -> io::Result<()> {
     Ok(())
 }
 
-/// Moves the calling process into a mount namespace with the minimal root. Before that, `before` runs with the
-/// host's tree still there, but already private.
+/// Moves the calling process into a mount namespace with the minimal root.
 pub fn enter_minimal_root() -> io::Result<()> {
-    corten_sys::namespace::unshare(flags::MOUNT)?;
+    namespace::unshare(flags::MOUNT)?;
+    // Whoever joins a container's mount namespace arrives at its root: a chroot would hide the host's from this process only.
+    namespace::stand_at_root()?;
     mount::set_root_propagation(Propagation::Private)?;
     let root = small_tmpfs()?;
     // Any directory of the old root can carry the new one on its way to the top.
@@ -141,6 +144,7 @@ impl Base {
             empty: find("empty")?,
             proc: find("procfs")?,
             cgroups: find("cgroup").ok(),
+            in_host: false,
         })
     }
 }

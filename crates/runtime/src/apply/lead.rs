@@ -10,8 +10,10 @@
 //!             writes its maps, lets it go, tells the driver its id, ends
 //! ```
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use corten_sys::namespace;
 use corten_sys::process::{self, Cloned};
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -51,7 +53,7 @@ pub fn lead(
     join_ahead(&mut entrance.namespaces)?;
     let (hold, release) = pipe_with(PipeFlags::CLOEXEC).explain("cannot make a pipe")?;
     let cloned = process::clone_sibling_into(clone_flags(&plan.namespaces), into);
-    match cloned.explain("cannot clone the container's init")? {
+    match cloned.map_err(|error| clone_failure(user, &error))? {
         Cloned::Child => {
             drop(release);
             wait(hold)?;
@@ -67,6 +69,16 @@ pub fn lead(
             Ok(false)
         }
     }
+}
+
+/// The kernel makes no user namespace for whoever stands in a chroot (user_namespaces(7)), with an error that tells nobody why.
+fn clone_failure(user: bool, error: &io::Error) -> Failure {
+    let denied = user && error.kind() == io::ErrorKind::PermissionDenied;
+    if denied && namespace::is_in_chroot().unwrap_or(false) {
+        let text = "cannot run a container with a user namespace from a chroot: the kernel makes none there";
+        return Failure::new(FailureKind::Invalid, text);
+    }
+    Failure::host("cannot clone the container's init", error)
 }
 
 /// Joins what can be joined as the host's root; the user namespace comes last and takes that away. What belongs to it

@@ -113,6 +113,9 @@ fn try_init(plan: &Plan, inputs: InitInputs, reporter: &mut Reporter) -> Result<
     if let Some(gate) = &inputs.gate {
         gate.mounted(reporter)?;
     }
+    if inputs.base.in_host {
+        namespace::stand_at_root().explain("cannot find the mount namespace's root")?;
+    }
     root.enter(plan, inputs.manner)?;
     become_first(plan, stdio, proc, (inputs.gate, inputs.manner), reporter)
 }

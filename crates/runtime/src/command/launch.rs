@@ -130,7 +130,7 @@ impl Init<'_> {
         let Entrance { namespaces, cgroups } = opened.entrance;
         Ok(InitInputs {
             // Attached at its own place, where hooks look for it.
-            base: Base { root_place: base::host_directory(self.rootfs)?, ..Base::open()? },
+            base: Base { root_place: base::host_directory(self.rootfs)?, in_host: true, ..Base::open()? },
             stage: None,
             rootfs: opened.rootfs,
             sources: opened.sources,
