@@ -2,6 +2,7 @@
 
 pub mod chroot;
 pub mod debian;
+pub mod elf;
 pub mod engine;
 pub mod image;
 pub mod kernel;

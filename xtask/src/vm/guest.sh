@@ -5,6 +5,8 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 trap 'sync; echo o > /proc/sysrq-trigger; sleep 60' EXIT
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
+# Where profiles of AppArmor are loaded.
+mount -t securityfs securityfs /sys/kernel/security
 mkdir -p /dev/pts /dev/shm
 mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
@@ -31,6 +33,11 @@ else
         mkdir "/sys/fs/cgroup/$controller"
         mount -t cgroup -o "$controller" "$controller" "/sys/fs/cgroup/$controller"
     done
+    if [ "$cgroup" = hybrid ]; then
+        mkdir /sys/fs/cgroup/systemd /sys/fs/cgroup/unified
+        mount -t cgroup -o none,name=systemd systemd /sys/fs/cgroup/systemd
+        mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified
+    fi
 fi
 # The disk has a scheduler with weights, and there is swap to be limited.
 echo bfq > /sys/block/vda/queue/scheduler

@@ -12,6 +12,9 @@ use super::Layout;
 /// How long all suites may take; software emulation is ten times slower than the machine.
 const LIMIT: Duration = Duration::from_secs(40 * 60);
 
+/// A kernel that panics ends the machine instead of hanging.
+const PARAMETERS: &str = "console=ttyS0 panic=-1 quiet";
+
 /// The files that the machine is put together from, and the one that keeps its console.
 pub struct Parts {
     pub kernel: PathBuf,
@@ -24,11 +27,8 @@ pub struct Parts {
 /// Runs the machine until it powers itself off; one that doesn't in time is ended and is an error.
 pub fn boot(parts: &Parts, layout: Layout) -> Result<()> {
     let console = File::create(&parts.console)?;
-    // The root's own parameters: a kernel that panics ends the machine instead of hanging.
-    let kernel = match layout {
-        Layout::V2 => "console=ttyS0 panic=-1 quiet psi=1 cgroup_no_v1=all corten.cgroup=v2",
-        Layout::V1 => "console=ttyS0 panic=-1 quiet corten.cgroup=v1",
-    };
+    let kernel = format!("{PARAMETERS} corten.cgroup={}", layout.name());
+    let kernel = if layout == Layout::V2 { kernel + " psi=1 cgroup_no_v1=all" } else { kernel };
     let disk = |file: &PathBuf| format!("file={},if=virtio,format=raw,snapshot=on", file.display());
     let mut machine = Command::new("qemu-system-x86_64")
         .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2048"])
@@ -42,7 +42,7 @@ pub fn boot(parts: &Parts, layout: Layout) -> Result<()> {
         .arg(&parts.kernel)
         .arg("-initrd")
         .arg(&parts.boot)
-        .args(["-append", kernel])
+        .args(["-append", &kernel])
         .stdin(Stdio::null())
         .stdout(console.try_clone()?)
         .stderr(console)

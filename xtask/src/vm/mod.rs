@@ -1,4 +1,5 @@
-//! `vm-test`: the tests of what depends on the kernel, in a virtual machine with Debian's own kernel and cgroup v2 alone.
+//! `vm-test`: the tests of what depends on the kernel, in a virtual machine with Debian's own kernel and control groups in the
+//! layout asked for, v2 alone unless something else is said.
 //!
 //! Control groups belong to a whole kernel: a host whose controllers sit on v1 can't show v2. So a machine is booted (qemu,
 //! software emulation): Debian's `linux-image-amd64` and a minimal Debian root, both kept below `target/vm`. The test
@@ -6,8 +7,8 @@
 //!
 //! ```text
 //! target/vm/kernel/        the kernel's package, unpacked          target/vm/payload.tar   executables, /dev/vdb inside
-//! target/vm/root.ext4      Debian with the modules, /dev/vda       target/vm/console.log   what the machine said
-//! target/vm/boot.cpio      busybox and the modules that reach /dev/vda
+//! target/vm/root.ext4      Debian with the modules, /dev/vda       target/vm/console-LAYOUT.log   what a whole run said
+//! target/vm/boot.cpio      busybox and the modules that reach it   target/vm/console.log          a part of the suites did
 //! ```
 
 mod kernel;
@@ -16,9 +17,9 @@ mod payload;
 mod report;
 mod root;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 /// Which control groups the machine mounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,21 +28,41 @@ pub enum Layout {
     V2,
     /// All controllers on v1, no v2 tree.
     V1,
+    /// All controllers on v1, and a v2 tree without any beside them, as systemd's hybrid layout has it.
+    Hybrid,
 }
 
-/// Boots the machine, runs the suites (`--cgroup v1|v2`, then filters on their names), prints the count; fails if a test failed.
+impl Layout {
+    pub const ALL: [Layout; 3] = [Layout::V2, Layout::V1, Layout::Hybrid];
+
+    /// As the option, the kernel's command line and the console's name have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Layout::V2 => "v2",
+            Layout::V1 => "v1",
+            Layout::Hybrid => "hybrid",
+        }
+    }
+
+    fn parse(name: &str) -> Result<Layout> {
+        let known = Layout::ALL.into_iter().find(|layout| layout.name() == name);
+        known.with_context(|| format!("unknown cgroup layout {name:?}; there are v2, v1 and hybrid"))
+    }
+}
+
+/// Boots the machine, runs the suites (`--cgroup v1|v2|hybrid`, then filters on their names), prints the count; fails if a test failed.
 pub fn run(arguments: &[String]) -> Result<()> {
     let (layout, filters) = match arguments {
-        [option, layout, filters @ ..] if option == "--cgroup" => (parse(layout)?, filters),
+        [option, layout, filters @ ..] if option == "--cgroup" => (Layout::parse(layout)?, filters),
         filters => (Layout::V2, filters),
     };
-    let directory = corten_testkit::workspace().join("target/vm");
+    let directory = directory();
     std::fs::create_dir_all(&directory)?;
     let kernel = kernel::fetch(&directory)?;
     let root = root::make(&directory, &kernel)?;
     let boot = kernel.boot_archive(&directory)?;
     let payload = payload::make(&directory, filters)?;
-    let console = directory.join("console.log");
+    let console = if filters.is_empty() { console(layout) } else { directory.join("console.log") };
     machine::boot(&machine::Parts { kernel: kernel.image(), boot, root, payload, console: console.clone() }, layout)?;
     let report = report::read(&std::fs::read_to_string(&console).unwrap_or_default());
     println!("{report}console: {}", console.display());
@@ -49,12 +70,13 @@ pub fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn parse(layout: &str) -> Result<Layout> {
-    match layout {
-        "v1" => Ok(Layout::V1),
-        "v2" => Ok(Layout::V2),
-        other => bail!("unknown cgroup layout {other:?}; there are v1 and v2"),
-    }
+fn directory() -> PathBuf {
+    corten_testkit::workspace().join("target/vm")
+}
+
+/// Where the latest run of all suites in this layout has left what the machine said.
+pub fn console(layout: Layout) -> PathBuf {
+    directory().join(format!("console-{}.log", layout.name()))
 }
 
 /// Runs a program to its end; its failure is an error that names it.
@@ -65,7 +87,7 @@ fn must(command: &mut std::process::Command) -> Result<()> {
 }
 
 /// Makes `path` by way of a draft beside it, unless it is there: what is found whole was made whole.
-fn once(path: PathBuf, make: impl FnOnce(&std::path::Path) -> Result<()>) -> Result<PathBuf> {
+fn once(path: PathBuf, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     if !path.exists() {
         let mut draft = path.clone().into_os_string();
         draft.push(".draft");

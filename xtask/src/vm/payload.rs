@@ -20,7 +20,10 @@ const PACKAGES: [&str; 7] = [
     "corten-seccomp",
     "corten-network",
 ];
-const SUITES: [&str; 5] = ["limits", "isolation", "update", "stats", "runtime_command"];
+const SUITES: [&str; 6] = ["smoke", "limits", "isolation", "update", "stats", "runtime_command"];
+
+/// What tests run beside executables.
+const SCRIPTS: [&str; 1] = ["crates/shim/tests/supervise/agent.py"];
 
 /// Packs everything; with filters only the suites whose names contain one of them.
 pub fn make(vm: &Path, filters: &[String]) -> Result<PathBuf> {
@@ -44,6 +47,10 @@ pub fn make(vm: &Path, filters: &[String]) -> Result<PathBuf> {
     let image = debian::busybox_tar();
     fs::copy(&image, inside(&staging, &image)?)?;
     fs::copy(on_path(&docker_client())?, inside(&staging, Path::new("/usr/local/bin/docker"))?)?;
+    for script in SCRIPTS {
+        let script = workspace().join(script);
+        fs::copy(&script, inside(&staging, &script)?)?;
+    }
     // testkit finds the repository by its own directory.
     fs::create_dir_all(staging.join(relative(&workspace().join("crates/testkit"))))?;
     script(&staging)?;

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use crate::support::bench;
 
 /// An agent that answers one notification with ENOMEDIUM, and tells what it was told; none without Python.
-fn agent(path: &str) -> Option<(Child, impl Iterator<Item = Value> + use<>)> {
+pub(crate) fn agent(path: &str, more: &[&str]) -> Option<(Child, impl Iterator<Item = Value> + use<>)> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shim/tests/supervise/agent.py");
-    let Ok(mut child) = Command::new("python3").arg(script).arg(path).stdout(Stdio::piped()).spawn() else {
+    let Ok(mut child) = Command::new("python3").arg(script).arg(path).args(more).stdout(Stdio::piped()).spawn() else {
         println!("skipped: python3 is not installed");
         return None;
     };
@@ -39,7 +39,7 @@ fn the_listener_goes_to_the_agent() {
         bench.create(&[]).fails(1, "cannot connect to the seccomp agent");
         bench.is_clean();
         for status in ["creating", "running"] {
-            let Some((mut child, mut said)) = agent(&bench.path("agent")) else { return };
+            let Some((mut child, mut said)) = agent(&bench.path("agent"), &[]) else { return };
             let pid = if status == "creating" {
                 bench.run(&["--detach"]).ok();
                 bench.state()["pid"].clone()

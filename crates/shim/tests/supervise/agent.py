@@ -1,12 +1,26 @@
-"""A seccomp agent: takes one listener, answers one notification with ENOMEDIUM, prints what it was told as JSON lines."""
-import array, fcntl, json, socket, struct, sys
+"""A seccomp agent: takes one listener, answers one notification with ENOMEDIUM, prints what it was told as JSON lines.
+
+With "signal" as its second argument it signals the caller before it answers, and prints whether that goes on waiting."""
+import array, fcntl, json, os, signal, socket, struct, sys
 
 NOTIF, RESPONSE = "=QIIiIQ6Q", "=QqiI"  # struct seccomp_notif, struct seccomp_notif_resp
-RECEIVE, SEND = 0xC0502100, 0xC0182101  # SECCOMP_IOCTL_NOTIF_RECV, SECCOMP_IOCTL_NOTIF_SEND
+RECEIVE, SEND, VALID = 0xC0502100, 0xC0182101, 0x40082102  # SECCOMP_IOCTL_NOTIF_RECV, _SEND, _ID_VALID
 ENOMEDIUM = 123
 
 def say(what):
     print(json.dumps(what), flush=True)
+
+def waits_on(number, pid):
+    """Sends a signal, until the caller sleeps where only a deadly one reaches it, or has left its call."""
+    os.kill(pid, signal.SIGUSR1)
+    while True:
+        try:
+            fcntl.ioctl(fds[0], VALID, struct.pack("=Q", number))
+        except OSError:
+            return False
+        with open(f"/proc/{pid}/stat") as stat:
+            if stat.read().rsplit(") ")[-1][0] == "D":
+                return True
 
 server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 server.bind(sys.argv[1])
@@ -18,9 +32,13 @@ data, ancillary, _, _ = connection.recvmsg(1 << 20, socket.CMSG_SPACE(16))
 for level, kind, payload in ancillary:
     if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
         fds.frombytes(payload)
+if not data:
+    sys.exit("nobody came to be listened to")
 say({"state": json.loads(data), "descriptors": len(fds)})
 buffer = bytearray(struct.calcsize(NOTIF))
 fcntl.ioctl(fds[0], RECEIVE, buffer)
 number, pid, _, call, *_ = struct.unpack(NOTIF, buffer)
-fcntl.ioctl(fds[0], SEND, struct.pack(RESPONSE, number, 0, -ENOMEDIUM, 0))
-say({"pid": pid, "call": call})
+waits = waits_on(number, pid) if sys.argv[2:] == ["signal"] else True
+if waits:
+    fcntl.ioctl(fds[0], SEND, struct.pack(RESPONSE, number, 0, -ENOMEDIUM, 0))
+say({"pid": pid, "call": call, "waits": waits})
