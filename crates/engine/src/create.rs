@@ -115,7 +115,7 @@ fn prepare(
     request: CreateContainer,
 ) -> Result<Prepared, Error> {
     let CreateContainer { platform, mut spec, echo, .. } = request;
-    let image = shared.images.resolve(&spec.image, platform.as_ref())?;
+    let image = shared.images.resolve_to_run(&spec.image, platform.as_ref())?;
     merge(&mut spec, &image.config.config);
     if spec.hostname.is_empty() {
         spec.hostname = match spec.network_mode {

@@ -17,8 +17,6 @@ const DEEPEST: usize = 4;
 /// The most manifests that one name may lead to.
 const MOST_PARTS: usize = 4000;
 
-/// The manifest that an attestation is about.
-const SUBJECT: &str = "vnd.docker.reference.digest";
 const STATEMENT: &str = "application/vnd.in-toto+json";
 const PREDICATE: &str = "in-toto.io/predicate-type";
 
@@ -115,7 +113,7 @@ impl Images {
 
     fn kind_of(&self, entry: &IndexEntry, manifest: Option<&Manifest>) -> ManifestKind {
         if entry.is_attestation() {
-            let subject = entry.annotation(SUBJECT).unwrap_or_default().to_owned();
+            let subject = entry.subject().unwrap_or_default().to_owned();
             return ManifestKind::Attestation { subject };
         }
         if manifest.is_some_and(Manifest::is_artifact) {
@@ -159,7 +157,7 @@ impl Images {
         };
         let mut statements = Vec::new();
         for part in contents.parts.iter().filter(|part| part.entry.is_attestation()) {
-            if part.manifest.is_none() || part.entry.annotation(SUBJECT) != Some(subject.as_str()) {
+            if part.manifest.is_none() || part.entry.subject() != Some(subject.as_str()) {
                 continue;
             }
             let digest = &part.entry.descriptor.digest;

@@ -20,6 +20,8 @@ const MOST_MANIFESTS: usize = 1000;
 
 pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+/// What Docker takes for an image's configuration as well.
+const OLD_CONFIGS: [&str; 4] = ["", "application/octet-stream", "application/json", "text/html"];
 const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -34,6 +36,10 @@ pub(crate) struct Manifest {
     pub media_type: Option<String>,
     pub config: Descriptor,
     pub layers: Vec<Descriptor>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<BTreeMap<String, String>>,
 }
 
 /// A choice of manifests.
@@ -134,7 +140,8 @@ impl Manifest {
     /// A manifest for an image that came without one. Equal images get equal bytes.
     pub(crate) fn write(config: Descriptor, layers: Vec<Descriptor>) -> Vec<u8> {
         let media_type = Some(DOCKER_MANIFEST.to_owned());
-        let manifest = Manifest { schema_version: 2, media_type, config, layers };
+        let (artifact_type, annotations) = (None, None);
+        let manifest = Manifest { schema_version: 2, media_type, config, layers, artifact_type, annotations };
         serde_json::to_vec(&manifest).expect("a struct with text keys is always JSON")
     }
 
@@ -146,7 +153,7 @@ impl Manifest {
     /// The same image with its layers in other forms.
     pub(crate) fn with_layers(&self, layers: Vec<Descriptor>) -> Vec<u8> {
         let media_type = Some(self.own_media_type().to_owned());
-        let manifest = Manifest { schema_version: 2, media_type, config: self.config.clone(), layers };
+        let manifest = Manifest { media_type, layers, ..self.clone() };
         serde_json::to_vec(&manifest).expect("a struct with text keys is always JSON")
     }
 
@@ -155,11 +162,21 @@ impl Manifest {
         self.media_type.as_deref().unwrap_or(OCI_MANIFEST)
     }
 
-    /// Whether this is something else than a container image: an artifact, an attestation.
+    /// Whether this is something else than a container image: an artifact, an attestation. Old registries and clients wrote
+    /// other types for images' configurations, or none.
     pub(crate) fn is_artifact(&self) -> bool {
-        !self.config.media_type.is_empty()
-            && !self.config.media_type.contains("image.config")
-            && !self.config.media_type.contains("container.image")
+        let kind = self.config.media_type.as_str();
+        !kind.contains("image.config") && !kind.contains("container.image") && !OLD_CONFIGS.contains(&kind)
+    }
+
+    /// What sort of artifact it is.
+    pub(crate) fn artifact_kind(&self) -> &str {
+        self.artifact_type.as_deref().unwrap_or(&self.config.media_type)
+    }
+
+    /// When it was made, in its own words.
+    pub(crate) fn created(&self) -> Option<&str> {
+        self.annotations.as_ref()?.get("org.opencontainers.image.created").map(String::as_str)
     }
 }
 
@@ -177,6 +194,11 @@ impl Index {
         });
         found
     }
+
+    /// What it says about one of its manifests.
+    pub(crate) fn attestations_of(&self, subject: &corten_base::Digest) -> impl Iterator<Item = &IndexEntry> {
+        self.manifests.iter().filter(|entry| entry.is_attestation() && entry.subject() == Some(subject.as_str()))
+    }
 }
 
 impl IndexEntry {
@@ -184,6 +206,11 @@ impl IndexEntry {
     pub(crate) fn is_attestation(&self) -> bool {
         self.platform.as_ref().is_some_and(|platform| platform.os == "unknown" && platform.architecture == "unknown")
             || self.annotation("vnd.docker.reference.type").is_some()
+    }
+
+    /// The digest of the manifest that an attestation is about.
+    pub(crate) fn subject(&self) -> Option<&str> {
+        self.annotation("vnd.docker.reference.digest")
     }
 
     pub(crate) fn annotation(&self, name: &str) -> Option<&str> {

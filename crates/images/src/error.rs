@@ -31,6 +31,14 @@ pub enum Error {
         /// The platform asked for.
         wanted: String,
     },
+    /// It is there, but no image: nothing runs from it.
+    #[error("image with reference {reference} was found but does not provide any platform: it is an artifact ({kind})")]
+    Artifact {
+        /// What was asked for.
+        reference: String,
+        /// What sort of artifact it says to be.
+        kind: String,
+    },
     /// No manifest of an index fits the platform.
     #[error("no matching manifest for {platform} in the manifest list entries")]
     NoManifest {
@@ -135,6 +143,7 @@ impl Error {
             }
             Error::Conflict(_) => ErrorKind::Conflict,
             Error::Ambiguous(_)
+            | Error::Artifact { .. }
             | Error::Reference(_)
             | Error::InvalidName(_)
             | Error::Filter(_)

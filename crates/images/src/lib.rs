@@ -17,6 +17,7 @@ mod config;
 mod contents;
 mod document;
 mod error;
+mod family;
 mod garbage;
 mod healthcheck;
 mod hello;

@@ -2,12 +2,18 @@
 
 use std::collections::{HashMap, HashSet};
 
-use corten_base::{ImageId, Reference, time};
+use corten_base::{Digest, ImageId, Reference, time};
 
 use crate::record::{self, ImageRow, NameRow};
 use crate::resolve::familiar;
 use crate::types::{Filters, Summary};
 use crate::{Images, Result};
+
+/// How many images there are, without those that are shown with another one of their index.
+const SHOWN: &str = "SELECT count(*) FROM images_image WHERE namespace = ?1 AND NOT (
+    target ->> '$.digest' <> manifest ->> '$.digest'
+    AND id NOT IN (SELECT image FROM images_name WHERE namespace = ?1)
+    AND target ->> '$.digest' IN (SELECT target ->> '$.digest' FROM images_name WHERE namespace = ?1))";
 
 impl Images {
     /// The images that all filters let through, newest first.
@@ -21,6 +27,8 @@ impl Images {
         })?;
         let bounds = self.bounds(filters)?;
         let parents: HashSet<ImageId> = images.iter().filter_map(|image| image.parent.clone()).collect();
+        // Other platforms' images of an index that has a name are shown with the one that leads.
+        let targets: HashSet<Digest> = names.iter().map(|name| name.target.digest.clone()).collect();
         let mut named: HashMap<ImageId, Vec<NameRow>> = HashMap::new();
         for name in names {
             named.entry(name.image.clone()).or_default().push(name);
@@ -30,7 +38,8 @@ impl Images {
             .filter(|image| bounds.hold(image.created) && has_labels(filters, image))
             .filter_map(|image| {
                 let names = named.remove(&image.id).unwrap_or_default();
-                summary(filters, image, &names, &parents)
+                let follows = names.is_empty() && image.is_of_index() && targets.contains(&image.target.digest);
+                if follows { None } else { summary(filters, image, &names, &parents) }
             })
             .collect();
         summaries.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.repo_tags.cmp(&b.repo_tags)));
@@ -44,7 +53,7 @@ impl Images {
     pub fn count(&self) -> Result<usize> {
         let namespace = self.namespace().as_str();
         self.database().read(|connection| {
-            let mut query = connection.prepare_cached("SELECT count(*) FROM images_image WHERE namespace = ?1")?;
+            let mut query = connection.prepare_cached(SHOWN)?;
             let count: i64 = query.query_row([namespace], |row| row.get(0))?;
             Ok(usize::try_from(count).unwrap_or(0))
         })

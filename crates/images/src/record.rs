@@ -76,6 +76,18 @@ pub(crate) struct ImageRow {
     pub last_tagged: Option<i64>,
 }
 
+impl ImageRow {
+    /// Whether it is one of an index's images.
+    pub fn is_of_index(&self) -> bool {
+        self.target.digest != self.manifest.digest
+    }
+
+    /// Whether it is no image, but something else that registries keep: a manifest is its own id then.
+    pub fn is_artifact(&self) -> bool {
+        self.id.0 == self.manifest.digest
+    }
+}
+
 /// A name's record.
 #[derive(Clone, Debug)]
 pub(crate) struct NameRow {
@@ -376,7 +388,7 @@ fn json(value: &impl serde::Serialize) -> String {
 }
 
 /// A column that holds the text form of something.
-struct Parsed<T>(T);
+pub(crate) struct Parsed<T>(pub T);
 
 impl<T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>> FromSql for Parsed<T> {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Parsed<T>> {

@@ -5,15 +5,15 @@ use std::io::{Read, Write};
 use std::time::SystemTime;
 
 use corten_archive::Compression;
-use corten_base::{ChainId, Digest, ImageId, Reference, time};
+use corten_base::{ChainId, Digest, ImageId, Platform, Reference, time};
 use corten_content::Lease;
 use corten_snapshot::Hold;
 
 use crate::config::ImageConfig;
-use crate::document;
+use crate::document::{self, Manifest};
 use crate::record::{self, ImageRow, NameRow};
 use crate::types::Descriptor;
-use crate::{Error, Images, Result};
+use crate::{Error, Images, Result, family};
 
 /// An image whose blobs are leased and whose layers are held, ready to be recorded.
 #[derive(Debug)]
@@ -31,6 +31,28 @@ pub(crate) struct NewImage {
     pub parent: Option<ImageId>,
     /// Keeps the layers until the image is recorded.
     pub held: Option<Hold>,
+}
+
+impl NewImage {
+    /// One that is no image: only its manifest makes it what it is, so that is its id.
+    pub fn artifact(
+        manifest: &Manifest,
+        descriptor: Descriptor,
+        target: Descriptor,
+        blobs: HashSet<Digest>,
+    ) -> NewImage {
+        NewImage {
+            id: ImageId(descriptor.digest.clone()),
+            config: ImageConfig { created: manifest.created().map(str::to_owned), ..ImageConfig::default() },
+            manifest: descriptor,
+            target,
+            blobs,
+            layers: Vec::new(),
+            names: Vec::new(),
+            parent: None,
+            held: None,
+        }
+    }
 }
 
 /// A name that was taken from another image.
@@ -72,12 +94,8 @@ impl Images {
         for image in images {
             let size = self.size_of(&image)?;
             held.extend(image.held);
-            let names = image.names.into_iter().map(|reference| NameRow {
-                reference,
-                image: image.id.clone(),
-                target: image.target.clone(),
-            });
-            let names: Vec<NameRow> = names.collect();
+            let is_hosts = image.config.platform() == Platform::host();
+            let names = image.names;
             let row = ImageRow {
                 chain: ChainId::of(&image.config.rootfs.diff_ids),
                 id: image.id,
@@ -90,18 +108,20 @@ impl Images {
                 last_tagged: (!names.is_empty()).then_some(now),
             };
             let layers: Vec<_> = image.config.rootfs.diff_ids.iter().cloned().zip(image.layers).collect();
-            rows.push((row, names, image.blobs, layers));
+            rows.push((row, is_hosts, names, image.blobs, layers));
         }
         let namespace = self.namespace().to_string();
         let moved = self.database().write(move |transaction| -> Result<Vec<Moved>> {
             let mut moved = Vec::new();
-            for (row, names, blobs, layers) in rows {
+            for (row, is_hosts, names, blobs, layers) in rows {
                 record::put_layers(transaction, &layers)?;
                 record::put_image(transaction, &namespace, &row, &blobs)?;
+                let image = family::lead(transaction, &namespace, &row, is_hosts)?;
                 if !names.is_empty() {
-                    record::touch(transaction, &namespace, &row.id, now)?;
+                    record::touch(transaction, &namespace, &image, now)?;
                 }
-                for name in names {
+                for reference in names {
+                    let name = NameRow { reference, image: image.clone(), target: row.target.clone() };
                     let from = record::put_name(transaction, &namespace, &name)?;
                     moved.extend(from.map(|from| Moved { name: name.reference, from }));
                 }
@@ -114,6 +134,9 @@ impl Images {
     }
 
     fn size_of(&self, image: &NewImage) -> Result<u64> {
+        if image.id.0 == image.manifest.digest {
+            return Ok(image.blobs.iter().filter_map(|blob| self.content().size(blob)).sum());
+        }
         let Some(chain) = ChainId::of(&image.config.rootfs.diff_ids) else { return Ok(0) };
         Ok(self.snapshots().stack(&chain)?.iter().map(|layer| layer.size).sum())
     }

@@ -10,7 +10,7 @@ use corten_base::{ChainId, ImageId, Reference};
 use crate::record::{self, ImageRow, NameRow};
 use crate::resolve::is_id_prefix;
 use crate::types::{Deleted, InUse};
-use crate::{Error, Images, Result};
+use crate::{Error, Images, Result, family};
 
 /// All containers that use an image.
 type Users<'a> = &'a dyn Fn(&ImageId) -> Vec<InUse>;
@@ -130,11 +130,24 @@ impl Images {
         self.untag(&names, done)?;
         self.tell_untagged(&image, names.len());
         // Read before the record goes: the configuration's blob goes with it.
-        let stack = self.stack_of(&image);
-        let (namespace, id) = (self.namespace().to_string(), image.id.clone());
-        self.database().write(move |transaction| record::delete_image(transaction, &namespace, &id))?;
-        self.publish("delete", &image.id, image.id.as_str(), &image.labels);
-        done.push(Deleted::Deleted(image.id.to_string()));
+        let mut stack = self.stack_of(&image);
+        let (namespace, row) = (self.namespace().to_string(), image.clone());
+        let others = self.database().write(move |transaction| -> Result<Vec<ImageRow>> {
+            record::delete_image(transaction, &namespace, &row.id)?;
+            if !row.is_of_index() {
+                return Ok(Vec::new());
+            }
+            let others = family::orphans(transaction, &namespace, &row.target.digest)?;
+            let rows = others.iter().map(|id| record::image(transaction, &namespace, id));
+            let rows = rows.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+            others.iter().try_for_each(|id| record::delete_image(transaction, &namespace, id))?;
+            Ok(rows)
+        })?;
+        for gone in std::iter::once(&image).chain(&others) {
+            self.publish("delete", &gone.id, gone.id.as_str(), &gone.labels);
+            done.push(Deleted::Deleted(gone.id.to_string()));
+        }
+        stack.extend(others.iter().flat_map(|other| self.stack_of(other)));
         let removed = self.collect()?;
         done.extend(Images::removed_of(&removed, &stack).iter().map(|chain| Deleted::Deleted(chain.to_string())));
         match image.parent.filter(|_| prune) {

@@ -7,7 +7,7 @@ use corten_base::{ImageId, InvalidReference, Platform, Reference, time};
 use corten_metadata::rusqlite::Connection;
 
 use crate::config::ImageConfig;
-use crate::document::LARGEST;
+use crate::document::{Document, LARGEST};
 use crate::record::{self, ImageRow, NameRow};
 use crate::types::Image;
 use crate::{Error, Images, Result};
@@ -38,6 +38,9 @@ impl Images {
         let named = Reference::parse_normalized(name).ok().map(Reference::with_default_tag);
         let target = names.iter().find(|row| Some(&row.reference) == named.as_ref()).map(|row| row.target.clone());
         let image = self.image(row, names)?;
+        if platform.is_some() && image.is_artifact() {
+            return Err(self.artifact(name, &image)?);
+        }
         let Some(wanted) = platform.filter(|wanted| !wanted.matches(&image.config.platform())) else {
             return Ok(image);
         };
@@ -47,6 +50,15 @@ impl Images {
             found: image.config.platform().to_string(),
             wanted: wanted.to_string(),
         })
+    }
+
+    /// The same for a container that is to be made.
+    ///
+    /// # Errors
+    /// Besides, [`Error::Artifact`] if it is no image.
+    pub fn resolve_to_run(&self, name: &str, platform: Option<&Platform>) -> Result<Image> {
+        let image = self.resolve(name, platform)?;
+        if image.is_artifact() { Err(self.artifact(name, &image)?) } else { Ok(image) }
     }
 
     /// The bytes of an image's configuration, as received.
@@ -76,8 +88,18 @@ impl Images {
         serde_json::from_slice(&bytes).map_err(|error| Error::document("image configuration", error))
     }
 
-    fn image(&self, row: ImageRow, names: Vec<NameRow>) -> Result<Image> {
-        let config = self.read_config(&row.id)?;
+    /// Why an artifact isn't what was asked for.
+    pub(crate) fn artifact(&self, name: &str, image: &Image) -> Result<Error> {
+        let bytes = self.content().read(&image.manifest.digest, LARGEST)?;
+        let kind = match Document::parse(&bytes, "manifest")? {
+            Document::Manifest(manifest) => manifest.artifact_kind().escape_debug().to_string(),
+            Document::Index(_) => String::new(),
+        };
+        Ok(Error::Artifact { reference: name.to_owned(), kind })
+    }
+
+    pub(crate) fn image(&self, row: ImageRow, names: Vec<NameRow>) -> Result<Image> {
+        let config = if row.is_artifact() { ImageConfig::default() } else { self.read_config(&row.id)? };
         let (repo_tags, repo_digests) = familiar(&names);
         Ok(Image {
             layers: config.rootfs.diff_ids.clone(),

@@ -110,10 +110,22 @@ impl Images {
         }
         let reference = Reference::parse_normalized(name)?.with_default_tag();
         let namespace = self.namespace().as_str();
-        if let Some(named) = self.database().read(|connection| record::name(connection, namespace, &reference))? {
+        let named = self.database().read(|connection| record::name(connection, namespace, &reference))?;
+        // What was packed for a registry has a digest there that nothing here has: then it is what it was packed from.
+        if let Some(named) = named
+            && self.has_image(&named.target, &row)?
+        {
             row.target = named.target;
         }
         Ok((row, Some(reference).filter(|reference| reference.digest().is_none())))
+    }
+
+    /// Whether all of an image is here behind a target.
+    fn has_image(&self, target: &Descriptor, row: &ImageRow) -> Result<bool> {
+        let is_own = |part: &&Part| part.manifest.as_ref().is_some_and(|manifest| is_of(row, part, manifest));
+        let contents = self.contents(target)?;
+        let manifest = contents.parts.iter().find(is_own).and_then(|part| part.manifest.as_ref());
+        Ok(manifest.is_some_and(|manifest| manifest.blobs().all(|blob| self.content().contains(&blob.digest))))
     }
 
     fn export_item(
@@ -130,29 +142,27 @@ impl Images {
         else {
             return Err(Error::document("manifest", "it is an index"));
         };
-        let whole = manifest.blobs().all(|blob| self.content().contains(&blob.digest));
-        let (target, manifest) = if whole {
-            let target = if platforms.is_empty() { row.target.clone() } else { descriptor };
-            self.take_contents(&target, lease, blobs)?;
-            (target, manifest)
-        } else {
-            let (target, manifest) = self.rewritten(&id, manifest, lease)?;
-            self.take(&target.digest, lease, blobs)?;
-            (target, manifest)
-        };
+        let target = if platforms.is_empty() { row.target.clone() } else { descriptor };
+        self.take_contents(&target, lease, blobs)?;
         for blob in manifest.blobs() {
             self.take(&blob.digest, lease, blobs)?;
         }
-        let diff_ids = self.read_config(&id)?.rootfs.diff_ids;
+        let diff_ids = if row.is_artifact() { Vec::new() } else { self.read_config(&id)?.rootfs.diff_ids };
         Ok(Item { row, target, manifest, id, diff_ids, names: BTreeSet::new() })
     }
 
     /// The image to save, by id and manifest: the record's own, or the one for the first platform that is here.
     fn chosen(&self, row: &ImageRow, contents: &Contents, platforms: &[Platform]) -> Result<(ImageId, Descriptor)> {
+        if row.is_artifact() {
+            return match platforms.is_empty() {
+                true => Ok((row.id.clone(), row.manifest.clone())),
+                false => Err(self.artifact(row.id.as_str(), &self.image(row.clone(), Vec::new())?)?),
+            };
+        }
         let own = self.read_config(&row.id)?.platform();
         let Some(first) = platforms.first().filter(|_| !platforms.iter().any(|wanted| wanted.matches(&own))) else {
             // What the name means: the same configuration may have come with several manifests.
-            let is_own = |part: &&Part| part.manifest.as_ref().is_some_and(|found| found.config.digest == row.id.0);
+            let is_own = |part: &&Part| part.manifest.as_ref().is_some_and(|found| is_of(row, part, found));
             let own = contents.parts.iter().find(is_own).map(|part| part.entry.descriptor.clone());
             return Ok((row.id.clone(), own.unwrap_or_else(|| row.manifest.clone())));
         };
@@ -187,24 +197,11 @@ impl Images {
         blobs.insert(digest.clone(), size);
         Ok(())
     }
+}
 
-    /// A manifest for an image whose layers came here in another packing than its own manifest names.
-    fn rewritten(&self, id: &ImageId, manifest: Manifest, lease: &Lease) -> Result<(Descriptor, Manifest)> {
-        let diff_ids = self.read_config(id)?.rootfs.diff_ids;
-        let mut layers = Vec::with_capacity(diff_ids.len());
-        for (layer, diff_id) in manifest.layers.into_iter().zip(&diff_ids) {
-            let digest = self.blob_of(&layer.digest, diff_id)?;
-            let size = self.content().size(&digest).ok_or_else(|| corten_content::Error::NotFound(digest.clone()))?;
-            layers.push(self.layer_descriptor(&digest, size)?);
-        }
-        let bytes = Manifest::write(manifest.config, layers);
-        let target = document::manifest_descriptor(&bytes);
-        self.put_document(&bytes, Some(&target.digest), lease)?;
-        let Document::Manifest(manifest) = Document::parse(&bytes, "manifest")? else {
-            return Err(Error::document("manifest", "it is an index"));
-        };
-        Ok((target, manifest))
-    }
+/// Whether a manifest is the one of a record, or another one of the same image.
+fn is_of(row: &ImageRow, part: &Part, manifest: &Manifest) -> bool {
+    if row.is_artifact() { part.entry.descriptor.digest == row.id.0 } else { manifest.config.digest == row.id.0 }
 }
 
 impl Export {
@@ -269,6 +266,9 @@ fn documents(items: &[Item]) -> Result<Vec<(&'static str, Vec<u8>)>> {
         entries.extend(item.names.iter().map(|name| annotated(&descriptor, name)));
         if item.names.is_empty() {
             entries.push(descriptor);
+        }
+        if item.row.is_artifact() {
+            continue;
         }
         archive.push(docker_item(item));
         for name in &item.names {

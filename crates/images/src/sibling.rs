@@ -1,13 +1,16 @@
 //! The images for other platforms that came behind one name.
 //!
 //! A record is of one image, the one that was unpacked when it came. Its siblings are manifests of the same index; those whose blobs
-//! are all here can be run too: they are unpacked when the first container wants them, and go with its last one.
+//! are all here can be run too: they are unpacked when the first container wants them, and go with its last one. Those that were
+//! pulled have a record of their own (see `family`).
 
 use std::sync::Arc;
 
 use corten_base::{ChainId, ImageId, Platform};
 
+use crate::config::ImageConfig;
 use crate::document::{self, Manifest};
+use crate::record::{self, ImageRow};
 use crate::types::{Descriptor, Image};
 use crate::{Images, Result};
 
@@ -16,9 +19,17 @@ impl Images {
     pub(crate) fn sibling(&self, image: &Image, target: &Descriptor, platform: &Platform) -> Result<Option<Image>> {
         for (descriptor, manifest) in self.siblings(target)? {
             let bytes = self.content().read(&manifest.config.digest, document::LARGEST)?;
-            let config = document::parse_config(&bytes, "image configuration", manifest.layers.len())?;
-            if !platform.matches(&config.platform()) {
+            // Some may be for other systems.
+            let found: Option<ImageConfig> = serde_json::from_slice(&bytes).ok();
+            if found.is_none_or(|found| !platform.matches(&found.platform())) {
                 continue;
+            }
+            let config = document::parse_config(&bytes, "image configuration", manifest.layers.len())?;
+            let id = ImageId(manifest.config.digest);
+            if let Some(row) = self.record_of(&id)? {
+                let names = (image.repo_tags.clone(), image.repo_digests.clone());
+                let found = self.image(row, Vec::new())?;
+                return Ok(Some(Image { target: target.clone(), repo_tags: names.0, repo_digests: names.1, ..found }));
             }
             let chain = ChainId::of(&config.rootfs.diff_ids);
             let unpacked = match &chain {
@@ -26,7 +37,7 @@ impl Images {
                 _ => Vec::new(),
             };
             return Ok(Some(Image {
-                id: ImageId(manifest.config.digest),
+                id,
                 chain,
                 size: unpacked.iter().map(|layer| layer.size).sum(),
                 layers: config.rootfs.diff_ids.clone(),
@@ -39,6 +50,10 @@ impl Images {
             }));
         }
         Ok(None)
+    }
+
+    fn record_of(&self, id: &ImageId) -> Result<Option<ImageRow>> {
+        self.database().read(|connection| record::image(connection, self.namespace().as_str(), id))
     }
 
     /// The ids of all images behind a descriptor whose blobs are all here.

@@ -53,6 +53,14 @@ pub struct Image {
     pub is_recorded: bool,
 }
 
+impl Image {
+    /// Whether it is no image, but something else that registries keep: nothing runs from it, and its configuration is empty.
+    #[must_use]
+    pub fn is_artifact(&self) -> bool {
+        self.id.0 == self.manifest.digest
+    }
+}
+
 /// One line of `images`.
 #[derive(Clone, Debug)]
 pub struct Summary {

@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::thread;
 
 use corten_archive::{Applied, ApplyOptions, Compression, Limits, apply, inherit};
-use corten_base::{Algorithm, ChainId, DiffId, Digest, ErrorKind};
+use corten_base::{Algorithm, ChainId, DiffId, Digest, Digester, ErrorKind};
 use corten_content::{Follower, Ingest, Store};
 use corten_snapshot::{Hold, LayerDraft, Snapshots};
 
@@ -60,26 +60,59 @@ pub(crate) fn receive(
     wanted: Wanted,
     snapshots: &Snapshots,
     name: &str,
-    mut ingest: Ingest,
+    ingest: Ingest,
     source: &mut dyn Read,
     progress: &mut dyn FnMut(u64) -> Result<()>,
     commit: impl FnOnce(Ingest) -> Result<(Digest, u64)>,
 ) -> Result<Received> {
+    let extract = |extractor: Extractor| extractor.extract(snapshots);
+    // A source that broke off makes the extraction fail too; the source's own story is the one to tell.
+    match followed(wanted, ingest, source, progress, extract, commit)? {
+        (Some((digest, size)), extraction) => received(name, digest, size, extraction),
+        (None, Err(source)) => Err(Error::Layer { layer: name.to_owned(), source }),
+        (None, Ok(_)) => Err(Error::Archive("its extraction ended before it did".into())),
+    }
+}
+
+/// The same for a layer that is unpacked already: the blob is compared with the layer that it has to unfold to, and committed
+/// if it does. `most` bounds what it may unfold to.
+pub(crate) fn receive_packing(
+    layer: (&str, &DiffId),
+    most: u64,
+    ingest: Ingest,
+    source: &mut dyn Read,
+    progress: &mut dyn FnMut(u64) -> Result<()>,
+    commit: impl FnOnce(Ingest) -> Result<(Digest, u64)>,
+) -> Result<()> {
+    let (name, expected) = layer;
+    let (whole, unfolded) = followed(Wanted::Always, ingest, source, progress, |extractor| extractor.digest(most), Ok)?;
+    let actual = unfolded.map_err(|source| Error::Layer { layer: name.to_owned(), source })?;
+    if actual != expected.0 {
+        return Err(Error::Mismatch { what: format!("layer {name}"), expected: expected.0.clone(), actual });
+    }
+    whole.map(commit).transpose().map(drop)
+}
+
+/// Takes all of `source` into `ingest` while `follow` reads it. `finish` gets the whole ingest, unless `follow` gave up on one
+/// that was wanted for it only.
+fn followed<T: Send, C>(
+    wanted: Wanted,
+    mut ingest: Ingest,
+    source: &mut dyn Read,
+    progress: &mut dyn FnMut(u64) -> Result<()>,
+    follow: impl FnOnce(Extractor) -> T + Send,
+    finish: impl FnOnce(Ingest) -> Result<C>,
+) -> Result<(Option<C>, T)> {
     let extractor = Extractor::of(&ingest)?;
     thread::scope(|scope| {
-        let extraction = thread::Builder::new()
+        let following = thread::Builder::new()
             .name("extract".into())
-            .spawn_scoped(scope, move || extractor.extract(snapshots))
+            .spawn_scoped(scope, move || follow(extractor))
             .map_err(Error::io("start a thread"))?;
         let filled = fill(wanted, &mut ingest, source, progress);
-        let committed = filled.and_then(|filled| filled.then(|| commit(ingest)).transpose());
-        let extraction = extraction.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        // A source that broke off makes the extraction fail too; the source's own story is the one to tell.
-        match (committed?, extraction) {
-            (Some((digest, size)), extraction) => received(name, digest, size, extraction),
-            (None, Err(source)) => Err(Error::Layer { layer: name.to_owned(), source }),
-            (None, Ok(_)) => Err(Error::Archive("its extraction ended before it did".into())),
-        }
+        let finished = filled.and_then(|filled| filled.then(|| finish(ingest)).transpose());
+        let followed = following.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok((finished?, followed))
     })
 }
 
@@ -133,6 +166,17 @@ impl Extractor {
     pub(crate) fn extract(self, snapshots: &Snapshots) -> Extraction {
         extract(snapshots, self.follower, None, self.has_digest)
     }
+
+    /// Unfolds it to nothing but its digest; it may not unfold to more than `most` bytes.
+    fn digest(self, most: u64) -> Result<Digest, corten_archive::Error> {
+        let mut unfolded = corten_archive::decompress(self.follower)?.take(most.saturating_add(1));
+        let mut digester = Digester::sha256();
+        let length = io::copy(&mut unfolded, &mut digester).map_err(corten_archive::Error::Read)?;
+        if length > most {
+            return Err(corten_archive::Error::Limit { what: "bytes", limit: most });
+        }
+        Ok(digester.finish())
+    }
 }
 
 /// What reading the source failed with: a registry's own error, where there is one inside.
@@ -147,7 +191,7 @@ pub(crate) fn input(error: io::Error) -> Error {
 /// diff id of one that isn't compressed is left out.
 fn extract(snapshots: &Snapshots, reader: impl Read + Send, lower: Option<&[OwnedFd]>, has_digest: bool) -> Extraction {
     let draft = snapshots.draft_layer().map_err(|error| corten_archive::Error::Write(io::Error::other(error)))?;
-    let limits = Limits { max_bytes: draft.room(), ..Limits::default() };
+    let limits = Limits { max_bytes: snapshots.room(), ..Limits::default() };
     let (compression, reader) = corten_archive::open(reader)?;
     let unhashed = has_digest && compression == Compression::None;
     let options = ApplyOptions { limits, lower_pending: lower.is_none(), unhashed };

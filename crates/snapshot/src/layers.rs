@@ -13,9 +13,6 @@ use corten_base::ChainId;
 use crate::records::{self, LayerRow};
 use crate::{Error, Result, Shared, Snapshots};
 
-/// A layer of this size is tried however full the disk is: it may be all holes.
-const LEAST_ROOM: u64 = 1 << 30;
-
 /// A committed layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer {
@@ -188,15 +185,6 @@ impl LayerDraft {
     #[must_use]
     pub fn fs(&self) -> BorrowedFd<'_> {
         self.fs.as_fd()
-    }
-
-    /// How many bytes the layer may take: what was configured, at most what the disk has.
-    #[must_use]
-    pub fn room(&self) -> u64 {
-        let largest = self.store.shared.largest.load(std::sync::atomic::Ordering::Relaxed);
-        let Ok(stat) = rustix::fs::fstatvfs(&self.fs) else { return largest };
-        // Headers and holes take no place on the disk, hence the factor.
-        largest.min(stat.f_bavail.saturating_mul(stat.f_frsize).saturating_mul(2).max(LEAST_ROOM))
     }
 
     /// Where that folder is.

@@ -59,6 +59,9 @@ pub const SCHEMA: Schema = Schema { room: "snapshot", migrations: &[records::TAB
 /// The name of the folder that stands in for the layers of an image without any.
 const EMPTY: &str = "empty";
 
+/// A layer of this size is tried however full the disk is: it may be all holes.
+const LEAST_ROOM: u64 = 1 << 30;
+
 /// The layers and active snapshots of one data root; clones are handles on the same store.
 #[derive(Clone, Debug)]
 pub struct Snapshots {
@@ -119,6 +122,15 @@ impl Snapshots {
     /// Sets how many bytes a layer may take from now on; at first as many as the disk has.
     pub fn limit_layers(&self, bytes: u64) {
         self.shared.largest.store(bytes, Ordering::Relaxed);
+    }
+
+    /// How many bytes a layer may take now: what was configured, at most what the disk has.
+    #[must_use]
+    pub fn room(&self) -> u64 {
+        let largest = self.shared.largest.load(Ordering::Relaxed);
+        let Ok(stat) = rustix::fs::statvfs(&self.shared.root) else { return largest };
+        // Headers and holes take no place on the disk, hence the factor.
+        largest.min(stat.f_bavail.saturating_mul(stat.f_frsize).saturating_mul(2).max(LEAST_ROOM))
     }
 
     /// Blocks until all files that are to be removed are gone.

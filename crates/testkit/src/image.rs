@@ -129,18 +129,37 @@ pub fn oci_archive_bytes(images: &[TestImage], packing: Packing, nested: bool) -
 /// An OCI image layout as a tar, with one index under the first image's names: the images are for their architectures.
 pub fn oci_index_archive_bytes(images: &[TestImage], packing: Packing) -> Vec<u8> {
     let mut layout = Layout::default();
-    let entries: Vec<Value> = images
-        .iter()
-        .map(|image| {
-            let mut entry = layout.image(image, packing);
-            entry["platform"] = json!({ "os": "linux", "architecture": image.architecture });
-            entry
-        })
-        .collect();
+    let entries: Vec<Value> = images.iter().map(|image| layout.entry(image, packing)).collect();
     let index = layout.index(&entries);
     layout.name(index, &images[0].tags);
     layout.finish()
 }
+
+/// The same with a statement about each image behind the images, as BuildKit writes it: of [`PREDICATE`], about the architecture.
+pub fn oci_attested_archive_bytes(images: &[TestImage], packing: Packing) -> Vec<u8> {
+    let mut layout = Layout::default();
+    let mut entries: Vec<Value> = images.iter().map(|image| layout.entry(image, packing)).collect();
+    let subjects = entries.clone();
+    entries.extend(images.iter().zip(&subjects).map(|(image, subject)| layout.attestation(image, subject)));
+    let index = layout.index(&entries);
+    layout.name(index, &images[0].tags);
+    layout.finish()
+}
+
+/// An OCI image layout as a tar, with an artifact under a name: a configuration of `kind` and one blob.
+pub fn oci_artifact_archive_bytes(name: &str, kind: &str, blob: &[u8]) -> Vec<u8> {
+    let mut layout = Layout::default();
+    let config = layout.blob(b"{\"name\":\"chart\"}".to_vec(), kind);
+    let layer = layout.blob(blob.to_vec(), "application/vnd.cncf.helm.chart.content.v1.tar+gzip");
+    let annotations = json!({ "org.opencontainers.image.created": "2026-11-21T00:00:00Z" });
+    let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer], "annotations": annotations });
+    let entry = layout.blob(manifest.to_string().into_bytes(), MANIFEST);
+    layout.name(entry, &[name.to_owned()]);
+    layout.finish()
+}
+
+/// What the statements of [`oci_attested_archive_bytes`] state.
+pub const PREDICATE: &str = "https://slsa.dev/provenance/v1";
 
 /// An OCI image layout on its way.
 #[derive(Default)]
@@ -165,6 +184,35 @@ impl Layout {
             image.layers.iter().map(|layer| self.blob(pack(layer, packing), media_type(packing))).collect();
         let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers });
         self.blob(manifest.to_string().into_bytes(), MANIFEST)
+    }
+
+    /// Adds an image as an index has it.
+    fn entry(&mut self, image: &TestImage, packing: Packing) -> Value {
+        let mut entry = self.image(image, packing);
+        entry["platform"] = json!({ "os": "linux", "architecture": image.architecture });
+        entry
+    }
+
+    /// Adds a statement about an image.
+    fn attestation(&mut self, image: &TestImage, subject: &Value) -> Value {
+        let statement = json!({ "predicateType": PREDICATE, "predicate": { "architecture": image.architecture } });
+        let mut layer = self.blob(statement.to_string().into_bytes(), "application/vnd.in-toto+json");
+        layer["annotations"] = json!({ "in-toto.io/predicate-type": PREDICATE });
+        let config = json!({
+            "architecture": "unknown",
+            "os": "unknown",
+            "config": {},
+            "rootfs": { "type": "layers", "diff_ids": [layer["digest"]] },
+        });
+        let config = self.blob(config.to_string().into_bytes(), "application/vnd.oci.image.config.v1+json");
+        let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer] });
+        let mut entry = self.blob(manifest.to_string().into_bytes(), MANIFEST);
+        entry["platform"] = json!({ "os": "unknown", "architecture": "unknown" });
+        entry["annotations"] = json!({
+            "vnd.docker.reference.type": "attestation-manifest",
+            "vnd.docker.reference.digest": subject["digest"],
+        });
+        entry
     }
 
     fn index(&mut self, entries: &[Value]) -> Value {

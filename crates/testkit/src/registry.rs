@@ -83,6 +83,27 @@ impl Registry {
     }
 }
 
+impl Registry {
+    /// Puts everything that an OCI layout's one entry names into the registry, byte for byte, and gives the top's digest.
+    pub fn push_layout(&self, engine: &TestEngine, archive: &Path, name: &str) -> String {
+        let digest = engine.path().join("pushed-digest");
+        let mut skopeo = engine.inside("skopeo");
+        skopeo.args(["copy", "--quiet", "--all", "--preserve-digests", "--insecure-policy", "--dest-tls-verify=false"]);
+        skopeo.arg("--digestfile").arg(&digest).arg(format!("oci-archive:{}", archive.display()));
+        Answer::of(skopeo.arg(format!("docker://{}/{name}", Self::HOST)), b"").ok();
+        std::fs::read_to_string(digest).expect("skopeo wrote the digest").trim().to_owned()
+    }
+
+    /// The bytes of a manifest or index in the registry.
+    pub fn manifest(&self, engine: &TestEngine, name: &str) -> Vec<u8> {
+        let mut skopeo = engine.inside("skopeo");
+        skopeo.args(["inspect", "--tls-verify=false", "--raw"]).arg(format!("docker://{}/{name}", Self::HOST));
+        let output = skopeo.output().expect("skopeo starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+}
+
 /// The configuration of a registry that asks for a password.
 fn passwords(engine: &TestEngine) -> String {
     let file = engine.path().join("htpasswd");

@@ -49,6 +49,9 @@ pub(super) fn images(stage: &mut Stage<'_>) -> Result<Vec<NewImage>> {
 fn image(stage: &mut Stage<'_>, entry: &IndexEntry) -> Result<Option<NewImage>> {
     let Some(chosen) = choose(stage, &entry.descriptor, 0)? else { return Ok(None) };
     let Chosen { target, manifest, documents } = chosen;
+    if manifest.1.is_artifact() {
+        return artifact(stage, entry, target, &manifest);
+    }
     let bytes = blob_document(stage, &manifest.1.config)?;
     let config = document::parse_config(&bytes, "image configuration", manifest.1.layers.len())?;
     if !stage.wants(&config.platform()) {
@@ -75,6 +78,27 @@ fn image(stage: &mut Stage<'_>, entry: &IndexEntry) -> Result<Option<NewImage>> 
         parent: None,
         held,
     }))
+}
+
+/// Something that is no image and for no platform.
+fn artifact(
+    stage: &mut Stage<'_>,
+    entry: &IndexEntry,
+    target: Descriptor,
+    (descriptor, manifest): &(Descriptor, Manifest),
+) -> Result<Option<NewImage>> {
+    if !stage.takes_artifacts() {
+        return Ok(None);
+    }
+    let mut blobs = HashSet::new();
+    for blob in manifest.blobs() {
+        if !stage.keep(&path(&blob.digest), &blob.digest)? {
+            return Err(Error::Missing(path(&blob.digest)));
+        }
+        blobs.insert(blob.digest.clone());
+    }
+    let names = name(entry).into_iter().collect();
+    Ok(Some(NewImage { names, ..NewImage::artifact(manifest, descriptor.clone(), target, blobs) }))
 }
 
 /// Keeps what else the archive has behind an image's target: attestations, artifacts, other platforms' images as far as they
@@ -110,7 +134,15 @@ struct Chosen {
     documents: Vec<(Digest, Vec<u8>)>,
 }
 
-/// The image that a descriptor means: itself, or the best of an index that is in the archive.
+impl Chosen {
+    /// The same, found in an index.
+    fn within(mut self, target: Descriptor, index: Vec<u8>) -> Chosen {
+        self.documents.push((target.digest.clone(), index));
+        Chosen { target, ..self }
+    }
+}
+
+/// The image that a descriptor means: itself, or the best of an index that is in the archive; an artifact where there is no image.
 fn choose(stage: &Stage<'_>, descriptor: &Descriptor, depth: usize) -> Result<Option<Chosen>> {
     let what = format!("manifest {}", descriptor.digest);
     if depth > DEEPEST {
@@ -123,23 +155,25 @@ fn choose(stage: &Stage<'_>, descriptor: &Descriptor, depth: usize) -> Result<Op
         target.media_type = document::media_type(&parsed).to_owned();
     }
     match parsed {
-        Document::Manifest(manifest) if manifest.is_artifact() => Ok(None),
         Document::Manifest(manifest) => {
             let documents = vec![(target.digest.clone(), bytes)];
             Ok(Some(Chosen { target: target.clone(), manifest: (target, manifest), documents }))
         }
         Document::Index(index) => {
+            let mut artifact = None;
             for entry in ordered(stage, &index) {
                 // An archive often has one platform of an index only.
                 if !stage.has(&path(&entry.descriptor.digest)) {
                     continue;
                 }
-                if let Some(mut chosen) = choose(stage, &entry.descriptor, depth + 1)? {
-                    chosen.documents.push((target.digest.clone(), bytes));
-                    return Ok(Some(Chosen { target, ..chosen }));
+                let Some(chosen) = choose(stage, &entry.descriptor, depth + 1)? else { continue };
+                if chosen.manifest.1.is_artifact() {
+                    artifact.get_or_insert(chosen);
+                    continue;
                 }
+                return Ok(Some(chosen.within(target, bytes)));
             }
-            Ok(None)
+            Ok(artifact.map(|chosen| chosen.within(target, bytes)))
         }
     }
 }

@@ -67,6 +67,11 @@ impl<'a> Stage<'a> {
         self.platforms.is_empty() || self.platforms.iter().any(|wanted| wanted.matches(platform))
     }
 
+    /// Whether what is for no platform is wanted.
+    pub(crate) fn takes_artifacts(&self) -> bool {
+        self.platforms.is_empty()
+    }
+
     /// The platforms to look for, the first one first.
     pub(crate) fn preferred(&self) -> Vec<Platform> {
         if self.platforms.is_empty() { vec![Platform::host()] } else { self.platforms.to_vec() }

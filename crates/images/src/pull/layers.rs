@@ -1,37 +1,22 @@
 //! Bringing layers in: several downloads at once, commits from below.
 
-use std::io::{self, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::{Duration, Instant};
 
-use corten_base::{ChainId, Digest};
-use corten_content::Ingest;
-use corten_distribution::Direction;
+use corten_base::{ChainId, DiffId};
 use corten_snapshot::Hold;
 
 use super::Pull;
 use crate::config::ImageConfig;
 use crate::types::{Descriptor, Progress};
 use crate::unpack::{self, Extraction, LayerSource, Wanted};
-use crate::{Error, Result, record};
-
-/// Progress of one layer is told this often.
-const TELL: Duration = Duration::from_millis(100);
-
-/// The layers of an image, all of them there.
-pub(super) struct Fetched {
-    /// Their blobs, lowest first.
-    pub blobs: Vec<Digest>,
-    /// Keeps the topmost, and so all.
-    pub held: Option<Hold>,
-}
+use crate::{Error, Result};
 
 /// What becomes of one layer.
 enum Step {
-    /// It was there, with this blob.
-    There(Hold, Digest),
+    /// It was unpacked already, and its blob is here.
+    There(Hold),
     /// Its blob is here, and it is extracted.
     Ready(Extraction),
 }
@@ -43,8 +28,8 @@ struct Layer<'a> {
 }
 
 impl Pull<'_> {
-    /// Brings all layers of an image in.
-    pub(super) fn layers(&self, config: &ImageConfig, blobs: &[Descriptor]) -> Result<Fetched> {
+    /// Brings all layers of an image in. What it answers keeps the topmost, and so all.
+    pub(super) fn layers(&self, config: &ImageConfig, blobs: &[Descriptor]) -> Result<Option<Hold>> {
         let chains = ChainId::prefixes(&config.rootfs.diff_ids);
         let layers: Vec<Layer<'_>> = blobs.iter().zip(&chains).map(|(blob, chain)| Layer { blob, chain }).collect();
         layers.iter().for_each(|layer| self.tell(layer, "Pulling fs layer"));
@@ -81,7 +66,7 @@ impl Pull<'_> {
             let step = if self.is_cancelled() {
                 Err(Error::Cancelled)
             } else {
-                self.bring(layer, &config.rootfs.diff_ids[number].0).map_err(|error| self.of_layer(layer, error))
+                self.bring(layer, &config.rootfs.diff_ids[number]).map_err(|error| self.of_layer(layer, error))
             };
             let failed = step.is_err();
             let sent = send.send((number, step));
@@ -101,9 +86,9 @@ impl Pull<'_> {
         layers: &[Layer<'_>],
         config: &ImageConfig,
         receive: &Receiver<(usize, Result<Step>)>,
-    ) -> Result<Fetched> {
+    ) -> Result<Option<Hold>> {
         let mut ready: Vec<Option<Step>> = layers.iter().map(|_| None).collect();
-        let mut fetched = Fetched { blobs: Vec::new(), held: None };
+        let mut held = None;
         let mut at = 0;
         while at < layers.len() {
             let Ok((number, step)) = receive.recv() else { return Err(Error::Cancelled) };
@@ -111,13 +96,11 @@ impl Pull<'_> {
             while let Some(step) = ready.get_mut(at).and_then(Option::take) {
                 let below = at.checked_sub(1).map(|below| &layers[below]);
                 let committed = self.commit(&layers[at], below, config, at, step);
-                let (hold, blob) = committed.map_err(|error| self.of_layer(&layers[at], error))?;
-                fetched.held = Some(hold);
-                fetched.blobs.push(blob);
+                held = Some(committed.map_err(|error| self.of_layer(&layers[at], error))?);
                 at += 1;
             }
         }
-        Ok(fetched)
+        Ok(held)
     }
 
     fn commit(
@@ -127,9 +110,9 @@ impl Pull<'_> {
         config: &ImageConfig,
         at: usize,
         step: Step,
-    ) -> Result<(Hold, Digest)> {
+    ) -> Result<Hold> {
         let extraction = match step {
-            Step::There(hold, blob) => return Ok((hold, blob)),
+            Step::There(hold) => return Ok(hold),
             Step::Ready(extraction) => extraction,
         };
         let size = layer.blob.size;
@@ -140,78 +123,43 @@ impl Pull<'_> {
         let source = LayerSource { name: &name, blob: &layer.blob.digest, diff_id, chain: layer.chain, parent };
         let hold = unpack::commit(self.images.snapshots(), self.images.content(), &source, Some(extraction))?;
         self.tell(layer, "Pull complete");
-        Ok((hold, layer.blob.digest.clone()))
+        Ok(hold)
     }
 
-    /// Brings one layer's blob in and extracts it, unless it is there.
-    fn bring(&self, layer: &Layer<'_>, diff_id: &Digest) -> Result<Step> {
+    /// Brings one layer's blob in and extracts it. A layer that is unpacked already isn't again; its blob comes all the same if
+    /// this packing isn't here: the image is handed on as it came.
+    fn bring(&self, layer: &Layer<'_>, diff_id: &DiffId) -> Result<Step> {
         let digest = &layer.blob.digest;
-        if let Some(hold) = self.images.snapshots().hold(layer.chain)?
-            && let Some(blob) = self.blob_of(digest, diff_id)?
-        {
-            self.tell(layer, "Already exists");
-            return Ok(Step::There(hold, blob));
-        }
+        let hold = self.images.snapshots().hold(layer.chain)?;
         let _flight = self.images.flights().enter(digest, || self.is_cancelled())?;
+        let is_here = self.lease.hold(digest)?;
         let (snapshots, content) = (self.images.snapshots(), self.images.content());
-        if self.lease.hold(digest)? {
-            self.tell(layer, "Download complete");
-            return Ok(Step::Ready(unpack::extract_blob(snapshots, content, digest)?));
-        }
-        let slot = self.options.registry.slot(Direction::Download, || self.is_cancelled());
-        let _slot = slot.ok_or(Error::Cancelled)?;
-        let size = layer.blob.size;
-        let ingest = content.ingest(&format!("blob-{digest}"), digest.algorithm(), Some(size))?;
-        let mut source = self.source(layer, ingest.offset())?;
-        let mut told: Option<Instant> = None;
-        let mut progress = |current| {
-            if self.is_cancelled() {
-                return Err(Error::Cancelled);
+        match hold {
+            Some(hold) if is_here => {
+                self.tell(layer, "Already exists");
+                Ok(Step::There(hold))
             }
-            if told.is_none_or(|told| told.elapsed() >= TELL) || current == size {
-                told = Some(Instant::now());
-                (self.report)(Progress::bytes(digest.short(), "Downloading", current, Some(size)));
+            Some(hold) => {
+                let (name, most) = (digest.short(), snapshots.room());
+                self.download(layer.blob, |ingest, source, progress| {
+                    let commit = |ingest| self.commit_blob(ingest, digest);
+                    unpack::receive_packing((name, diff_id), most, ingest, source, progress, commit)
+                })?;
+                self.tell(layer, "Pull complete");
+                Ok(Step::There(hold))
             }
-            Ok(())
-        };
-        let commit = |ingest: Ingest| {
-            self.tell(layer, "Verifying Checksum");
-            let committed = ingest.commit(Some(digest), self.lease)?;
-            self.tell(layer, "Download complete");
-            Ok(committed)
-        };
-        let (wanted, name) = (Wanted::Always, digest.short());
-        let received = unpack::receive(wanted, snapshots, name, ingest, &mut source, &mut progress, commit)?;
-        Ok(Step::Ready(received.extraction))
-    }
-
-    /// A blob that is here and unfolds to this layer: the manifest's own, or the same layer packed otherwise.
-    fn blob_of(&self, digest: &Digest, diff_id: &Digest) -> Result<Option<Digest>> {
-        let known = self.images.database().read(|connection| record::blobs_of_layer(connection, diff_id))?;
-        for digest in std::iter::once(digest.clone()).chain(known) {
-            if self.lease.hold(&digest)? {
-                return Ok(Some(digest));
+            None if is_here => {
+                self.tell(layer, "Download complete");
+                Ok(Step::Ready(unpack::extract_blob(snapshots, content, digest)?))
+            }
+            None => {
+                let received = self.download(layer.blob, |ingest, source, progress| {
+                    let commit = |ingest| self.commit_blob(ingest, digest);
+                    unpack::receive(Wanted::Always, snapshots, digest.short(), ingest, source, progress, commit)
+                })?;
+                Ok(Step::Ready(received.extraction))
             }
         }
-        Ok(None)
-    }
-
-    /// What is still missing of a blob.
-    fn source(&self, layer: &Layer<'_>, offset: u64) -> Result<Box<dyn Read + Send>> {
-        if offset == layer.blob.size {
-            return Ok(Box::new(io::empty()));
-        }
-        Ok(Box::new(self.blob(layer.blob, offset)?))
-    }
-
-    /// A blob of the repository from an offset on.
-    pub(super) fn blob(&self, descriptor: &Descriptor, offset: u64) -> Result<corten_distribution::Reader> {
-        let descriptor = corten_distribution::Descriptor {
-            media_type: descriptor.media_type.clone(),
-            digest: descriptor.digest.clone(),
-            size: descriptor.size,
-        };
-        Ok(self.options.registry.blob(&self.reference, &descriptor, offset, self.options.credentials)?)
     }
 
     fn of_layer(&self, layer: &Layer<'_>, error: Error) -> Error {
@@ -219,6 +167,6 @@ impl Pull<'_> {
     }
 
     fn tell(&self, layer: &Layer<'_>, status: &str) {
-        (self.report)(Progress::part(layer.blob.digest.short(), status));
+        self.tell_of(layer.blob, status);
     }
 }

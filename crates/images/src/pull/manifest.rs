@@ -1,13 +1,11 @@
 //! From a name to one platform's manifest.
 
-use std::io::{Read, Write};
-
 use corten_base::{Digest, Platform};
 
 use super::Pull;
-use crate::document::{Document, Index, LARGEST, Manifest};
+use crate::document::{Document, Index, Manifest};
 use crate::types::Descriptor;
-use crate::{Error, Result, unpack};
+use crate::{Error, Result};
 
 /// Indexes within indexes that are followed.
 const DEEPEST: usize = 4;
@@ -18,6 +16,8 @@ pub(super) struct Chosen {
     pub target: Descriptor,
     pub descriptor: Descriptor,
     pub manifest: Manifest,
+    /// What its index has beside it about it.
+    pub attestations: Vec<Descriptor>,
     /// The manifest and the indexes above it, as received.
     pub documents: Vec<(Digest, Vec<u8>)>,
 }
@@ -32,13 +32,10 @@ impl Pull<'_> {
     fn choose_from(&self, target: Descriptor, bytes: Vec<u8>, depth: usize) -> Result<Chosen> {
         let what = format!("manifest {} of {}", target.digest, self.reference.familiar());
         match Document::parse(&bytes, &what)? {
-            Document::Manifest(manifest) if manifest.is_artifact() => {
-                let reason = format!("unsupported media type {}", manifest.config.media_type.escape_debug());
-                Err(Error::document(what, reason))
-            }
             Document::Manifest(manifest) => {
                 let documents = vec![(target.digest.clone(), bytes)];
-                Ok(Chosen { target: target.clone(), descriptor: target, manifest, documents })
+                let (descriptor, attestations) = (target.clone(), Vec::new());
+                Ok(Chosen { target, descriptor, manifest, attestations, documents })
             }
             Document::Index(_) if depth >= DEEPEST => Err(Error::document(what, "indexes are nested too deeply")),
             Document::Index(index) => {
@@ -56,28 +53,13 @@ impl Pull<'_> {
         };
         let (registry, credentials) = (self.options.registry, self.options.credentials);
         let (descriptor, bytes) = registry.manifest(&self.reference, &entry.descriptor.digest, credentials)?;
-        self.choose_from(converted(descriptor), bytes, depth + 1)
-    }
-
-    /// A small document among the blobs: from the store if it is there, else from the registry.
-    pub(super) fn fetch_document(&self, descriptor: &Descriptor, what: &str) -> Result<Vec<u8>> {
-        if descriptor.size > LARGEST {
-            return Err(Error::document(
-                what,
-                format!("it has {} bytes, at most {LARGEST} are allowed", descriptor.size),
-            ));
+        let chosen = self.choose_from(converted(descriptor), bytes, depth + 1)?;
+        // Of images for platforms, none was for this one.
+        if chosen.manifest.is_artifact() && index.manifests.iter().any(|entry| entry.platform.is_some()) {
+            return Err(Error::NoManifest { platform: platform.to_string() });
         }
-        let _flight = self.images.flights().enter(&descriptor.digest, || self.is_cancelled())?;
-        if !self.lease.hold(&descriptor.digest)? {
-            let algorithm = descriptor.digest.algorithm();
-            let mut ingest = self.images.content().ingest_nameless(algorithm, Some(descriptor.size))?;
-            let mut blob = self.blob(descriptor, 0)?;
-            let mut bytes = Vec::new();
-            blob.by_ref().take(LARGEST + 1).read_to_end(&mut bytes).map_err(unpack::input)?;
-            ingest.write_all(&bytes).map_err(Error::io("write a document"))?;
-            ingest.commit(Some(&descriptor.digest), self.lease)?;
-        }
-        Ok(self.images.content().read(&descriptor.digest, LARGEST)?)
+        let attestations = index.attestations_of(&chosen.descriptor.digest).map(|entry| entry.descriptor.clone());
+        Ok(Chosen { attestations: attestations.chain(chosen.attestations.iter().cloned()).collect(), ..chosen })
     }
 }
 

@@ -2,17 +2,19 @@
 //!
 //! Resolve the name, choose a manifest for the platform, fetch the configuration, then bring the layers in: a few at a time,
 //! each through one pipeline (download, hash, write the blob; decompress, hash the diff id, extract), and committed from below
-//! as they become ready. Then image and names are recorded.
+//! as they become ready. What the image's index has about it (BuildKit's attestations) comes beside them. Then image and names
+//! are recorded. A manifest that isn't an image's (an artifact) is kept with its blobs as they are.
 //!
 //! What is interrupted can be continued: a layer's partial blob stays under its digest, and the lease that holds the whole
 //! ones outlives the process by a day. What was refused for being wrong is thrown away.
 
+mod blobs;
 mod flights;
 mod layers;
 mod manifest;
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use corten_base::{Digest, ImageId, Platform, Reference};
@@ -21,10 +23,11 @@ use corten_content::{Lease, LeaseOptions};
 use crate::document;
 use crate::record;
 use crate::register::NewImage;
-use crate::types::{Progress, Report, TransferOptions};
+use crate::types::{Descriptor, Progress, Report, TransferOptions};
 use crate::{Error, Images, Result};
 
 pub(crate) use flights::Flights;
+use manifest::Chosen;
 
 /// What an interrupted pull has brought in is kept so long.
 const KEEP: Duration = Duration::from_secs(24 * 3600);
@@ -43,7 +46,7 @@ struct Pull<'a> {
     lease: &'a Lease,
     report: Report<'a>,
     /// Set when one part has failed: the others needn't go on.
-    failed: AtomicBool,
+    failed: &'a AtomicBool,
 }
 
 impl Images {
@@ -65,8 +68,8 @@ impl Images {
             ttl: Some(KEEP),
             ..LeaseOptions::default()
         })?;
-        let pull =
-            Pull { images: self, reference, options: *options, lease: &lease, report, failed: AtomicBool::new(false) };
+        let failed = AtomicBool::new(false);
+        let pull = Pull { images: self, reference, options: *options, lease: &lease, report, failed: &failed };
         match pull.run() {
             Ok(id) => {
                 drop(lease);
@@ -127,19 +130,24 @@ impl Images {
             Some(digest) => Some(digest.clone()),
             None => options.registry.head(reference, options.credentials)?.map(|descriptor| descriptor.digest),
         };
-        let platform = options.platform.cloned().unwrap_or_else(Platform::host);
         let Some(remote) = remote else { return Ok(None) };
         // What was pushed from here may have another manifest there than here; what was loaded has no name with a digest yet.
         let digest = reference.with_digest(remote.clone());
         let known = self.database().read(|connection| record::name(connection, namespace, &digest))?;
-        let is_known = known.is_some_and(|known| known.image == row.image);
-        if !is_known || !platform.matches(&self.read_config(&row.image)?.platform()) {
+        if known.is_none_or(|known| known.image != row.image) {
             return Ok(None);
         }
+        let platform = options.platform.cloned().unwrap_or_else(Platform::host);
+        let id = match self.resolve(&reference.to_string(), Some(&platform)) {
+            Ok(image) => image.id,
+            Err(Error::Artifact { .. }) => row.image,
+            Err(Error::Platform { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
         say_from(reference, report);
         say_done(reference, &remote, false, report);
-        self.publish_pull(reference, &row.image);
-        Ok(Some(row.image))
+        self.publish_pull(reference, &id);
+        Ok(Some(id))
     }
 
     fn publish_pull(&self, reference: &Reference, id: &ImageId) {
@@ -152,9 +160,30 @@ impl Pull<'_> {
     fn run(&self) -> Result<ImageId> {
         let chosen = self.choose()?;
         say_from(&self.reference, self.report);
-        let bytes = self.fetch_document(&chosen.manifest.config, "image configuration");
+        let digest = self.reference.with_digest(chosen.target.digest.clone());
+        let mut names = vec![digest];
+        if self.reference.digest().is_none() {
+            names.push(self.reference.clone());
+        }
+        let before = self.target_of(&names[names.len() - 1])?;
+        let is_newer = before.as_ref() != Some(&chosen.target.digest);
+        let mut image = if chosen.manifest.is_artifact() { self.artifact(&chosen)? } else { self.image(&chosen)? };
+        for (digest, bytes) in &chosen.documents {
+            image.blobs.insert(self.images.put_document(bytes, Some(digest), self.lease)?);
+        }
+        let id = image.id.clone();
+        self.images.register(vec![NewImage { names, ..image }])?;
+        say_done(&self.reference, &chosen.target.digest, is_newer, self.report);
+        self.images.publish_pull(&self.reference, &id);
+        Ok(id)
+    }
+
+    /// Brings an image in, and what is said about it.
+    fn image(&self, chosen: &Chosen) -> Result<NewImage> {
+        let manifest = &chosen.manifest;
+        let bytes = self.fetch_document(&manifest.config, "image configuration");
         let bytes = bytes.map_err(|error| error.of_part(&self.reference, "image configuration"))?;
-        let config = document::parse_config(&bytes, "image configuration", chosen.manifest.layers.len())?;
+        let config = document::parse_config(&bytes, "image configuration", manifest.layers.len())?;
         if let Some(wanted) = self.options.platform.filter(|wanted| !wanted.matches(&config.platform())) {
             return Err(Error::Platform {
                 reference: self.reference.familiar(),
@@ -162,40 +191,48 @@ impl Pull<'_> {
                 wanted: wanted.to_string(),
             });
         }
-        let fetched = self.layers(&config, &chosen.manifest.layers)?;
-        let mut blobs: HashSet<Digest> = fetched.blobs.iter().cloned().collect();
-        let documents = chosen.documents.iter().map(|(digest, bytes)| (digest, bytes));
-        for (digest, bytes) in documents.chain([(&chosen.manifest.config.digest, &bytes)]) {
-            blobs.insert(self.images.put_document(bytes, Some(digest), self.lease)?);
-        }
-        let id = ImageId(chosen.manifest.config.digest);
-        let digest = self.reference.with_digest(chosen.target.digest.clone());
-        let mut names = vec![digest];
-        if self.reference.digest().is_none() {
-            names.push(self.reference.clone());
-        }
-        let before = self.image_named(&names[names.len() - 1])?;
-        let target = chosen.target.clone();
-        self.images.register(vec![NewImage {
-            id: id.clone(),
+        // Nobody follows these on a terminal.
+        let quiet = Pull { report: &|_| {}, reference: self.reference.clone(), ..*self };
+        let (held, said) = thread::scope(|scope| -> Result<_> {
+            let said = scope.spawn(|| {
+                let said = quiet.attestations(&chosen.attestations);
+                said.inspect_err(|_| self.failed.store(true, Ordering::Relaxed))
+            });
+            let held = self.layers(&config, &manifest.layers);
+            let said = said.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            match (held, said) {
+                // It was given up for the other.
+                (Err(Error::Cancelled), Err(error)) | (Err(error), _) => Err(error),
+                (Ok(held), said) => Ok((held, said?)),
+            }
+        })?;
+        let layers: Vec<Digest> = manifest.layers.iter().map(|layer| layer.digest.clone()).collect();
+        Ok(NewImage {
+            id: ImageId(manifest.config.digest.clone()),
             config,
-            manifest: chosen.descriptor,
-            target: chosen.target,
-            blobs,
-            layers: fetched.blobs,
-            names,
+            manifest: chosen.descriptor.clone(),
+            target: chosen.target.clone(),
+            blobs: layers.iter().cloned().chain(said).chain([manifest.config.digest.clone()]).collect(),
+            layers,
+            names: Vec::new(),
             parent: None,
-            held: fetched.held,
-        }])?;
-        say_done(&self.reference, &target.digest, before.as_ref() != Some(&id), self.report);
-        self.images.publish_pull(&self.reference, &id);
-        Ok(id)
+            held,
+        })
     }
 
-    fn image_named(&self, name: &Reference) -> Result<Option<ImageId>> {
+    /// Brings an artifact in.
+    fn artifact(&self, chosen: &Chosen) -> Result<NewImage> {
+        let blobs: Vec<Descriptor> = chosen.manifest.blobs().cloned().collect();
+        self.keep_all(&blobs)?;
+        let blobs = blobs.into_iter().map(|blob| blob.digest).collect();
+        Ok(NewImage::artifact(&chosen.manifest, chosen.descriptor.clone(), chosen.target.clone(), blobs))
+    }
+
+    /// What a name means here.
+    fn target_of(&self, name: &Reference) -> Result<Option<Digest>> {
         let namespace = self.images.namespace().as_str();
         let row = self.images.database().read(|connection| record::name(connection, namespace, name))?;
-        Ok(row.map(|row| row.image))
+        Ok(row.map(|row| row.target.digest))
     }
 
     fn is_cancelled(&self) -> bool {

@@ -125,11 +125,6 @@ impl Push<'_> {
     fn expected(&self, layer: &PlannedLayer) -> Result<Option<Descriptor>> {
         match &layer.form {
             Form::Stored => Ok(Some(layer.descriptor.clone())),
-            Form::Instead(digest) => {
-                let size = self.images.content().size(digest).unwrap_or_default();
-                let media_type = document::packed_layer(&layer.descriptor.media_type);
-                Ok(Some(Descriptor { media_type, digest: digest.clone(), size }))
-            }
             Form::Packed(plain) => {
                 let known = self.images.database().read(|connection| record::packed(connection, plain))?;
                 let media_type = document::packed_layer(&layer.descriptor.media_type);
@@ -177,7 +172,7 @@ impl Push<'_> {
     fn blob_of<'a>(&self, layer: &'a PlannedLayer) -> &'a Digest {
         match &layer.form {
             Form::Stored => &layer.descriptor.digest,
-            Form::Instead(digest) | Form::Packed(digest) => digest,
+            Form::Packed(digest) => digest,
         }
     }
 

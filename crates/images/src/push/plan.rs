@@ -48,8 +48,6 @@ pub(super) struct PlannedLayer {
 pub(super) enum Form {
     /// As it is stored, under the manifest's own digest.
     Stored,
-    /// Another form of it is here: this blob, as it is.
-    Instead(Digest),
     /// This blob, packed.
     Packed(Digest),
 }
@@ -85,16 +83,7 @@ impl Plan {
             indexes.push((target, bytes));
             return Ok(Plan { images, index: Some(indexes), instead_of: None });
         }
-        let Some(image) = push
-            .images
-            .database()
-            .read(|connection| record::image(connection, push.images.namespace().as_str(), &row.image))?
-        else {
-            return Err(Error::NotFound(row.image.to_string()));
-        };
-        let bytes = push.document(&image.manifest.digest)?;
-        let manifest = push.manifest(&image.manifest.digest, &bytes)?;
-        let image = push.planned(image.manifest, bytes, manifest, true)?;
+        let image = push.one_of(row)?;
         Ok(Plan { images: vec![image], index: None, instead_of: Some(row.target.clone()) })
     }
 }
@@ -166,12 +155,33 @@ impl Push<'_> {
                 .map_or_else(|_| "unknown".to_owned(), |c| c.platform().to_string()),
             wanted: platform.to_string(),
         };
-        let here = |digest: &Digest| self.images.content().contains(digest);
-        let entry = index.candidates(platform).into_iter().find(|entry| here(&entry.descriptor.digest));
-        let entry = entry.ok_or_else(missing)?;
-        let bytes = self.document(&entry.descriptor.digest)?;
-        let manifest = self.manifest(&entry.descriptor.digest, &bytes)?;
-        self.planned(entry.descriptor.clone(), bytes, manifest, true)
+        let here = |blob: &Descriptor| self.images.content().contains(&blob.digest);
+        for entry in index.candidates(platform) {
+            if !here(&entry.descriptor) {
+                continue;
+            }
+            let bytes = self.document(&entry.descriptor.digest)?;
+            let manifest = self.manifest(&entry.descriptor.digest, &bytes)?;
+            if manifest.blobs().all(here) {
+                return self.planned(entry.descriptor.clone(), bytes, manifest, true);
+            }
+        }
+        Err(missing())
+    }
+
+    /// Of an index that isn't whole, the one image to push: this machine's, or the only one.
+    fn one_of(&self, row: &NameRow) -> Result<PlannedImage> {
+        let namespace = self.images.namespace().as_str();
+        let record = self.images.database().read(|connection| record::image(connection, namespace, &row.image))?;
+        let record = record.ok_or_else(|| Error::NotFound(row.image.to_string()))?;
+        let is_hosts = Platform::host().matches(&self.images.image(record.clone(), Vec::new())?.config.platform());
+        if !is_hosts && self.images.sibling_ids(&row.target)?.len() > 1 {
+            let text = "multiple matching manifests found but no specific platform requested";
+            return Err(Error::Conflict(text.to_owned()));
+        }
+        let bytes = self.document(&record.manifest.digest)?;
+        let manifest = self.manifest(&record.manifest.digest, &bytes)?;
+        self.planned(record.manifest, bytes, manifest, true)
     }
 
     fn check_platform(&self, manifest: &Manifest) -> Result<()> {
@@ -184,13 +194,13 @@ impl Push<'_> {
         Err(Error::Platform { reference: self.reference.familiar(), found, wanted })
     }
 
-    /// The configuration, where the manifest is an image's.
+    /// The configuration, where the manifest is an image's for whatever system. An attestation's says of its layers what isn't so.
     fn config(&self, manifest: &Manifest) -> Result<Option<ImageConfig>> {
         if manifest.is_artifact() {
             return Ok(None);
         }
-        let bytes = self.document(&manifest.config.digest)?;
-        document::parse_config(&bytes, "image configuration", manifest.layers.len()).map(Some)
+        let config: Option<ImageConfig> = serde_json::from_slice(&self.document(&manifest.config.digest)?).ok();
+        Ok(config.filter(|config| config.rootfs.diff_ids.len() == manifest.layers.len()))
     }
 
     fn planned(
@@ -215,20 +225,12 @@ impl Push<'_> {
         Ok(PlannedImage { descriptor, bytes, manifest, layers, is_tagged })
     }
 
-    /// Where a layer's bytes are; they are held from then on.
+    /// Where a layer's bytes are; they are held from then on. What is no layer of an image goes as it is.
     fn form(&self, blob: &Descriptor, diff_id: Option<&Digest>) -> Result<Form> {
-        if self.lease.hold(&blob.digest)? {
-            let is_plain = document::is_plain_layer(&blob.media_type);
-            return Ok(if is_plain { Form::Packed(blob.digest.clone()) } else { Form::Stored });
+        if !self.lease.hold(&blob.digest)? {
+            return Err(corten_content::Error::NotFound(blob.digest.clone()).into());
         }
-        // The layer was here already when the image came, in another form.
-        let others = diff_id.map(|id| self.images.database().read(|connection| record::blobs_of_layer(connection, id)));
-        for digest in others.transpose()?.unwrap_or_default() {
-            if self.lease.hold(&digest)? {
-                let is_gzip = self.images.is_gzip(&digest)?;
-                return Ok(if is_gzip { Form::Instead(digest) } else { Form::Packed(digest) });
-            }
-        }
-        Err(corten_content::Error::NotFound(blob.digest.clone()).into())
+        let is_plain = diff_id.is_some() && document::is_plain_layer(&blob.media_type);
+        Ok(if is_plain { Form::Packed(blob.digest.clone()) } else { Form::Stored })
     }
 }
