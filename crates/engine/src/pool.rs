@@ -165,7 +165,7 @@ impl Pool {
         let path = std::env::var_os("PATH");
         let spawned = spawn_external(&self.executable, path.as_deref()).map_err(Error::failed(failed))?;
         let Spawned { mut connection, child } = spawned;
-        match receive_ready(&mut connection) {
+        match receive_ready(&mut connection, &child) {
             Ok((_, netns)) => Ok(Warm { connection, child, netns, group: None }),
             Err(error) => {
                 end(connection, child, None);
@@ -179,7 +179,7 @@ impl Pool {
         let copied = self.copy_zygote().map_err(Error::failed("cannot make a warm shim"))?;
         let Spawned { mut connection, child } = copied;
         let mut group = None;
-        match self.greet(&mut connection, &mut group) {
+        match self.greet(&mut connection, &child, &mut group) {
             Ok(netns) => Ok(Warm { connection, child, netns, group }),
             Err(error) => {
                 end(connection, child, group);
@@ -216,8 +216,8 @@ impl Pool {
 
     /// Waits until a new shim is warm, and has it prepare itself for a usual container, in a control group of its own. Returns its
     /// network namespace; whatever becomes of it, `group` is what has to be removed.
-    fn greet(&self, connection: &mut Connection, group: &mut Option<Group>) -> Result<OwnedFd, Error> {
-        let (ready, netns) = receive_ready(connection)?;
+    fn greet(&self, connection: &mut Connection, child: &Child, group: &mut Option<Group>) -> Result<OwnedFd, Error> {
+        let (ready, netns) = receive_ready(connection, child)?;
         *group = self.group_for(&ready).map_err(Error::failed("cannot make a warm shim's control group"))?;
         if self.usual.get().is_some() {
             let directories = group.as_ref().map_or(Ok(Vec::new()), Group::dir_fds);
@@ -257,12 +257,15 @@ fn is_alive(connection: &mut Connection) -> bool {
     }
 }
 
-/// Waits for a new shim's greeting, which brings its network namespace.
-fn receive_ready(connection: &mut Connection) -> Result<(Ready, OwnedFd), Error> {
+/// Waits for a new shim's greeting, which brings its network namespace. Whoever greets is the child that is reaped in the end.
+fn receive_ready(connection: &mut Connection, child: &Child) -> Result<(Ready, OwnedFd), Error> {
     let (message, mut fds) = connection.recv(WARM_TIMEOUT).map_err(Error::failed("cannot make a warm shim"))?;
     let Event::Ready(ready) = message.event else {
         return Err(Error::Unavailable("a shim did not begin with its greeting".into()));
     };
+    if ready.pid != child.pid {
+        return Err(Error::Unavailable(format!("process {} greets as the shim that is {}", ready.pid, child.pid)));
+    }
     let netns = fds.pop().ok_or_else(|| Error::Unavailable("a shim sent no network namespace".into()))?;
     Ok((ready, netns))
 }
@@ -272,4 +275,38 @@ fn end(connection: Connection, mut child: Child, group: Option<Group>) {
     drop(connection);
     log("a warm shim could not be reaped", child.wait().map(drop));
     log("a warm shim's control group stays behind", group.map_or(Ok(()), |group| group.remove()));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::BorrowedFd;
+
+    use corten_shim::protocol::{Message, VERSION};
+    use corten_sys::memfd;
+    use corten_sys::socket::{Listener, Seqpacket};
+
+    use super::*;
+
+    fn send(socket: &Seqpacket, pid: i32, fds: &[BorrowedFd<'_>]) {
+        let event = Event::Ready(Ready { version: VERSION, pid, init_pid: None });
+        socket.send(&serde_json::to_vec(&Message { re: None, event }).unwrap(), fds).unwrap();
+    }
+
+    #[test]
+    fn the_shim_that_greets_is_the_one_that_was_made() {
+        let place = tempfile::tempdir().unwrap();
+        let listener = Listener::bind(&place.path().join("socket")).unwrap();
+        let mut connection = Connection::connect(&place.path().join("socket")).unwrap();
+        let shim = listener.accept().unwrap();
+        let netns = memfd::sealed("netns", b"").unwrap();
+        let own = std::process::id().cast_signed();
+        let child = Child::open(own).unwrap();
+        send(&shim, own, &[netns.as_fd()]);
+        assert_eq!(receive_ready(&mut connection, &child).unwrap().0.pid, own);
+        send(&shim, own, &[]);
+        assert!(receive_ready(&mut connection, &child).is_err(), "without its network namespace");
+        send(&shim, own + 1, &[netns.as_fd()]);
+        let error = receive_ready(&mut connection, &child).unwrap_err();
+        assert!(error.message().contains("greets as the shim"), "{}", error.message());
+    }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use corten_runtime::Plan;
 use corten_sys::process::Child;
+use corten_sys::slate::Slate;
 use corten_sys::socket::Seqpacket;
 use corten_sys::{memfd, mount, process};
 
@@ -59,13 +60,16 @@ pub struct Spawned {
 pub struct Zygote {
     socket: Seqpacket,
     child: Child,
+    /// Marked with the shim that it has made and not told of yet.
+    births: Slate,
 }
 
 impl Zygote {
     /// Starts one, without forking the caller (posix_spawn). Its shims can prepare themselves for containers like `usual`.
     pub fn start(executable: &Executable, usual: Option<&Plan>) -> Result<Zygote, Error> {
-        let (socket, child) = execute(executable, None, None)?;
-        let zygote = Zygote { socket, child };
+        let (births, file) = Slate::shared().map_err(Error::Io)?;
+        let (socket, child) = execute(executable, Stdio::from(file), None, None)?;
+        let zygote = Zygote { socket, child, births };
         if let Some(usual) = usual {
             let plan = serde_json::to_vec(usual).map_err(Error::Malformed)?;
             let plan = memfd::sealed("plan", &plan).map_err(Error::Io)?;
@@ -75,7 +79,7 @@ impl Zygote {
     }
 
     /// Makes a warm shim, a child of the calling process as the zygote is. [`Error::Closed`] if the zygote is gone. Blocks for
-    /// the time of a fork(2).
+    /// the time of a fork(2). After any error but [`Error::Failed`] it is to be dropped: a late answer is not the next one's.
     pub fn spawn(&mut self, options: WarmOptions) -> Result<Spawned, Error> {
         let (ours, theirs) = Seqpacket::pair().map_err(Error::Io)?;
         ours.set_nonblocking(true).map_err(Error::Io)?;
@@ -90,9 +94,22 @@ impl Zygote {
         match serde_json::from_slice(&packet).map_err(Error::Malformed)? {
             Answer::Shim { pid } => {
                 let pidfd = fds.pop().ok_or_else(|| Error::Unexpected("a zygote without a pidfd".into()))?;
+                if self.births.marked() != pid.cast_unsigned() {
+                    return Err(Error::Unexpected(format!("process {pid}, which the zygote has not made,")));
+                }
+                self.births.mark(0);
                 Ok(Spawned { connection: Connection::new(ours), child: Child { pid, pidfd } })
             }
             Answer::Failed(failure) => Err(failure.into()),
+        }
+    }
+
+    /// Ends a shim that the zygote made and did not live to tell of. It is a child of this process, so that its number is its own.
+    fn reap_untold(&self) {
+        let Some(pid) = i32::try_from(self.births.marked()).ok().filter(|pid| *pid != 0) else { return };
+        if let Ok(mut shim) = Child::open(pid) {
+            let _ = shim.kill();
+            let _ = shim.wait();
         }
     }
 
@@ -107,6 +124,7 @@ impl Drop for Zygote {
         // It waits for its next wish, or for nothing that lasts.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        self.reap_untold();
     }
 }
 
@@ -121,12 +139,17 @@ fn closed(error: io::Error) -> Error {
 /// Spawns a shim for a container that another runtime makes, without forking the caller. It looks programs up in `path`, which
 /// is all of its and the runtime's environment.
 pub fn spawn_external(executable: &Executable, path: Option<&OsStr>) -> Result<Spawned, Error> {
-    let (socket, child) = execute(executable, Some("--external"), path)?;
+    let (socket, child) = execute(executable, Stdio::null(), Some("--external"), path)?;
     socket.set_nonblocking(true).map_err(Error::Io)?;
     Ok(Spawned { connection: Connection::new(socket), child })
 }
 
-fn execute(executable: &Executable, flag: Option<&str>, path: Option<&OsStr>) -> Result<(Seqpacket, Child), Error> {
+fn execute(
+    executable: &Executable,
+    stdout: Stdio,
+    flag: Option<&str>,
+    path: Option<&OsStr>,
+) -> Result<(Seqpacket, Child), Error> {
     let failed = |source| Error::Spawn { path: executable.path.clone(), source };
     let (ours, theirs) = Seqpacket::pair().map_err(failed)?;
     let mut child = Command::new(process::fd_path(executable.file.as_fd()))
@@ -136,7 +159,7 @@ fn execute(executable: &Executable, flag: Option<&str>, path: Option<&OsStr>) ->
         .env_clear()
         .envs(path.map(|path| ("PATH", path)))
         .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(Stdio::null())
+        .stdout(stdout)
         .stderr(Stdio::null())
         .spawn()
         .map_err(failed)?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use corten_runtime::Plan;
 use corten_sys::mount::{self, Propagation};
 use corten_sys::process::flags;
+use corten_sys::slate::Slate;
 use corten_sys::socket::Seqpacket;
 use corten_sys::{namespace, process, signal};
 use rustix::fs::Mode;
@@ -16,7 +17,8 @@ use crate::supervisor::Supervisor;
 use crate::zygote::{self, Inheritance};
 
 /// Runs the [zygote](crate::spawn::Zygote) of warm shims and each of its copies, or with `--external` a shim for another runtime's
-/// container. The daemon's socket is the standard input. `args` are what follows the role's name.
+/// container. The daemon's socket is the standard input; a zygote's standard output is the [`Slate`] for its copies. `args` are what
+/// follows the role's name.
 pub fn main(args: &[String]) -> ! {
     let code = match run(args.iter().any(|argument| argument == "--external")) {
         Ok(()) => 0,
@@ -27,11 +29,11 @@ pub fn main(args: &[String]) -> ! {
 }
 
 fn run(external: bool) -> io::Result<()> {
-    let daemon = leave_daemon()?;
     if external {
-        return Supervisor::run(stay_on_host(daemon)?);
+        return Supervisor::run(stay_on_host(leave_daemon()?)?);
     }
-    match zygote::serve(daemon)? {
+    let births = Slate::open(rustix::stdio::stdout())?;
+    match zygote::serve(leave_daemon()?, births)? {
         Some(inheritance) => Supervisor::run(warm_up(inheritance)?),
         None => Ok(()),
     }
@@ -99,7 +101,9 @@ fn leave_daemon() -> io::Result<Seqpacket> {
 /// Moves the socket away from descriptor 0, which becomes the null device like 1 and 2.
 fn take_standard_input() -> io::Result<Seqpacket> {
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
-    process::set_standard_fd(rustix::stdio::stdout(), 0)?;
+    for standard in 0..2 {
+        process::set_standard_fd(rustix::stdio::stderr(), standard)?;
+    }
     let socket = Seqpacket::from(socket);
     process::close_all_but(&[socket.as_fd()]);
     Ok(socket)

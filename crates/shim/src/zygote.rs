@@ -10,6 +10,7 @@ use corten_runtime::apply::base;
 use corten_runtime::{Failure, Plan};
 use corten_sys::memfd;
 use corten_sys::process::{self, Cloned};
+use corten_sys::slate::Slate;
 use corten_sys::socket::Seqpacket;
 use serde::{Deserialize, Serialize};
 
@@ -49,7 +50,8 @@ pub(crate) struct Inheritance {
 }
 
 /// Serves wishes until the daemon's end of the socket is closed: none then. In each copy it returns what that one is to be.
-pub(crate) fn serve(daemon: Seqpacket) -> io::Result<Option<Inheritance>> {
+/// `births` is where the daemon finds a copy that it is not told of.
+pub(crate) fn serve(daemon: Seqpacket, births: Slate) -> io::Result<Option<Inheritance>> {
     let hierarchies = base::Hierarchy::own()?;
     base::enter_minimal_root()?;
     base::show_hierarchies(&hierarchies)?;
@@ -64,7 +66,7 @@ pub(crate) fn serve(daemon: Seqpacket) -> io::Result<Option<Inheritance>> {
         match wish {
             // Once, and for as long as the process is there.
             Wish::Expect => usual = Some(&*Box::leak(Box::new(read_plan(fd)?))),
-            Wish::Shim { late_init } => match process::clone_sibling() {
+            Wish::Shim { late_init } => match process::clone_sibling_noted(&births) {
                 Ok(Cloned::Child) => return Ok(Some(Inheritance { daemon: fd.into(), late_init, usual })),
                 Ok(Cloned::Parent { pid, pidfd }) => answer(&daemon, &Answer::Shim { pid }, Some(&pidfd))?,
                 Err(error) => answer(&daemon, &Answer::Failed(Failure::host("cannot make a shim", &error)), None)?,

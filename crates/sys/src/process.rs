@@ -8,6 +8,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::slate::Slate;
+
 /// Namespace flags for [`clone_process`] and [`crate::namespace`].
 pub mod flags {
     /// New PID namespace.
@@ -51,7 +53,7 @@ pub enum Cloned {
 /// directory is given. The caller must be single-threaded; anything else is refused with EBUSY, because the copy
 /// would inherit locks that other threads hold. The child gets SIGCHLD as its exit signal.
 pub fn clone_process(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
-    clone_with(flags, libc::SIGCHLD, cgroup)
+    clone_with(flags, libc::SIGCHLD, cgroup, None)
 }
 
 /// Makes a copy of the calling process as a child of its parent (CLONE_PARENT), in the PID namespace that the caller
@@ -60,13 +62,24 @@ pub fn clone_sibling() -> io::Result<Cloned> {
     clone_sibling_into(0, None)
 }
 
+/// As [`clone_sibling`]. The kernel makes the copy's number the mark of `births` before the copy runs: so the parent, which shares
+/// that slate, knows of it even if the caller is killed before it can tell.
+pub fn clone_sibling_noted(births: &Slate) -> io::Result<Cloned> {
+    clone_with(libc::CLONE_PARENT as u64, 0, None, Some(births))
+}
+
 /// As [`clone_sibling`], in new namespaces and, on v2 hosts, inside a cgroup, as [`clone_process`] takes them.
 pub fn clone_sibling_into(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
     // The kernel gives the copy the caller's own exit signal.
-    clone_with(flags | libc::CLONE_PARENT as u64, 0, cgroup)
+    clone_with(flags | libc::CLONE_PARENT as u64, 0, cgroup, None)
 }
 
-fn clone_with(flags: u64, exit_signal: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
+fn clone_with(
+    flags: u64,
+    exit_signal: i32,
+    cgroup: Option<BorrowedFd<'_>>,
+    births: Option<&Slate>,
+) -> io::Result<Cloned> {
     if !is_single_threaded() {
         return Err(io::Error::from_raw_os_error(libc::EBUSY));
     }
@@ -80,9 +93,13 @@ fn clone_with(flags: u64, exit_signal: i32, cgroup: Option<BorrowedFd<'_>>) -> i
         arguments.flags |= CLONE_INTO_CGROUP;
         arguments.cgroup = cgroup.as_raw_fd() as u64;
     }
+    if let Some(births) = births {
+        arguments.flags |= libc::CLONE_PARENT_SETTID as u64;
+        arguments.parent_tid = births.mark_address();
+    }
     // SAFETY: without CLONE_VM this is fork: the child runs on a copy of this stack and memory. The process has one
     // thread (checked above), so no lock is held by a thread that does not exist in the child. `arguments` and `pidfd`
-    // outlive the call.
+    // outlive the call, and so does the slate, whose mark is as large as a process id and expects to change.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>()) };
     match pid {
         -1 => Err(io::Error::last_os_error()),

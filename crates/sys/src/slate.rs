@@ -1,12 +1,18 @@
-//! Memory shared with copies of this process, to be written to without a system call.
+//! Memory shared with another process, to be written to without a system call.
 //!
 //! A process under construction may be under a seccomp filter that answers every call with an error, or kills it for any. What it
 //! has to say by then it writes here; whoever waits for it reads the slate once the process has executed or is gone. Nobody
-//! else can reach it: the mapping has no name, and exec takes it away.
+//! else can reach it: the mapping has no name, and exec takes it away. One that is shared with a process that executes a program
+//! of its own is a memfd, whose descriptor is handed over.
 
 use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create};
+
+use crate::process::invalid;
 
 /// Bytes mapped: a text of 4096 characters fits however it is escaped. Pages that nobody writes take no memory.
 const SIZE: usize = 32 * 1024;
@@ -25,16 +31,47 @@ const _: () = assert!(size_of::<Content>() == SIZE);
 #[derive(Debug)]
 pub struct Slate(NonNull<Content>);
 
+// SAFETY: the mapping belongs to the process, not to a thread, and goes with its one owner.
+unsafe impl Send for Slate {}
+
 impl Slate {
     /// Maps one. Copies of the process made from now on share it.
     pub fn new() -> io::Result<Slate> {
-        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
-        // SAFETY: a new anonymous mapping at an address that the kernel chooses touches no memory in use.
-        let address = unsafe { libc::mmap(std::ptr::null_mut(), SIZE, protection, flags, -1, 0) };
+        Slate::map(None)
+    }
+
+    /// Maps one, and gives a descriptor that another process can [open](Slate::open).
+    pub fn shared() -> io::Result<(Slate, OwnedFd)> {
+        let file = memfd_create("slate", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        ftruncate(&file, SIZE as u64)?;
+        fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        Ok((Slate::map(Some(file.as_fd()))?, file))
+    }
+
+    /// Maps what another process shares. Copies made from now on share it, too.
+    pub fn open(file: BorrowedFd<'_>) -> io::Result<Slate> {
+        // Whoever shortened it would end this process at its next look.
+        let whole = fcntl_get_seals(file)?.contains(SealFlags::SHRINK) && fstat(file)?.st_size == SIZE as i64;
+        if whole { Slate::map(Some(file)) } else { Err(invalid()) }
+    }
+
+    fn map(file: Option<BorrowedFd<'_>>) -> io::Result<Slate> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let (flags, file) = match file {
+            None => (libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1),
+            Some(file) => (libc::MAP_SHARED, file.as_raw_fd()),
+        };
+        // SAFETY: a new mapping at an address that the kernel chooses touches no memory in use.
+        let address = unsafe { libc::mmap(std::ptr::null_mut(), SIZE, protection, flags, file, 0) };
         if address == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        NonNull::new(address.cast()).map(Slate).ok_or_else(crate::process::invalid)
+        NonNull::new(address.cast()).map(Slate).ok_or_else(invalid)
+    }
+
+    /// Where the kernel can set the mark itself.
+    pub(crate) fn mark_address(&self) -> u64 {
+        self.content().mark.as_ptr() as u64
     }
 
     /// Sets the mark; what was written before is seen by whoever sees the mark.
@@ -65,15 +102,15 @@ impl Slate {
     }
 
     fn content(&self) -> &Content {
-        // SAFETY: the mapping is as large and at least as aligned as `Content`, zeroed by the kernel, lives until drop, and is
-        // only ever accessed through its atomics, which may change at any time.
+        // SAFETY: the mapping is as large and at least as aligned as `Content`, zeroed by the kernel, lives until drop, cannot be
+        // shortened, and is only ever accessed through its atomics, which may change at any time.
         unsafe { self.0.as_ref() }
     }
 }
 
 impl Drop for Slate {
     fn drop(&mut self) {
-        // SAFETY: the mapping was made by `new` with this size, and no reference to it outlives `self`.
+        // SAFETY: the mapping was made by `map` with this size, and no reference to it outlives `self`.
         unsafe { libc::munmap(self.0.as_ptr().cast(), SIZE) };
     }
 }
@@ -92,5 +129,19 @@ mod tests {
         assert_eq!((slate.marked(), slate.read()), (7, b"words".to_vec()));
         slate.write(&[1; 2 * SIZE]);
         assert_eq!(slate.read(), [1; SIZE - 8]);
+    }
+
+    #[test]
+    fn what_is_shared_is_seen_there() {
+        let (ours, file) = Slate::shared().unwrap();
+        let theirs = Slate::open(file.as_fd()).unwrap();
+        theirs.mark(7);
+        assert_eq!(ours.marked(), 7);
+        let short = memfd_create("short", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+        fcntl_add_seals(&short, SealFlags::SHRINK).unwrap();
+        assert!(Slate::open(short.as_fd()).is_err(), "too short");
+        let loose = memfd_create("loose", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+        ftruncate(&loose, SIZE as u64).unwrap();
+        assert!(Slate::open(loose.as_fd()).is_err(), "it can be shortened");
     }
 }

@@ -25,6 +25,9 @@ fn unless(equal: u32, skip: u64) -> u64 {
     step(UNLESS_EQUAL | skip << 24, equal.into())
 }
 
+/// sendmsg(2): who cannot call it can tell nothing that goes with a descriptor.
+pub const SENDMSG: u32 = if cfg!(target_arch = "x86_64") { 46 } else { 211 };
+
 /// Has a system call answered as by a kernel that does not know it, for the calling thread and all that it starts. Needs root.
 ///
 /// # Panics

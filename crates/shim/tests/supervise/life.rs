@@ -2,11 +2,14 @@
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use corten_runtime::FailureKind;
 use corten_shim::client::ExecProcess;
 use corten_shim::client::{Connection, Error, read_exit_status};
 use corten_shim::protocol::{Event, Phase};
+use corten_shim::spawn::{Executable, WarmOptions, Zygote};
+use corten_testkit::kernel;
 use serde_json::json;
 
 use crate::Case;
@@ -23,6 +26,7 @@ pub const CASES: &[Case] = &[
     ("life::exit_without_a_daemon", exit_without_a_daemon),
     ("life::an_unassigned_shim_ends_with_its_socket", an_unassigned_shim_ends_with_its_socket),
     ("life::release_of_what_never_ran", release_of_what_never_ran),
+    ("life::a_zygote_that_dies_before_it_tells", a_zygote_that_dies_before_it_tells),
     ("life::late_stub_and_joined_namespaces", late_stub_and_joined_namespaces),
     ("life::binds", binds),
     ("life::seccomp", seccomp),
@@ -229,6 +233,24 @@ fn an_unassigned_shim_ends_with_its_socket(world: &World) {
     assert!(!stub.exists(), "the stub is gone, too");
 }
 
+/// It has made a shim, and ends with the first word that it says of it, as does the shim.
+fn a_zygote_that_dies_before_it_tells(_: &World) {
+    let executable = Executable::open(Path::new("/proc/self/exe")).unwrap();
+    let mut zygote = kernel::without(kernel::SENDMSG, || Zygote::start(&executable, None)).unwrap();
+    let before = children();
+    assert!(matches!(zygote.spawn(WarmOptions::default()), Err(Error::Closed)));
+    assert_eq!(children().len(), before.len() + 1, "the shim that was not told of is there, if only as a zombie");
+    drop(zygote);
+    assert_eq!(children().len(), before.len() - 1, "with the zygote it is gone");
+}
+
+/// This process's children, dead ones too, whichever thread has made them.
+fn children() -> Vec<String> {
+    let of = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("children")).unwrap();
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    tasks.flat_map(|task| of(task.unwrap()).split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
 fn late_stub_and_joined_namespaces(world: &World) {
     // One container, and another in its network, IPC and PID namespaces.
     let mut first = Shim::new(world);
@@ -256,7 +278,7 @@ fn late_stub_and_joined_namespaces(world: &World) {
         assert!(output.contains(own.to_str().unwrap()), "{output}");
     }
 
-    let options = corten_shim::spawn::WarmOptions { late_init: true };
+    let options = WarmOptions { late_init: true };
     let warm = Shim::warm_with(world, options);
     assert_eq!(warm.2.init_pid, None);
     let mut late = Shim::assign(world, warm);
