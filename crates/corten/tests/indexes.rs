@@ -4,7 +4,7 @@ mod common;
 
 use std::fs;
 
-use common::CORTEN;
+use common::{CORTEN, told};
 use corten_base::{Digest, Platform};
 use corten_testkit::image::{self, PREDICATE, Packing, TestImage, tar};
 use corten_testkit::{Registry, TestEngine, debian, engine::docker_client, is_root};
@@ -243,6 +243,102 @@ fn another_packing_of_a_layer_that_is_here_is_kept_as_it_came() {
     let layers = fs::read_dir(engine.path().join("data/snapshots")).expect("layers").count();
     engine.docker(&["pull", "-q", &format!("{HOST}/box@{zstd}")]).ok();
     assert_eq!(fs::read_dir(engine.path().join("data/snapshots")).expect("layers").count(), layers);
+    sound(&engine);
+    engine.finish();
+}
+
+/// The manifests behind a name that are here, by platform or, for a statement, by its subject.
+fn available(engine: &TestEngine, name: &str) -> Vec<String> {
+    let there = manifests(engine, name).into_iter().filter(|(_, _, available)| *available);
+    there.map(|(_, about, _)| about).collect()
+}
+
+#[test]
+fn one_platform_of_several_is_removed() {
+    if !is_root("one_platform_of_several_is_removed") {
+        return;
+    }
+    let engine = TestEngine::start(CORTEN);
+    let registry = Registry::start(&engine);
+    index(&engine, &registry);
+    let parts = entries(&registry.manifest(&engine, "multi:1"));
+    let (name, host, kin) = (format!("{HOST}/multi:1"), Platform::host(), format!("linux/{KIN}"));
+    let saved = engine.path().join("saved.tar").display().to_string();
+    let id = || engine.docker(&["inspect", "-f", "{{.Id}}", &name]).ok().to_owned();
+    let pull = |platform: &str| engine.docker(&["pull", "-q", "--platform", platform, &name]).ok().to_owned();
+    let rmi = |platform: &str| engine.corten(&["rmi", "-f", "--platform", platform, &name]);
+    pull(&host.to_string());
+    pull(&kin);
+    engine.docker(&["save", "-o", &saved, &name]).ok();
+    // Pulled one by one, or loaded with one of them unpacked: it is the same.
+    for is_loaded in [false, true] {
+        if is_loaded {
+            engine.docker(&["rmi", &name]).ok();
+            engine.docker(&["load", "-qi", &saved]).ok();
+        }
+        let own = id();
+        engine.corten(&["rmi", "--platform", &kin, &name]).fails(
+            1,
+            "Content will be removed from all images referencing this variant. Use \u{2014}-force to force delete.",
+        );
+        let missing = rmi("linux/riscv64");
+        // By force, what isn't there is no failure.
+        assert_eq!(missing.code, 0);
+        assert!(missing.stderr.contains("failed to delete platform linux/riscv64 for image sha256:"), "{missing:?}");
+        assert!(missing.stderr.contains("does not match the specified platform (linux/riscv64)"), "{missing:?}");
+        let events = told(&engine, || {
+            let gone = rmi(&kin);
+            assert_eq!(gone.ok(), format!("Deleted: {}\nDeleted: {}", parts[1], parts[3]), "{is_loaded}");
+        });
+        assert_eq!(events.len(), 1, "{events:?}");
+        assert!(events[0].starts_with("delete sha256:") && !events[0].contains(&own), "{events:?}");
+        assert_eq!(available(&engine, &name), [host.architecture.clone(), parts[0].clone()]);
+        assert_eq!(id(), own);
+        sound(&engine);
+        // It comes back, and this machine's goes: the name means what is left.
+        pull(&kin);
+        let user = engine.docker(&["create", "--name", "user", &name]);
+        user.ok();
+        rmi(&host.to_string()).ok();
+        assert_eq!(available(&engine, &name), [KIN.to_owned(), parts[1].clone()]);
+        assert_ne!(id(), own);
+        sound(&engine);
+        // A stopped container stays what it was.
+        assert_eq!(engine.docker(&["inspect", "-f", "{{.Image}}", "user"]).ok(), own);
+        engine.docker(&["start", "user"]).ok();
+        engine.docker(&["rm", "-f", "user"]).ok();
+        sound(&engine);
+        let run = ["run", "--rm", "--network", "none", "--pull", "never", &name, "cat", "/platform"];
+        assert_eq!(engine.docker(&run).ok(), KIN);
+        // The last one takes the image along.
+        let last = engine.corten(&["rmi", "--platform", &kin, &name]);
+        assert!(last.ok().starts_with(&format!("Untagged: {name}\n")), "{last:?}");
+        assert_eq!(engine.docker(&["images", "-aq", "--filter", "reference=*/multi"]).ok(), "");
+        sound(&engine);
+        engine.docker(&["load", "-qi", &saved]).ok();
+    }
+    // The loaded index whose own image goes at once: its sibling is unpacked and takes the names.
+    let mut told = engine
+        .corten(&["rmi", "-f", "--platform", &host.to_string(), &name])
+        .ok()
+        .lines()
+        .map(str::to_owned)
+        .collect::<Vec<_>>();
+    told.sort();
+    let mut expect = vec![format!("Deleted: {}", parts[0]), format!("Deleted: {}", parts[2])];
+    expect.sort();
+    assert_eq!(told, expect);
+    assert_eq!(available(&engine, &name), [KIN.to_owned(), parts[1].clone()]);
+    sound(&engine);
+    // What runs stays.
+    engine.docker(&["load", "-qi", &saved]).ok();
+    let sleeper = ["run", "-d", "--name", "runs", "--network", "none", "--platform", &kin, &name, "sleep", "1000"];
+    engine.docker(&sleeper).ok();
+    rmi(&kin).fails(1, "(cannot be forced) - image is being used by running container");
+    engine.docker(&["rm", "-f", "runs"]).ok();
+    let all = engine.corten(&["rmi", "-f", "--platform", &format!("{kin},{host}"), &name]);
+    assert!(all.ok().contains(&format!("Untagged: {name}\n")), "{all:?}");
+    assert_eq!(engine.docker(&["images", "-aq", "--filter", "reference=*/multi"]).ok(), "");
     sound(&engine);
     engine.finish();
 }

@@ -5,7 +5,7 @@ mod common;
 
 use std::fs;
 
-use common::{CORTEN, engine, sleeper};
+use common::{CORTEN, engine, sleeper, told};
 use corten_testkit::image::{Packing, TestImage, docker_archive_bytes, tar};
 use corten_testkit::{Registry, TestEngine, engine::docker_client, is_root};
 
@@ -26,17 +26,6 @@ fn id(engine: &TestEngine, name: &str) -> String {
 
 fn short(id: &str) -> &str {
     &id["sha256:".len()..][..12]
-}
-
-/// What was told of images while `work` ran: action and name.
-fn told(engine: &TestEngine, work: impl FnOnce()) -> Vec<String> {
-    let now = || format!("{:.9}", std::time::UNIX_EPOCH.elapsed().expect("the clock is right").as_secs_f64());
-    let since = now();
-    work();
-    let format = "{{.Action}} {{.Actor.Attributes.name}}";
-    let until = now();
-    let events = ["events", "--since", &since, "--until", &until, "--filter", "type=image", "--format", format];
-    engine.docker(&events).ok().lines().map(str::to_owned).collect()
 }
 
 #[test]

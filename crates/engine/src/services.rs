@@ -152,6 +152,22 @@ impl ImageService {
         .await
     }
 
+    /// The same for one or several platforms of an image for several.
+    pub async fn remove_platforms(
+        &self,
+        name: &str,
+        platforms: Vec<Platform>,
+        force: bool,
+        no_prune: bool,
+    ) -> Result<Vec<Deleted>, Error> {
+        let (name, shared, namespace) = (name.to_string(), self.shared.clone(), self.namespace.clone());
+        self.ask(move |images| {
+            shared.spares.clear();
+            images.remove_platforms(&name, &platforms, (force, no_prune), &|id| users(&shared, &namespace, id))
+        })
+        .await
+    }
+
     /// Removes images that no container uses: those without a tag only, unless `all`. Returns what went and the bytes of the
     /// layers that went with it. Tells a `prune` event.
     pub async fn prune(&self, all: bool, filters: Filters) -> Result<(Vec<Deleted>, u64), Error> {

@@ -54,6 +54,19 @@ pub enum Error {
     /// A filter or its value isn't known.
     #[error("{0}")]
     Filter(String),
+    /// What isn't done as it was asked for; Docker's whole text.
+    #[error("{0}")]
+    Refused(String),
+    /// One platform of an image for several could not be removed.
+    #[error("failed to delete platform {platform} for image {image}")]
+    Variant {
+        /// The platform.
+        platform: String,
+        /// The digest of the image's index.
+        image: Digest,
+        /// Why.
+        source: Box<Error>,
+    },
     /// There is nothing of this name to push; Docker's whole text.
     #[error("{0}")]
     Push(String),
@@ -144,6 +157,7 @@ impl Error {
             Error::Conflict(_) => ErrorKind::Conflict,
             Error::Ambiguous(_)
             | Error::Artifact { .. }
+            | Error::Refused(_)
             | Error::Reference(_)
             | Error::InvalidName(_)
             | Error::Filter(_)
@@ -154,7 +168,7 @@ impl Error {
             | Error::Change(_)
             | Error::Input(_) => ErrorKind::Invalid,
             Error::Cancelled => ErrorKind::Cancelled,
-            Error::Part { source, .. } => source.kind(),
+            Error::Part { source, .. } | Error::Variant { source, .. } => source.kind(),
             Error::Io { .. } => ErrorKind::Internal,
             Error::Layer { source, .. } | Error::Tar(source) => source.kind(),
             Error::Registry(error) => error.kind(),

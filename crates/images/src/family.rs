@@ -8,7 +8,7 @@ use corten_base::{Digest, ImageId};
 use corten_metadata::rusqlite::{Connection, Transaction};
 
 use crate::Result;
-use crate::record::{ImageRow, Parsed};
+use crate::record::{self, ImageRow, Parsed};
 
 /// Records of one index: those with names that mean it, and those without any.
 const NAMED: &str = "SELECT DISTINCT image FROM images_name
@@ -36,6 +36,12 @@ pub(crate) fn give_names(transaction: &Transaction<'_>, namespace: &str, target:
     let text = "UPDATE images_name SET image = ?3 WHERE namespace = ?1 AND target ->> '$.digest' = ?2";
     transaction.prepare_cached(text)?.execute((namespace, target.as_str(), to.as_str()))?;
     Ok(())
+}
+
+/// The records of all images of an index.
+pub(crate) fn members(connection: &Connection, namespace: &str, target: &Digest) -> Result<Vec<ImageRow>> {
+    let rows = record::images(connection, namespace)?.into_iter();
+    Ok(rows.filter(|row| row.is_of_index() && row.target.digest == *target).collect())
 }
 
 /// The records that belong to an index that has no name any more.

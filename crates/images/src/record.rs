@@ -148,6 +148,29 @@ pub(crate) fn add_blob(transaction: &Transaction<'_>, namespace: &str, id: &Imag
     Ok(())
 }
 
+/// Takes blobs from an image's record.
+pub(crate) fn take_blobs<'a>(
+    transaction: &Transaction<'_>,
+    namespace: &str,
+    id: &ImageId,
+    blobs: impl IntoIterator<Item = &'a Digest>,
+) -> Result<()> {
+    let mut delete =
+        transaction.prepare_cached("DELETE FROM images_blob WHERE namespace = ?1 AND image = ?2 AND digest = ?3")?;
+    for digest in blobs {
+        delete.execute((namespace, id.as_str(), digest.as_str()))?;
+    }
+    Ok(())
+}
+
+/// Has an image need what another one needs.
+pub(crate) fn give_blobs(transaction: &Transaction<'_>, namespace: &str, from: &ImageId, to: &ImageId) -> Result<()> {
+    let text = "INSERT OR IGNORE INTO images_blob
+        SELECT namespace, ?3, digest FROM images_blob WHERE namespace = ?1 AND image = ?2";
+    transaction.prepare_cached(text)?.execute((namespace, from.as_str(), to.as_str()))?;
+    Ok(())
+}
+
 /// Records what a plain blob became when it was packed.
 pub(crate) fn put_packed(transaction: &Transaction<'_>, plain: &Digest, packed: &Digest, size: u64) -> Result<()> {
     let size = i64::try_from(size).unwrap_or(i64::MAX);
@@ -247,11 +270,7 @@ pub(crate) fn forget_blobs(
     id: &ImageId,
     blobs: &[Digest],
 ) -> Result<()> {
-    let mut delete =
-        transaction.prepare_cached("DELETE FROM images_blob WHERE namespace = ?1 AND image = ?2 AND digest = ?3")?;
-    for digest in blobs {
-        delete.execute((namespace, id.as_str(), digest.as_str()))?;
-    }
+    take_blobs(transaction, namespace, id, blobs)?;
     transaction.execute(
         "DELETE FROM images_name WHERE namespace = ?1 AND image = ?2 AND reference LIKE '@%'",
         (namespace, id.as_str()),

@@ -3,7 +3,9 @@
 //! A **name** is taken away unless it is the image's only one and a container uses the image (then only with force); the image
 //! goes with its last name if nothing needs it. An **id** removes the image if at most one repository names it. Running
 //! containers and images built on this one always stand in the way; stopped containers and other names only without force.
-//! Texts and order are Docker 28's (daemon/images/image_delete.go).
+//! Texts and order are Docker 28's (daemon/images/image_delete.go). One platform of several: see [`platform`].
+
+mod platform;
 
 use corten_base::{ChainId, ImageId, Reference};
 

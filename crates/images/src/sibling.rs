@@ -24,35 +24,43 @@ impl Images {
             if found.is_none_or(|found| !platform.matches(&found.platform())) {
                 continue;
             }
-            let config = document::parse_config(&bytes, "image configuration", manifest.layers.len())?;
-            let id = ImageId(manifest.config.digest);
-            if let Some(row) = self.record_of(&id)? {
-                let names = (image.repo_tags.clone(), image.repo_digests.clone());
-                let found = self.image(row, Vec::new())?;
-                return Ok(Some(Image { target: target.clone(), repo_tags: names.0, repo_digests: names.1, ..found }));
-            }
-            let chain = ChainId::of(&config.rootfs.diff_ids);
-            let unpacked = match &chain {
-                Some(chain) if self.snapshots().exists(chain)? => self.snapshots().stack(chain)?,
-                _ => Vec::new(),
-            };
-            return Ok(Some(Image {
-                id,
-                chain,
-                size: unpacked.iter().map(|layer| layer.size).sum(),
-                layers: config.rootfs.diff_ids.clone(),
-                config: Arc::new(config),
-                manifest: descriptor,
-                target: target.clone(),
-                parent: None,
-                is_recorded: false,
-                ..image.clone()
-            }));
+            return self.behind(image, target, descriptor, &manifest).map(Some);
         }
         Ok(None)
     }
 
-    fn record_of(&self, id: &ImageId) -> Result<Option<ImageRow>> {
+    /// The image of one of the manifests behind a target.
+    pub(crate) fn behind(
+        &self,
+        image: &Image,
+        target: &Descriptor,
+        descriptor: Descriptor,
+        manifest: &Manifest,
+    ) -> Result<Image> {
+        let bytes = self.content().read(&manifest.config.digest, document::LARGEST)?;
+        let config = document::parse_config(&bytes, "image configuration", manifest.layers.len())?;
+        let id = ImageId(manifest.config.digest.clone());
+        let is_recorded = self.record_of(&id)?.is_some();
+        let chain = ChainId::of(&config.rootfs.diff_ids);
+        let unpacked = match &chain {
+            Some(chain) if self.snapshots().exists(chain)? => self.snapshots().stack(chain)?,
+            _ => Vec::new(),
+        };
+        Ok(Image {
+            id,
+            chain,
+            size: unpacked.iter().map(|layer| layer.size).sum(),
+            layers: config.rootfs.diff_ids.clone(),
+            config: Arc::new(config),
+            manifest: descriptor,
+            target: target.clone(),
+            parent: None,
+            is_recorded,
+            ..image.clone()
+        })
+    }
+
+    pub(crate) fn record_of(&self, id: &ImageId) -> Result<Option<ImageRow>> {
         self.database().read(|connection| record::image(connection, self.namespace().as_str(), id))
     }
 
@@ -62,7 +70,8 @@ impl Images {
         Ok(siblings.into_iter().map(|(_, manifest)| ImageId(manifest.config.digest)).collect())
     }
 
-    fn siblings(&self, target: &Descriptor) -> Result<Vec<(Descriptor, Manifest)>> {
+    /// The images behind a descriptor whose blobs are all here.
+    pub(crate) fn siblings(&self, target: &Descriptor) -> Result<Vec<(Descriptor, Manifest)>> {
         let parts = self.contents(target)?.parts.into_iter().filter(|part| !part.entry.is_attestation());
         let images = parts.filter_map(|part| Some((part.entry.descriptor, part.manifest?)));
         let is_here = |manifest: &Manifest| manifest.blobs().all(|blob| self.content().contains(&blob.digest));

@@ -12,7 +12,7 @@ use corten_api_types::deltas::Shape;
 use corten_api_types::{DistributionInspect, ImagesPruned, JsonMessage, ManifestSummary, SearchResult};
 use corten_base::{Platform, Reference};
 use corten_engine::Operation;
-use corten_images::{Credentials, Descriptor, ImportOptions, ManifestKind, WebAddress};
+use corten_images::{Credentials, Descriptor, ImportOptions, WebAddress};
 use hyper::StatusCode;
 use hyper::header::{CONTENT_LENGTH, HeaderValue};
 use std::time::SystemTime;
@@ -153,21 +153,12 @@ async fn remove(call: Call) -> Answer {
         return Err(Failure::invalid("image name cannot be blank"));
     }
     let platforms = if call.since(50) { platforms(&call, "platforms")? } else { Vec::new() };
-    if platforms.len() > 1 {
-        return Err(Failure::invalid("multiple platforms are not supported"));
-    }
-    if let Some(platform) = platforms.into_iter().next() {
-        let image = call.engine.images().resolve(&call.name, Some(platform)).await?;
-        let manifests = call.engine.images().manifests(image.target.clone()).await?;
-        let images = manifests
-            .iter()
-            .filter(|(manifest, _)| manifest.available && matches!(manifest.kind, ManifestKind::Image { .. }));
-        if images.count() > 1 {
-            return Err(Failure::unsupported("removing one platform of an image for several"));
-        }
-    }
     let (force, no_prune) = (call.query.flag("force"), call.query.flag("noprune"));
-    let steps = call.engine.images().remove(&call.name, force, no_prune).await?;
+    let images = call.engine.images();
+    let steps = match platforms.is_empty() {
+        true => images.remove(&call.name, force, no_prune).await?,
+        false => images.remove_platforms(&call.name, platforms, force, no_prune).await?,
+    };
     Ok(response::json(&steps.into_iter().map(convert::deleted).collect::<Vec<_>>()))
 }
 

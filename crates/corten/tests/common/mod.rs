@@ -78,3 +78,14 @@ pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
 }
+
+/// What was told of images while `work` ran: action and name.
+pub fn told(engine: &TestEngine, work: impl FnOnce()) -> Vec<String> {
+    let now = || format!("{:.9}", std::time::UNIX_EPOCH.elapsed().expect("the clock is right").as_secs_f64());
+    let since = now();
+    work();
+    let format = "{{.Action}} {{.Actor.Attributes.name}}";
+    let until = now();
+    let events = ["events", "--since", &since, "--until", &until, "--filter", "type=image", "--format", format];
+    engine.docker(&events).ok().lines().map(str::to_owned).collect()
+}
