@@ -16,3 +16,4 @@ mod safety;
 mod seccomp;
 mod support;
 mod terminal;
+mod update;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use corten_cgroup::{CgroupPath, Group, Limits, Tree};
-use oci_spec::runtime::{LinuxSeccomp, Spec};
+use oci_spec::runtime::{LinuxResources, LinuxSeccomp, Spec};
 use serde_json::value::RawValue;
 
 use super::error::{Error, Result};
@@ -31,6 +31,9 @@ impl Bundle {
             .map_err(Error::doing(format!("cannot parse {}", path.display())))?;
         if !unknown.is_empty() {
             log.warn(&format!("ignoring unknown or unavailable capabilities: [{}]", unknown.join(" ")));
+        }
+        if let Some(resources) = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()) {
+            warn_of_what_is_ignored(resources, log);
         }
         if spec.version().split('.').next() != Some("1") {
             return Err(Error::new(format!("unsupported ociVersion {:?}", spec.version())));
@@ -103,6 +106,14 @@ impl Place {
         }
         self.tree.enable_root_controllers().map_err(failed())?;
         self.tree.create(&self.path).map_err(failed())
+    }
+}
+
+/// Limits of the kernel's own memory, which kernels and runc have given up; in runc's words.
+pub(super) fn warn_of_what_is_ignored(resources: &LinuxResources, log: &Log) {
+    let memory = resources.memory().as_ref();
+    if memory.is_some_and(|memory| memory.kernel().is_some() || memory.kernel_tcp().is_some()) {
+        log.warn("Kernel memory settings are ignored and will be removed");
     }
 }
 
