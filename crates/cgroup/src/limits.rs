@@ -91,6 +91,9 @@ pub enum DeviceKind {
 pub struct BlockIo {
     pub weight: Option<u16>,
     pub weight_devices: Vec<(i64, i64, u64)>,
+    /// Against the groups below. v1 only, and of a scheduler that left Linux with 5.0: the kernel's refusal is told.
+    pub leaf_weight: Option<u16>,
+    pub leaf_weight_devices: Vec<(i64, i64, u64)>,
     pub read_bps: Vec<(i64, i64, u64)>,
     pub write_bps: Vec<(i64, i64, u64)>,
     pub read_iops: Vec<(i64, i64, u64)>,
@@ -183,10 +186,15 @@ impl From<&LinuxBlockIo> for BlockIo {
         let rates = |list: &Option<Vec<LinuxThrottleDevice>>| {
             list.iter().flatten().map(|it| (it.major(), it.minor(), it.rate())).collect()
         };
-        let weight = |it: &LinuxWeightDevice| it.weight().map(|weight| (it.major(), it.minor(), u64::from(weight)));
+        let weights = |of: fn(&LinuxWeightDevice) -> Option<u16>| {
+            let weight = |it| of(it).filter(|it| *it != 0).map(|weight| (it.major(), it.minor(), u64::from(weight)));
+            oci.weight_device().iter().flatten().filter_map(weight).collect()
+        };
         Self {
             weight: oci.weight().filter(|weight| *weight != 0),
-            weight_devices: oci.weight_device().iter().flatten().filter_map(weight).collect(),
+            weight_devices: weights(LinuxWeightDevice::weight),
+            leaf_weight: oci.leaf_weight().filter(|weight| *weight != 0),
+            leaf_weight_devices: weights(LinuxWeightDevice::leaf_weight),
             read_bps: rates(oci.throttle_read_bps_device()),
             write_bps: rates(oci.throttle_write_bps_device()),
             read_iops: rates(oci.throttle_read_iops_device()),

@@ -141,7 +141,9 @@ fn blkio(limits: &Limits, steps: &mut Vec<Step>) {
         steps
             .push(Step::Either(write(Io, "blkio.bfq.weight_device", &value), write(Io, "blkio.weight_device", &value)));
     }
+    steps.extend(io.leaf_weight.map(|weight| one(Io, "blkio.leaf_weight", weight)));
     let throttles = [
+        ("blkio.leaf_weight_device", &io.leaf_weight_devices),
         ("blkio.throttle.read_bps_device", &io.read_bps),
         ("blkio.throttle.write_bps_device", &io.write_bps),
         ("blkio.throttle.read_iops_device", &io.read_iops),

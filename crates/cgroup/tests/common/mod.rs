@@ -16,13 +16,28 @@ pub struct Fixture {
 impl Fixture {
     /// `None`, with the reason printed, on a machine with the other version's control groups or without root.
     pub fn new(name: &str, v2: bool) -> Option<Self> {
-        let tree = Tree::detect().ok().filter(|tree| tree.is_v2() == v2 && rustix::process::geteuid().is_root());
+        let fixture = Self::on_any(name)?;
+        if fixture.tree.is_v2() != v2 {
+            eprintln!("skipped {name}: needs cgroup v{}", if v2 { 2 } else { 1 });
+            return None;
+        }
+        Some(fixture)
+    }
+
+    /// On whatever the machine mounts.
+    pub fn on_any(name: &str) -> Option<Self> {
+        let tree = Tree::detect().ok().filter(|_| rustix::process::geteuid().is_root());
         let Some(tree) = tree else {
-            eprintln!("skipped {name}: needs root and cgroup v{}", if v2 { 2 } else { 1 });
+            eprintln!("skipped {name}: needs root and control groups");
             return None;
         };
         let parent = CgroupPath::parse(&format!("/corten-test-{}-{name}", std::process::id())).unwrap();
         Some(Self { tree, parent, children: Vec::new() })
+    }
+
+    /// The parent itself: a group directly below the root, which has real-time to give.
+    pub fn top(&self) -> Group {
+        self.tree.create(&self.parent).unwrap()
     }
 
     pub fn group(&self, name: &str) -> Group {

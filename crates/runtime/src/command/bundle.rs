@@ -109,7 +109,7 @@ impl Place {
     }
 }
 
-/// Limits of the kernel's own memory, which kernels and runc have given up; in runc's words.
+/// Limits of the kernel's own memory are nothing that a start or a change would apply, as with runc: its words.
 pub(super) fn warn_of_what_is_ignored(resources: &LinuxResources, log: &Log) {
     let memory = resources.memory().as_ref();
     if memory.is_some_and(|memory| memory.kernel().is_some() || memory.kernel_tcp().is_some()) {
