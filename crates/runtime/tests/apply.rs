@@ -6,6 +6,8 @@
 mod fields;
 #[path = "apply/old_kernel.rs"]
 mod old_kernel;
+#[path = "apply/process_fields.rs"]
+mod process_fields;
 
 use std::error::Error as _;
 use std::fs::{self, File};
@@ -58,7 +60,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut failed = 0;
-    for (name, case) in CASES.iter().chain(fields::CASES).chain(old_kernel::CASES) {
+    for (name, case) in CASES.iter().chain(fields::CASES).chain(process_fields::CASES).chain(old_kernel::CASES) {
         let outcome = catch_unwind(AssertUnwindSafe(|| case(directory.path())));
         println!("test {name} ... {}", if outcome.is_ok() { "ok" } else { "FAILED" });
         failed += u32::from(outcome.is_err());

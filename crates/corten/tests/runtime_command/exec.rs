@@ -112,6 +112,31 @@ fn labels_and_privileges() {
     bench.end();
 }
 
+/// `final` has the last word; without it the processors of `initial` stay.
+#[test]
+fn an_exec_is_kept_on_its_processors() {
+    if std::thread::available_parallelism().unwrap().get() < 2 {
+        println!("skipped: there is one processor");
+        return;
+    }
+    let Some(bench) = running(|_, _| {}) else { return };
+    for (affinity, kept) in [
+        (json!({"initial": "0"}), "0"),
+        (json!({"initial": "1"}), "1"),
+        (json!({"initial": "0", "final": "1"}), "1"),
+        (json!({"final": "0-1"}), "0-1"),
+    ] {
+        let process = json!({
+            "args": ["grep", "Cpus_allowed_list", "/proc/self/status"], "cwd": "/", "env": ["PATH=/bin"],
+            "user": {"uid": 0, "gid": 0}, "execCPUAffinity": affinity,
+        });
+        fs::write(bench.path("process"), process.to_string()).unwrap();
+        let output = bench.runtime(&["exec", "--process", &bench.path("process"), &bench.id]).ok();
+        assert_eq!(output, format!("Cpus_allowed_list:\t{kept}\n"), "{affinity}");
+    }
+    bench.end();
+}
+
 #[test]
 fn descriptors_are_inherited_when_asked() {
     let Some(bench) = running(|_, _| {}) else { return };

@@ -44,6 +44,32 @@ fn hooks_run_in_their_order_and_places() {
     bench.is_clean();
 }
 
+/// What the hook is called, its words and its environment are what the list says; on standard input it has the container's
+/// state, with the annotations. In the container as outside.
+#[test]
+fn hooks_have_words_and_an_environment_of_their_own() {
+    let script = "read -r state; echo \"$0|$1|$2\"; echo $state; cat /proc/self/environ; exit 9";
+    for stage in ["createRuntime", "startContainer"] {
+        let Some(bench) = bench("true", |config, _| {
+            // Busybox is what it is called.
+            let (path, called) =
+                if stage == "startContainer" { ("/bin/busybox", "sh") } else { ("/usr/bin/sh", "called") };
+            config["annotations"] = json!({"org.some": "thing"});
+            let args = json!([called, "-c", script, "name", "a b", ""]);
+            config["hooks"] = json!({stage: [{"path": path, "args": args, "env": ["PATH=/bin:/usr/bin", "ONE=1=2"]}]});
+        }) else {
+            return;
+        };
+        let answer = bench.run(&[]);
+        // A failed hook's output is told; as a log line it stands in quotes.
+        let said = answer.err.replace('\\', "");
+        assert!(answer.code == Some(1) && said.contains("name|a b|"), "{stage}: {answer:?}");
+        assert!(said.contains("\"annotations\":{\"org.some\":\"thing\"}"), "{stage}: {said}");
+        assert!(said.contains("ONE=1=2") && !said.contains("HOME=") && !said.contains("CARGO"), "{stage}: {said}");
+        bench.is_clean();
+    }
+}
+
 #[test]
 fn a_hook_that_fails_or_takes_too_long_ends_the_container() {
     let failing = json!([{"path": "/usr/bin/sh", "args": ["sh", "-c", "echo why >&2; exit 3"]}]);

@@ -47,6 +47,23 @@ fn a_life_step_by_step() {
     bench.is_clean();
 }
 
+/// The root is the bundle's where its path is relative; versions 1.x are understood.
+#[test]
+fn the_version_and_the_root() {
+    let Some(bench) = bench("echo $PWD", |_, _| {}) else { return };
+    for (version, root) in
+        [("1.0.0", "rootfs".to_owned()), ("1.3.0", bench.path("bundle/rootfs")), ("1.9.0-dev", "./rootfs/".to_owned())]
+    {
+        bench.configure(|config| (config["ociVersion"], config["root"]["path"]) = (json!(version), json!(root)));
+        assert_eq!(bench.run(&[]).ok(), "/\n");
+    }
+    bench.configure(|config| config["root"]["path"] = json!("elsewhere"));
+    bench.run(&[]).fails(1, "invalid rootfs");
+    bench.configure(|config| config["ociVersion"] = json!("2.0.0"));
+    bench.run(&[]).fails(1, "unsupported ociVersion \"2.0.0\"");
+    bench.is_clean();
+}
+
 #[test]
 fn the_exit_code_is_the_programs() {
     let Some(bench) = bench("echo out; echo err >&2; exit 7", |_, _| {}) else { return };

@@ -11,16 +11,24 @@ def say(what):
     print(json.dumps(what), flush=True)
 
 def waits_on(number, pid):
-    """Sends a signal, until the caller sleeps where only a deadly one reaches it, or has left its call."""
-    os.kill(pid, signal.SIGUSR1)
-    while True:
+    """Sends a signal; whether the caller then sleeps where only a deadly one reaches it, or has left its call."""
+    def is_valid():
         try:
             fcntl.ioctl(fds[0], VALID, struct.pack("=Q", number))
+            return True
         except OSError:
             return False
+
+    def sleeps_deep():
         with open(f"/proc/{pid}/stat") as stat:
-            if stat.read().rsplit(") ")[-1][0] == "D":
-                return True
+            return stat.read().rsplit(") ")[-1][0] == "D"
+
+    os.kill(pid, signal.SIGUSR1)
+    # The caller may wait in that state for a lock that is_valid() holds: only a lasting sleep counts.
+    while is_valid():
+        if all(sleeps_deep() for _ in range(1000)):
+            return is_valid()
+    return False
 
 server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 server.bind(sys.argv[1])
