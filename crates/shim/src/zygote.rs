@@ -55,6 +55,7 @@ pub(crate) fn serve(daemon: Seqpacket, births: Slate) -> io::Result<Option<Inher
     let hierarchies = base::Hierarchy::own()?;
     base::enter_minimal_root()?;
     base::show_hierarchies(&hierarchies)?;
+    base::seal()?;
     let mut usual = None;
     let mut buffer = [0; 256];
     loop {

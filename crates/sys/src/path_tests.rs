@@ -67,3 +67,27 @@ fn proc_files_need_a_real_proc_root() {
     assert!(open_proc_file(proc.as_fd(), "self/comm", OFlags::RDONLY).is_err(), "self is a link");
     assert!(open_proc_file(proc.as_fd(), "../etc/passwd", OFlags::RDONLY).is_err());
 }
+
+/// Whoever can mount in a container can put something else over a file of procfs (CVE-2025-52881).
+#[test]
+fn proc_files_that_are_covered_are_refused() {
+    use crate::mount::{self, FileSystem, Propagation};
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: needs root");
+        return;
+    }
+    let cover = || {
+        crate::namespace::unshare(crate::process::flags::MOUNT).unwrap();
+        mount::set_root_propagation(Propagation::Private).unwrap();
+        let proc = FileSystem::open("proc").unwrap().mount(0).unwrap();
+        let place = openat(rustix::fs::CWD, "/tmp", OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        mount::attach(proc.as_fd(), place.as_fd()).unwrap();
+        let open = |name| open_proc_file(proc.as_fd(), name, OFlags::RDONLY);
+        assert!(open("uptime").is_ok() && open("loadavg").is_ok());
+        let other = mount::clone_of(find(&proc, "version").unwrap().as_fd(), false).unwrap();
+        mount::attach(other.as_fd(), find(&proc, "uptime").unwrap().as_fd()).unwrap();
+        assert_eq!(open("uptime").unwrap_err().raw_os_error(), Some(Errno::XDEV.raw_os_error()));
+        assert!(open("loadavg").is_ok());
+    };
+    std::thread::scope(|scope| scope.spawn(cover).join()).unwrap();
+}

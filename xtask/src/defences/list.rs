@@ -117,6 +117,29 @@ pub const DEFENCES: &[Defence] = &[
         "masks_do_not_use_the_images_null",
     ),
     defence(
+        "CVE-2025-31133",
+        "masked paths are covered with the shim's null device, not with whatever the image has there by then",
+        (
+            "crates/runtime/src/apply/mask.rs",
+            "            cover(&place, base).explain_with(",
+            "            let _ = cover;\n            let null = path::find(root, \"/dev/null\").and_then(|null| mount::clone_of(null.as_fd(), false));\n            \
+             let _ = base;\n            null.and_then(|null| mount::attach(null.as_fd(), place.as_fd())).explain_with(",
+        ),
+        SUPERVISE,
+        "a_null_that_is_swapped_masks_nothing_else",
+    ),
+    defence(
+        "CVE-2025-31133",
+        "a masked path that is a link masks what it leads to",
+        (
+            "crates/runtime/src/apply/mask.rs",
+            "    match path::find(root, path) {\n",
+            "    match path::find_no_follow(root, path) {\n",
+        ),
+        SUPERVISE,
+        "masked_links_mask_what_they_lead_to",
+    ),
+    defence(
         "CVE-2025-52565",
         "the console is not bound over a link",
         (
@@ -140,10 +163,21 @@ pub const DEFENCES: &[Defence] = &[
         (
             "crates/sys/src/path.rs",
             "ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV",
-            "ResolveFlags::BENEATH",
+            "ResolveFlags::BENEATH | ResolveFlags::NO_XDEV",
         ),
         PATHS,
         "proc_files_need_a_real_proc_root",
+    ),
+    defence(
+        "CVE-2025-52881",
+        "nor anything that is mounted over procfs's files",
+        (
+            "crates/sys/src/path.rs",
+            "ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV",
+            "ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS",
+        ),
+        PATHS,
+        "proc_files_that_are_covered_are_refused",
     ),
     defence(
         "CVE-2019-16884",
@@ -157,13 +191,20 @@ pub const DEFENCES: &[Defence] = &[
         "nothing_is_mounted_over_procfs",
     ),
     defence(
-        "CVE-2019-19921, CVE-2023-27561, CVE-2026-41579",
-        "/proc, /sys and /dev are no links",
+        "CVE-2019-19921, CVE-2023-27561",
+        "/proc and /sys are no links",
         (
             "crates/runtime/src/apply/mounts.rs",
-            "if own && is_link(self.root, &plan.destination)? {",
-            "if own && is_link(self.root, &plan.destination)? && false {",
+            "matches!(fstype, \"proc\" | \"sysfs\") || plan",
+            "matches!(fstype, \"procfs\") || plan",
         ),
+        SUPERVISE,
+        "kernel_views_behind_links_are_refused",
+    ),
+    defence(
+        "CVE-2026-41579",
+        "nor is /dev",
+        ("crates/runtime/src/apply/mounts.rs", " || plan.destination.trim_end_matches('/') == \"/dev\";", ";"),
         SUPERVISE,
         "kernel_views_behind_links_are_refused",
     ),
@@ -175,6 +216,27 @@ pub const DEFENCES: &[Defence] = &[
         "links_stay_inside",
     ),
     defence(
+        "CVE-2021-30465",
+        "whatever is swapped for a link meanwhile",
+        ("crates/sys/src/path.rs", "ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS", "ResolveFlags::empty()"),
+        SUPERVISE,
+        "links_swapped_while_starting",
+    ),
+    defence(
+        "CVE-2021-30465, CVE-2019-19921",
+        "by a neighbour whose image swaps links on a shared volume",
+        ("crates/sys/src/path.rs", "ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS", "ResolveFlags::empty()"),
+        ATTACKS,
+        "a_neighbour_that_swaps_links_moves_no_mount",
+    ),
+    defence(
+        "CVE-2021-30465",
+        "what is missing is made from one directory to the next, and no link is followed there",
+        ("crates/sys/src/path.rs", "name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC", "name, flags | OFlags::CLOEXEC"),
+        PATHS,
+        "directories_are_made_through_links_inside_the_root",
+    ),
+    defence(
         "CVE-2022-0492",
         "the filter keeps user namespaces and mounts from whoever lacks CAP_SYS_ADMIN",
         (
@@ -184,6 +246,35 @@ pub const DEFENCES: &[Defence] = &[
         ),
         ATTACKS,
         "control_groups_are_no_way_out",
+    ),
+    defence(
+        "CVE-2022-0492",
+        "a container's view of its control groups is read-only",
+        (
+            "crates/spec/src/mounts.rs",
+            "(\"/sys/fs/cgroup\", \"cgroup\", \"cgroup\", &[\"ro\", ",
+            "(\"/sys/fs/cgroup\", \"cgroup\", \"cgroup\", &[",
+        ),
+        ISOLATION,
+        "control_groups_are_shown_and_not_writable",
+    ),
+    defence(
+        "CVE-2022-0492",
+        "and so are the hierarchies that shims keep at hand",
+        (
+            "crates/runtime/src/apply/base.rs",
+            "hierarchy.mount(attr::RDONLY | attr::NOSUID",
+            "hierarchy.mount(attr::NOSUID",
+        ),
+        SUPERVISE,
+        "the_minimal_root_gives_nothing_to_write_to",
+    ),
+    defence(
+        "CVE-2016-9962",
+        "the shims' own root, which they share, is read-only: its null device covers masked paths of others",
+        ("crates/shim/src/zygote.rs", "    base::seal()?;\n", ""),
+        SUPERVISE,
+        "the_minimal_root_gives_nothing_to_write_to",
     ),
     defence(
         "cgroup namespace escape",

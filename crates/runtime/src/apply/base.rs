@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! /root/   the container's root file system is attached here
-//! /stage/  a mount passes through here on kernels that cannot clone detached ones
+//! /stage/  a mount passes through here on kernels that cannot clone detached ones; what is staged for a container is mounted below
 //! /file    a mount of a file passes through here on kernels that change attached ones only
 //! /null    character device 1:3
 //! /empty/  read-only tmpfs without room for anything
@@ -19,8 +19,9 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use super::attributes::change_detached;
+use super::attributes::{change_attached, change_detached};
 pub use super::cgroupfs::Hierarchy;
+use super::stage::TREES;
 use corten_sys::mount::{self, FileSystem, Propagation, attr};
 use corten_sys::process::flags;
 use corten_sys::{namespace, path};
@@ -61,6 +62,13 @@ pub fn show_hierarchies(hierarchies: &[Hierarchy]) -> io::Result<()> {
         mount::attach(whole.as_fd(), path::find(&top, &name)?.as_fd())?;
     }
     Ok(())
+}
+
+/// Makes the minimal root, which is the root directory, read-only: many containers are made in copies of one, and one in a PID
+/// namespace of others, who may trace others, opens it to them for a moment. Whatever is to be in it is there.
+pub fn seal() -> io::Result<()> {
+    let root = path::find(rustix::fs::CWD, "/")?;
+    change_attached(root.as_fd(), &mount::Attributes { set: attr::RDONLY, ..Default::default() }, false)
 }
 
 /// Moves the calling process into a mount namespace with the minimal root.
@@ -106,6 +114,8 @@ fn populate(root: &OwnedFd) -> io::Result<()> {
     for directory in ["root", "stage", "empty", "procfs"] {
         mkdirat(root, directory, mode)?;
     }
+    let stage = path::find(root, "stage")?;
+    TREES.iter().try_for_each(|tree| mkdirat(&stage, tree.trim_start_matches('/'), mode))?;
     rustix::process::umask(Mode::empty());
     mknodat(root, "file", FileType::RegularFile, Mode::from_raw_mode(0o600), 0)?;
     mknodat(root, "null", FileType::CharacterDevice, Mode::from_raw_mode(0o666), makedev(1, 3))?;

@@ -18,7 +18,7 @@ use crate::Failure;
 use crate::plan::{DevicePlan, MountKind, MountPlan, NamespaceSource, Plan};
 
 /// Roots of the trees that can be staged.
-const TREES: [&str; 3] = ["/proc", "/dev", "/sys"];
+pub(super) const TREES: [&str; 3] = ["/proc", "/dev", "/sys"];
 
 /// What has been staged.
 #[derive(Debug)]

@@ -1,15 +1,18 @@
 //! Images and containers that try to get out, or to get in the way.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use corten_shim::client::Error;
 use corten_shim::client::ExecProcess;
 use corten_shim::protocol::{Event, LogConfig, Streams};
+use rustix::fs::{CWD, FileType, Mode, RenameFlags, makedev};
 use serde_json::json;
 
 use crate::Case;
@@ -19,12 +22,15 @@ pub const CASES: &[Case] = &[
     ("attacks::mount_points_behind_links_stay_inside", mount_points_behind_links_stay_inside),
     ("attacks::kernel_views_behind_links_are_refused", kernel_views_behind_links_are_refused),
     ("attacks::links_swapped_while_starting", links_swapped_while_starting),
+    ("attacks::a_null_that_is_swapped_masks_nothing_else", a_null_that_is_swapped_masks_nothing_else),
+    ("attacks::masked_links_mask_what_they_lead_to", masked_links_mask_what_they_lead_to),
     ("attacks::masks_do_not_use_the_images_null", masks_do_not_use_the_images_null),
     ("attacks::console_link_is_refused", console_link_is_refused),
     ("attacks::working_directory_outside", working_directory_outside),
     ("attacks::own_binary_is_read_only", own_binary_is_read_only),
     ("attacks::a_warm_shim_ends_with_its_stub", a_warm_shim_ends_with_its_stub),
     ("attacks::a_shim_killed_takes_its_stub_along", a_shim_killed_takes_its_stub_along),
+    ("attacks::the_minimal_root_gives_nothing_to_write_to", the_minimal_root_gives_nothing_to_write_to),
     ("attacks::packets_of_any_size", packets_of_any_size),
     ("attacks::an_exec_that_leaves_writers_behind", an_exec_that_leaves_writers_behind),
     ("attacks::descriptors_inside", descriptors_inside),
@@ -66,34 +72,105 @@ fn kernel_views_behind_links_are_refused(world: &World) {
     }
 }
 
-fn links_swapped_while_starting(world: &World) {
-    let rootfs = world.own_rootfs("race");
-    let outside = world.directory.path().join("race-outside");
-    fs::create_dir(&outside).unwrap();
-    fs::create_dir_all(rootfs.join("a/b")).unwrap();
+/// Exchanges two names as fast as it goes while `work` is done.
+fn exchanging(one: &Path, other: &Path, work: impl FnOnce()) {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let (real, link) = (rootfs.join("a"), rootfs.join("evil"));
-            symlink(&outside, &link).unwrap();
-            let exchange = rustix::fs::RenameFlags::EXCHANGE;
             while !stop.load(Ordering::Relaxed) {
-                let _ = rustix::fs::renameat_with(rustix::fs::CWD, &real, rustix::fs::CWD, &link, exchange);
+                rustix::fs::renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).unwrap();
             }
         });
-        for _ in 0..30 {
-            let mut wanted = spec(&["true"]);
-            wanted["mounts"]
-                .as_array_mut()
-                .unwrap()
-                .push(json!({"destination": "/a/b/c", "type": "tmpfs", "source": "tmpfs"}));
-            wanted["linux"]["maskedPaths"].as_array_mut().unwrap().push(json!("/a/b"));
-            // Either outcome is fine, as long as nothing outside changes.
-            let _ = outcome(world, &rootfs, wanted);
-        }
+        // A failure must not leave the other one running.
+        let done = catch_unwind(AssertUnwindSafe(work));
         stop.store(true, Ordering::Relaxed);
+        done.unwrap_or_else(|panic| resume_unwind(panic));
     });
-    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+}
+
+/// Starts containers until there were enough of each outcome that `outcome` tells apart: the attack has hit, and it has missed.
+fn until_all_came<const KINDS: usize>(mut outcome: impl FnMut() -> usize) {
+    const ENOUGH: usize = 10;
+    let mut seen = [0; KINDS];
+    for _ in 0..2000 {
+        seen[outcome()] += 1;
+        if seen.iter().all(|count| *count >= ENOUGH) {
+            return;
+        }
+    }
+    panic!("the attack was none: {seen:?}");
+}
+
+/// A directory on the way to a mount point becomes a link out of the root while the mount is made (CVE-2021-30465). The mount is
+/// in the container's tree each time, where one or the other led to. Above the root there is a `stage`, too: the shim's own.
+fn links_swapped_while_starting(world: &World) {
+    let rootfs = world.own_rootfs("race");
+    fs::create_dir_all(rootfs.join("a/stage")).unwrap();
+    symlink("../../../..", rootfs.join("evil")).unwrap();
+    let mut wanted = spec(&["grep", " - tmpfs swapped ", "/proc/self/mountinfo"]);
+    let mounts = wanted["mounts"].as_array_mut().unwrap();
+    mounts.push(json!({"destination": "/a/stage", "type": "tmpfs", "source": "swapped"}));
+    exchanging(&rootfs.join("a"), &rootfs.join("evil"), || {
+        until_all_came::<2>(|| {
+            let (output, _) = run_in(Shim::new(world), &rootfs, wanted.clone());
+            let places: Vec<_> = output.lines().filter_map(|line| line.split(' ').nth(4)).collect();
+            match places[..] {
+                ["/a/stage" | "/evil/stage"] => 0,
+                ["/stage"] => 1,
+                _ => panic!("mounted at {places:?} of the container"),
+            }
+        });
+    });
+}
+
+/// The image's null device, which has been looked at, becomes a link to what a bind over a masked path would show (CVE-2025-31133).
+/// Masks are not made of it.
+fn a_null_that_is_swapped_masks_nothing_else(world: &World) {
+    let rootfs = world.own_rootfs("swapped-null");
+    let (null, link) = (rootfs.join("dev/null"), rootfs.join("dev/link"));
+    let mode = Mode::from_raw_mode(0o666);
+    rustix::fs::mknodat(CWD, &null, FileType::CharacterDevice, mode, makedev(1, 3)).unwrap();
+    symlink("/proc/sys/kernel/core_pattern", &link).unwrap();
+    let mut wanted = spec(&["stat", "-c", "%t:%T", "/proc/keys", "/proc/timer_list"]);
+    wanted["mounts"]
+        .as_array_mut()
+        .unwrap()
+        .retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"));
+    let attack = || {
+        until_all_came::<2>(|| {
+            let mut shim = Shim::new(world);
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let started = shim.start(&rootfs, &plan(wanted.clone()), no_log(), &[(ALL, &theirs)]);
+            drop(theirs);
+            match started {
+                Ok(_) => {
+                    let output = unframe(&read_all(&ours));
+                    assert_eq!(output, "1:3\n1:3\n", "what covers a masked path");
+                    shim.exited();
+                    shim.release();
+                    0
+                }
+                Err(error) => {
+                    assert!(error.to_string().contains("is not the device"), "{error}");
+                    shim.drop_connection();
+                    1
+                }
+            }
+        });
+    };
+    exchanging(&null, &link, attack);
+}
+
+/// A masked path that is a link masks what it leads to, in the container: nothing is read by its other name.
+fn masked_links_mask_what_they_lead_to(world: &World) {
+    let rootfs = world.own_rootfs("masked-links");
+    for (name, target) in [("near", "etc/plain"), ("far", "../../../../../etc/passwd"), ("away", "/stage/none")] {
+        symlink(target, rootfs.join(name)).unwrap();
+    }
+    let mut wanted = spec(&["stat", "-c", "%t:%T", "/etc/plain", "/etc/passwd"]);
+    let masked = wanted["linux"]["maskedPaths"].as_array_mut().unwrap();
+    masked.extend([json!("/near"), json!("/far"), json!("/away")]);
+    assert_eq!(run(world, &rootfs, wanted).0, "1:3\n1:3\n");
 }
 
 fn masks_do_not_use_the_images_null(world: &World) {
@@ -171,6 +248,23 @@ fn a_shim_killed_takes_its_stub_along(world: &World) {
     let patience = rustix::event::Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
     assert_eq!(rustix::event::poll(&mut polled, Some(&patience)).unwrap(), 1, "the stub outlives its shim");
     drop(connection);
+}
+
+/// A neighbour in a joined PID namespace who may trace others finds it behind `/proc/<pid>/root`: all shims share it, and what is
+/// in it covers masked paths and shows control groups.
+fn the_minimal_root_gives_nothing_to_write_to(world: &World) {
+    let (connection, mut child, ready) = Shim::warm(world);
+    for pid in [ready.pid, ready.init_pid.unwrap()] {
+        let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
+        let writable = mounts.lines().filter(|line| line.split(' ').nth(5).unwrap().starts_with("rw"));
+        assert_eq!(writable.collect::<Vec<_>>(), [""; 0]);
+        let root = PathBuf::from(format!("/proc/{pid}/root"));
+        assert_eq!(fs::remove_file(root.join("null")).unwrap_err().kind(), ErrorKind::ReadOnlyFilesystem);
+        let hierarchies = fs::read_dir(root.join("cgroup")).into_iter().flatten().flatten();
+        assert!(hierarchies.into_iter().all(|hierarchy| fs::create_dir(hierarchy.path().join("made")).is_err()));
+    }
+    drop(connection);
+    child.wait().unwrap();
 }
 
 /// More descriptors than one packet carries, log attributes larger than a page, many processes in one answer.

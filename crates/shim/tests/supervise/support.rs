@@ -256,7 +256,7 @@ pub fn run(world: &World, rootfs: &Path, spec: Value) -> (String, i32) {
     (staged, code)
 }
 
-fn run_in(mut shim: Shim, rootfs: &Path, spec: Value) -> (String, i32) {
+pub fn run_in(mut shim: Shim, rootfs: &Path, spec: Value) -> (String, i32) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     shim.start(rootfs, &plan(spec), no_log(), &[(ALL, &theirs)]).unwrap();
     drop(theirs);
