@@ -165,6 +165,10 @@ fn lists_in_every_form() {
     state["owner"] = json!("root");
     assert_eq!(listed, json!([state]));
     assert_eq!(bench.runtime(&["ps", "-f", "json", &bench.id]).ok(), format!("[{}]\n", state["pid"]));
+    let named = bench.runtime(&["ps", &bench.id, "-e", "-o", "comm,pid"]).ok();
+    let words: Vec<_> = named.split_whitespace().map(str::to_owned).collect();
+    assert_eq!(words, ["COMMAND", "PID", "sleep", &state["pid"].to_string()], "ps with options of one's own");
+    bench.runtime(&["ps", &bench.id, "-e", "-o", "comm"]).fails(1, "couldn't find PID field in ps output");
     bench.runtime(&["list", "-f", "xml"]).fails(1, "invalid format option");
     bench.runtime(&["ps", "-f", "xml", &bench.id]).fails(1, "invalid format option");
     bench.runtime(&["delete", "--force", &bench.id]).ok();

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-use crate::support::bench;
+use crate::support::{bench, until};
 
 #[test]
 fn a_life_step_by_step() {
@@ -43,6 +43,34 @@ fn a_life_step_by_step() {
     bench.on("delete").ok();
     bench.on("state").fails(1, "container does not exist");
     bench.on("delete").fails(1, "container does not exist");
+    bench.runtime(&["delete", "--force", &bench.id]).ok();
+    bench.is_clean();
+}
+
+/// A frozen container stays so: its processes get the signal when they go on. The first one takes none that it doesn't handle.
+#[test]
+fn a_signal_for_all() {
+    let Some(bench) = bench("exec sleep 1000", |_, _| {}) else { return };
+    bench.run(&["--detach"]).ok();
+    let init = bench.state()["pid"].clone();
+    let pids = || serde_json::from_str::<Value>(&bench.runtime(&["ps", "-f", "json", &bench.id]).ok()).unwrap();
+    for frozen in [false, true] {
+        for _ in 0..2 {
+            bench.runtime(&["exec", "--detach", &bench.id, "sleep", "1000"]).ok();
+        }
+        assert_eq!(pids().as_array().unwrap().len(), 3);
+        if frozen {
+            bench.on("pause").ok();
+        }
+        bench.runtime(&["kill", "--all", &bench.id, "TERM"]).ok();
+        if frozen {
+            assert_eq!((bench.status(), pids().as_array().unwrap().len()), ("paused".into(), 3));
+            bench.on("resume").ok();
+        }
+        until("the signal has ended all others", || pids() == json!([init]));
+        assert_eq!(bench.status(), "running");
+    }
+    bench.runtime(&["kill", "-a", &bench.id, "NOPE"]).fails(1, "unknown signal \"NOPE\"");
     bench.runtime(&["delete", "--force", &bench.id]).ok();
     bench.is_clean();
 }

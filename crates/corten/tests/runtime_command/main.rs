@@ -11,6 +11,7 @@ mod hooks;
 mod labels;
 mod life;
 mod limits;
+mod orphans;
 mod peers;
 mod safety;
 mod seccomp;

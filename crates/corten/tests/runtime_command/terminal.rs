@@ -132,6 +132,28 @@ fn an_exec_has_a_terminal_of_its_own() {
     bench.is_clean();
 }
 
+#[test]
+fn an_execs_terminal_goes_to_the_console_socket() {
+    let Some(bench) = bench("exec sleep 1000", |_, _| {}) else { return };
+    bench.run(&["--detach"]).ok();
+    let path = bench.path("console");
+    let listener = UnixListener::bind(&path).unwrap();
+    let flags = ["--detach", "--tty", "--console-socket", &path];
+    bench
+        .runtime(&[&["exec"], &flags[..], &[&bench.id, "sh", "-c", "tty; read line; echo \"got $line\""]].concat())
+        .ok();
+    let mut terminal = fs::File::from(receive(&listener.accept().unwrap().0.into()));
+    terminal.write_all(b"word\n").unwrap();
+    let mut text = String::new();
+    // The end of the last process that has it open is an error here.
+    let _ = terminal.read_to_string(&mut text);
+    assert!(text.starts_with("/dev/pts/0\r\n") || text.starts_with("word\r\n/dev/pts/0\r\n"), "{text}");
+    assert!(text.ends_with("got word\r\n"), "{text}");
+    bench.runtime(&["exec", "--tty", "--console-socket", &path, &bench.id, "true"]).fails(255, "console socket");
+    bench.runtime(&["delete", "--force", &bench.id]).ok();
+    bench.is_clean();
+}
+
 /// A program may close its terminal and go on: signals reach it, and its exit code is the runtime's.
 #[test]
 fn signals_are_passed_on_after_the_terminal_is_gone() {

@@ -96,7 +96,10 @@ impl<'a> Making<'a> {
         terminal::check(terminal, detached, parsed.value("console-socket"))?;
         let id = parsed.id();
         let directory = store::claim(context, id)?;
-        let signals = if detached { None } else { Some(wait::watch_signals(parsed.is_set("no-subreaper"))?) };
+        let signals = if detached { None } else { Some(wait::watch_signals()?) };
+        if !detached && !parsed.is_set("no-subreaper") {
+            process::become_subreaper().map_err(Error::doing("prctl"))?;
+        }
         let made = Making::make(context, id, bundle, &directory, asked, waits);
         match made {
             Ok(making) => Ok(Making { terminal, signals, ..making }),

@@ -54,7 +54,8 @@ fn run(context: &Context, parsed: &Parsed) -> Result<u8> {
     terminal::check(plan.terminal, detached, parsed.value("console-socket"))?;
     let keep_keyring = container.record.keeps_keyring;
     let manner = Manner { preserve_fds: create::preserved(parsed, 0)?, keep_keyring, ..Manner::default() };
-    let signals = if detached { None } else { Some(wait::watch_signals(parsed.is_set("no-subreaper"))?) };
+    // Orphans of an exec's are not for it to reap, with or without `--no-subreaper`.
+    let signals = if detached { None } else { Some(wait::watch_signals()?) };
     let pidfd = container.process().ok_or_else(|| Error::new("cannot exec in a stopped container"))?;
     let cgroups: Vec<&str> = parsed.all("cgroup").collect();
     let joined = Joined::new(&container, &cgroups)?;

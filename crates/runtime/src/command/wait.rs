@@ -14,11 +14,8 @@ const SIGURG: i32 = 23;
 const SIGWINCH: i32 = 28;
 
 /// Blocks the signals that are to be passed on, before there is anybody to pass them to.
-pub(super) fn watch_signals(no_subreaper: bool) -> Result<OwnedFd> {
+pub(super) fn watch_signals() -> Result<OwnedFd> {
     let passed: Vec<i32> = (1..=64).filter(|number| !matches!(number, 9 | 19 | 32 | 33)).collect();
-    if !no_subreaper {
-        process::become_subreaper().map_err(Error::doing("prctl"))?;
-    }
     signal::watch(&passed).map_err(Error::doing("signalfd"))
 }
 
