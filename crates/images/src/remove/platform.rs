@@ -80,7 +80,8 @@ impl Images {
             return Err(conflict.error(&image.id));
         }
         let going = going(&self.contents(target)?, &image.id);
-        let heir = self.heir(target, &image)?;
+        let leads = self.resolve(name, None)?.id == image.id;
+        let heir = if leads { self.heir(target, &image)? } else { None };
         let labels = image.config.config.labels.clone().unwrap_or_default();
         let manifests: Vec<Deleted> =
             going.manifests.iter().map(|digest| Deleted::Deleted(digest.to_string())).collect();
@@ -91,13 +92,13 @@ impl Images {
         Ok(manifests)
     }
 
-    /// The image that gets the index's names when another one goes: this machine's, or any; none if it is the last one. It has
-    /// a record then.
+    /// The image that gets the index's names when the one that had them goes: this machine's, or any; none if it is the last one.
+    /// It has a record then.
     fn heir(&self, target: &Descriptor, gone: &Image) -> Result<Option<ImageId>> {
         let others = self.siblings(target)?.into_iter().filter(|(_, manifest)| manifest.config.digest != gone.id.0);
-        let others =
-            others.map(|(descriptor, manifest)| Ok((self.behind(gone, target, descriptor, &manifest)?, manifest)));
-        let mut others = others.collect::<Result<Vec<_>>>()?;
+        // Those for other systems can't be unpacked.
+        let image = |(descriptor, manifest)| Some((self.behind(gone, target, descriptor, &manifest).ok()?, manifest));
+        let mut others: Vec<_> = others.filter_map(image).collect();
         let host = Platform::host();
         others.sort_by_key(|(image, _)| !host.matches(&image.config.platform()));
         let Some((image, manifest)) = others.into_iter().next() else { return Ok(None) };
