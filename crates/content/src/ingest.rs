@@ -19,7 +19,7 @@ const AHEAD: u64 = 8 << 20;
 const STALE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A blob being written. Dropped without [`commit`](Ingest::commit), a named one stays to be continued (unless a write
-/// failed), a nameless one is removed.
+/// failed or nothing has come), a nameless one is removed.
 #[derive(Debug)]
 pub struct Ingest {
     store: Store,
@@ -233,8 +233,8 @@ impl Write for Ingest {
 impl Drop for Ingest {
     fn drop(&mut self) {
         self.progress.end(End::Broken);
-        if !self.keep {
-            // After a commit the name is gone already.
+        // One without a byte has nothing to be continued. After a commit the name is gone already.
+        if !self.keep || self.offset == 0 {
             drop(fs::remove_file(&self.path));
         }
         if let Some(reference) = &self.reference {

@@ -1,0 +1,263 @@
+//! Pulls from a registry that the test runs: limits, patience, tokens, digests of sha512, and what a hostile one sends.
+
+mod common;
+#[path = "common/fake.rs"]
+mod fake;
+
+use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
+
+use common::{CORTEN, wait_until};
+use corten_base::{Algorithm, Digest};
+use corten_testkit::image::{Packing, TestImage, pack, tar};
+use corten_testkit::{TestEngine, debian, engine::docker_client, is_root};
+use fake::{CONFIG, Fake, Fault, LAYER, MANIFEST, blob_path};
+use serde_json::{Value, json};
+
+const SHA256: Algorithm = Algorithm::Sha256;
+
+fn sound(engine: &TestEngine) {
+    assert!(engine.corten(&["system", "check"]).ok().ends_with("nothing is wrong"));
+}
+
+/// Bytes that don't compress, different ones for each seed.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed + 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+fn image(name: &str, layers: u64, bytes: usize) -> TestImage {
+    let seed = name.bytes().map(u64::from).sum::<u64>() * 1000;
+    let layer = |number: u64| tar(&[(&format!("file-{number}"), &noise(seed + number, bytes))]);
+    TestImage::new(name, (0..layers).map(layer))
+}
+
+#[test]
+fn digests_of_sha512() {
+    if !is_root("digests_of_sha512") {
+        return;
+    }
+    let engine = TestEngine::start(CORTEN);
+    let registry = Fake::start(&engine);
+    let busybox = fs::read(debian::busybox_tar()).expect("busybox is there");
+    let image = TestImage::new("box:1", [busybox, tar(&[("etc/", b""), ("etc/motd", b"long\n")])]);
+    let (digest, layers) = registry.push("box", "1", &image, Algorithm::Sha512);
+    for client in [docker_client(), CORTEN.into()] {
+        let run = |arguments: &[&str]| engine.client(client.clone(), arguments, b"");
+        let name = format!("{}/box@{digest}", registry.host);
+        assert_eq!(run(&["pull", "-q", &name]).ok(), name);
+        assert_eq!(run(&["inspect", "-f", "{{index .RepoDigests 0}}", &name]).ok(), name);
+        let blobs = engine.path().join("data/content/blobs/sha512");
+        assert!(layers.iter().chain([&digest]).all(|digest| blobs.join(digest.hex()).is_file()));
+        let id = Digest::of(Algorithm::Sha512, &image.config());
+        assert_eq!(run(&["inspect", "-f", "{{.Id}}", &name]).ok(), id.as_str());
+        assert!(run(&["images", "--no-trunc", "--digests"]).ok().contains(digest.as_str()));
+        assert_eq!(run(&["run", "--rm", "--network", "none", &name, "cat", "/etc/motd"]).ok(), "long");
+        assert_eq!(run(&["run", "--rm", "--network", "none", id.as_str(), "cat", "/etc/motd"]).ok(), "long");
+        run(&["tag", &name, "local:1"]).ok();
+        sound(&engine);
+        let archive = engine.path().join("saved.tar").display().to_string();
+        run(&["save", "-o", &archive, "local:1"]).ok();
+        run(&["rmi", "-f", &name, "local:1"]).ok();
+        assert_eq!(fs::read_dir(&blobs).expect("the folder stays").count(), 0);
+        run(&["load", "-qi", &archive]).ok();
+        assert_eq!(run(&["inspect", "-f", "{{.Id}}", "local:1"]).ok(), id.as_str());
+        assert!(layers.iter().chain([&digest]).all(|digest| blobs.join(digest.hex()).is_file()));
+        assert_eq!(run(&["run", "--rm", "--network", "none", "local:1", "cat", "/etc/motd"]).ok(), "long");
+        sound(&engine);
+        run(&["rmi", "local:1"]).ok();
+    }
+    // Other bytes than its digest says.
+    registry.change(&blob_path("box", &layers[1]));
+    let name = format!("{}/box@{digest}", registry.host);
+    engine.docker(&["pull", &name]).fails(1, &format!("{name}: layer {}: ", layers[1].short()));
+    sound(&engine);
+    registry.change(&blob_path("box", &layers[1]));
+    engine.docker(&["pull", "-q", &name]).ok();
+    engine.finish();
+}
+
+#[test]
+fn old_manifests_are_refused() {
+    if !is_root("old_manifests_are_refused") {
+        return;
+    }
+    let engine = TestEngine::start(CORTEN);
+    let registry = Fake::start(&engine);
+    let schema1 = json!({ "schemaVersion": 1, "name": "old", "tag": "1", "architecture": "amd64",
+        "fsLayers": [{ "blobSum": Digest::sha256(b"") }], "history": [{ "v1Compatibility": "{}" }], "signatures": [] });
+    for kind in ["v1+prettyjws", "v1+json"] {
+        let media_type = format!("application/vnd.docker.distribution.manifest.{kind}");
+        registry.manifest("old", "1", &schema1, &media_type, SHA256);
+        let name = format!("{}/old:1", registry.host);
+        for client in [docker_client(), CORTEN.into()] {
+            let pulled = engine.client(client, &["pull", &name], b"");
+            pulled.fails(1, "Docker image manifest version 2, schema 1 is not supported; push the image again");
+            assert!(pulled.stderr.contains(&name), "{pulled:?}");
+        }
+    }
+    assert_eq!(engine.docker(&["images", "-q"]).ok().lines().count(), 1, "corten/hello");
+    engine.finish();
+}
+
+#[test]
+fn downloads_at_once_and_attempts() {
+    if !is_root("downloads_at_once_and_attempts") {
+        return;
+    }
+    let engine = TestEngine::start_with(CORTEN, &["--max-concurrent-downloads", "2", "--max-download-attempts", "2"]);
+    let registry = Fake::start(&engine);
+    registry.send_together(3);
+    let names = ["one", "two"].map(|name| {
+        registry.push(name, "1", &image(name, 4, 1000), SHA256);
+        format!("{}/{name}:1", registry.host)
+    });
+    // Both pulls together have no more than two downloads.
+    let clients = names.clone().map(|name| {
+        let mut client = engine.inside(CORTEN);
+        client.args(["pull", "-q", &name]).env("DOCKER_HOST", engine.host());
+        client.stdout(Stdio::null()).spawn().expect("the client starts")
+    });
+    for mut client in clients {
+        assert!(client.wait().expect("the client ends").success());
+    }
+    assert_eq!(registry.most_at_once(), 2);
+    registry.send_together(0);
+    // A blob is tried so often and no more.
+    let (_, layers) = registry.push("bad", "1", &image("bad", 1, 1000), SHA256);
+    let path = blob_path("bad", &layers[0]);
+    registry.fault(&path, &[Fault::Status(100, "503 Service Unavailable", String::new())]);
+    let name = format!("{}/bad:1", registry.host);
+    let pulled = engine.docker(&["pull", &name]);
+    pulled.fails(1, "503 Service Unavailable");
+    assert!(pulled.stderr.contains(&format!("{name}: layer {}", layers[0].short())), "{pulled:?}");
+    assert_eq!(registry.requests(&path).len(), 2);
+    sound(&engine);
+    engine.finish();
+}
+
+#[test]
+fn patience_and_tokens() {
+    if !is_root("patience_and_tokens") {
+        return;
+    }
+    // One after the other: what a token is good for doesn't depend on who comes first.
+    let engine = TestEngine::start_with(CORTEN, &["--max-concurrent-downloads", "1"]);
+    let registry = Fake::start(&engine);
+    let (_, layers) = registry.push("busy", "1", &image("busy", 3, 1000), SHA256);
+    let path = blob_path("busy", &layers[1]);
+    let later = Fault::Status(1, "429 Too Many Requests", "Retry-After: 2\r\n".to_owned());
+    registry.fault(&path, &[later, Fault::Status(1, "502 Bad Gateway", String::new())]);
+    let name = format!("{}/busy:1", registry.host);
+    engine.docker(&["pull", "-q", &name]).ok();
+    let asked = registry.requests(&path);
+    assert_eq!(asked.len(), 3);
+    assert!(asked[1].2 - asked[0].2 >= Duration::from_secs(2), "as long as it was asked to");
+    // Who asks for a day's patience gets none.
+    registry.push("closed", "1", &image("closed", 1, 10), SHA256);
+    let path = "/v2/closed/manifests/1";
+    registry.fault(path, &[Fault::Status(9, "429 Too Many Requests", "Retry-After: 86400\r\n".to_owned())]);
+    engine.docker(&["pull", &format!("{}/closed:1", registry.host)]).fails(1, "toomanyrequests");
+    assert!(registry.requests(path).len() <= 2, "{:?}", registry.requests(path));
+    // Tokens that end in the middle are replaced.
+    registry.want_tokens(3);
+    registry.push("tokens", "1", &image("tokens", 8, 1000), SHA256);
+    engine.docker(&["pull", "-q", &format!("{}/tokens:1", registry.host)]).ok();
+    assert!(registry.tokens() >= 3, "{}", registry.tokens());
+    // Those that are worth nothing are not fetched for ever.
+    registry.want_tokens(0);
+    let before = registry.tokens();
+    registry.push("never", "1", &image("never", 1, 1000), SHA256);
+    engine.corten(&["pull", &format!("{}/never:1", registry.host)]).fails(1, "unauthorized");
+    assert!(registry.tokens() - before <= 4, "{}", registry.tokens() - before);
+    sound(&engine);
+    engine.finish();
+}
+
+#[test]
+fn a_cancelled_pull_leaves_what_can_go_on() {
+    if !is_root("a_cancelled_pull_leaves_what_can_go_on") {
+        return;
+    }
+    let engine = TestEngine::start(CORTEN);
+    let registry = Fake::start(&engine);
+    let (_, layers) = registry.push("box", "1", &image("box", 2, 3 << 20), SHA256);
+    let paths = [0, 1].map(|layer| blob_path("box", &layers[layer]));
+    paths.iter().for_each(|path| registry.fault(path, &[Fault::Trickle(2 << 20)]));
+    let content = engine.path().join("data/content");
+    let ingests = || {
+        let entries = fs::read_dir(content.join("ingest")).expect("the folder is there");
+        entries.map(|entry| entry.expect("an entry").metadata().map_or(0, |it| it.len())).collect::<Vec<_>>()
+    };
+    let folders = || fs::read_dir(engine.path().join("data/snapshots")).expect("layers").count();
+    let before = folders();
+    let name = format!("{}/box:1", registry.host);
+    let mut client = engine.inside(CORTEN);
+    client.args(["pull", &name]).env("DOCKER_HOST", engine.host()).stdout(Stdio::null());
+    let mut client = client.spawn().expect("the client starts");
+    wait_until("both downloads are half done", || ingests().iter().filter(|&&bytes| bytes >= 2 << 20).count() == 2);
+    client.kill().expect("killing the client");
+    client.wait().expect("the client ends");
+    wait_until("what was extracted is gone", || folders() == before);
+    // The parts stay, and nothing else but the documents.
+    assert_eq!(ingests().len(), 2);
+    assert_eq!(engine.docker(&["images", "-q", &name]).ok(), "");
+    sound(&engine);
+    engine.docker(&["pull", "-q", &name]).ok();
+    for path in &paths {
+        let asked = registry.requests(path);
+        assert!(asked.len() == 2 && asked[1].1.starts_with("bytes=") && asked[1].1 != "bytes=0-", "{asked:?}");
+    }
+    assert_eq!(ingests(), [0; 0]);
+    sound(&engine);
+    engine.finish();
+}
+
+#[test]
+fn memory_is_bounded_whatever_is_sent() {
+    if !is_root("memory_is_bounded_whatever_is_sent") {
+        return;
+    }
+    let engine = TestEngine::start(CORTEN);
+    let registry = Fake::start(&engine);
+    registry.push("large", "1", &image("large", 4, 24 << 20), SHA256);
+    engine.docker(&["pull", "-q", &format!("{}/large:1", registry.host)]).ok();
+    // Documents as large as may be, and larger; layers of zeros; ten thousand layers; many entries.
+    let config = registry.blob("bad", image("bad", 1, 10).config(), CONFIG, SHA256);
+    let layer = registry.blob("bad", pack(&tar(&[("zeros", &vec![0; 64 << 20])]), Packing::Gzip), LAYER, SHA256);
+    let manifest = |config: &Value, layers: Vec<Value>, padding: usize| {
+        json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers,
+            "annotations": { "padding": "x".repeat(padding) } })
+    };
+    let huge = registry.blob("bad", vec![b' '; 9 << 20], CONFIG, SHA256);
+    let cases = [
+        (manifest(&config, vec![layer.clone()], 3 << 20), "digest mismatch"),
+        (manifest(&config, vec![layer.clone()], 9 << 20), "larger than 4194304 bytes"),
+        (manifest(&huge, vec![layer.clone()], 0), "at most 8388608 are allowed"),
+        (manifest(&config, vec![layer; 10_000], 0), "10000 layers, at most 500 are allowed"),
+        (json!({ "schemaVersion": 2, "manifests": vec![config; 20_000] }), "at most 1000 are allowed"),
+    ];
+    for (document, expect) in &cases {
+        registry.manifest("bad", "1", document, MANIFEST, SHA256);
+        let pulled = engine.docker(&["pull", &format!("{}/bad:1", registry.host)]);
+        assert!(pulled.code == 1 && pulled.stderr.contains(expect), "{expect}: {}", pulled.stderr);
+    }
+    // The same image from a file.
+    let archive = engine.path().join("large.tar").display().to_string();
+    engine.docker(&["save", "-o", &archive, &format!("{}/large:1", registry.host)]).ok();
+    engine.docker(&["rmi", &format!("{}/large:1", registry.host)]).ok();
+    engine.docker(&["load", "-qi", &archive]).ok();
+    let status = fs::read_to_string(format!("/proc/{}/status", engine.pid())).expect("the daemon lives");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the peak of its memory");
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
+    assert!(peak < 80 << 10, "the daemon has had {peak} kB in memory");
+    sound(&engine);
+    engine.finish();
+}
