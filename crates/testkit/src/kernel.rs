@@ -8,6 +8,12 @@ pub const MOUNT_SETATTR: u32 = 442;
 /// seccomp(2).
 pub const SECCOMP: u32 = if cfg!(target_arch = "x86_64") { 317 } else { 277 };
 
+/// sendmsg(2): who cannot call it can tell nothing that goes with a descriptor.
+pub const SENDMSG: u32 = if cfg!(target_arch = "x86_64") { 46 } else { 211 };
+
+/// keyctl(2).
+pub const KEYCTL: u32 = if cfg!(target_arch = "x86_64") { 250 } else { 219 };
+
 const LOAD: u64 = 0x20;
 const UNLESS_EQUAL: u64 = 0x15;
 const RETURN: u64 = 0x06;
@@ -24,9 +30,6 @@ fn step(code: u64, constant: u64) -> u64 {
 fn unless(equal: u32, skip: u64) -> u64 {
     step(UNLESS_EQUAL | skip << 24, equal.into())
 }
-
-/// sendmsg(2): who cannot call it can tell nothing that goes with a descriptor.
-pub const SENDMSG: u32 = if cfg!(target_arch = "x86_64") { 46 } else { 211 };
 
 /// Has a system call answered as by a kernel that does not know it, for the calling thread and all that it starts. Needs root.
 ///

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 
-use corten_testkit::kernel::{MOUNT_SETATTR, without};
+use corten_testkit::kernel::{KEYCTL, MOUNT_SETATTR, refusing, without};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 
@@ -115,5 +115,47 @@ fn no_signal_is_ignored_or_blocked() {
     let words = ["exec", &bench.id, "grep", "-E", "Sig(Ign|Blk|Cgt)", "/proc/self/status"];
     assert_eq!(ignoring(&words), expected);
     bench.runtime(&["delete", "--force", &bench.id]).ok();
+    bench.is_clean();
+}
+
+/// As with runc: who is given no capabilities has none, and an exec has what the container has.
+#[test]
+fn capabilities_that_nobody_gives_are_not_there() {
+    let script = "grep -E 'Cap(Inh|Prm|Eff|Bnd|Amb)' /proc/self/status";
+    let none = ["Inh", "Prm", "Eff", "Bnd", "Amb"].map(|set| format!("Cap{set}:\t{:016x}\n", 0)).concat();
+    let Some(bench) = bench(script, |config, _| {
+        config["process"].as_object_mut().unwrap().remove("capabilities");
+    }) else {
+        return;
+    };
+    assert_eq!(bench.run(&[]).ok(), none);
+    bench.configure(|config| config["process"]["args"] = json!(["sleep", "1000"]));
+    bench.run(&["--detach"]).ok();
+    assert_eq!(bench.runtime(&["exec", &bench.id, "sh", "-c", script]).ok(), none);
+    bench.runtime(&["delete", "--force", &bench.id]).ok();
+
+    let kill = ["Prm", "Eff", "Bnd"].map(|set| format!("Cap{set}:\t{:016x}\n", 1 << 5)).concat();
+    bench.configure(|config| {
+        let set = json!(["CAP_KILL"]);
+        config["process"]["capabilities"] = json!({"bounding": set, "permitted": set, "effective": set});
+    });
+    bench.run(&["--detach"]).ok();
+    let process = json!({"args": ["sh", "-c", script], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}});
+    fs::write(bench.path("process"), process.to_string()).unwrap();
+    let seen = bench.runtime(&["exec", "--process", &bench.path("process"), &bench.id]).ok();
+    assert!(seen.contains(&kill), "{seen}");
+    bench.runtime(&["delete", "--force", &bench.id]).ok();
+    bench.is_clean();
+}
+
+/// Where a keyring can't be left the keys in it would be the container's. A kernel without keyrings has none.
+#[test]
+fn a_keyring_that_cannot_be_left_ends_the_start() {
+    let Some(bench) = bench("echo on", |_, _| {}) else { return };
+    let refused = "unable to join session keyring: unable to create session key: ";
+    refusing(KEYCTL, 0, || bench.run(&[])).fails(1, refused);
+    bench.is_clean();
+    assert_eq!(refusing(KEYCTL, 0, || bench.run(&["--no-new-keyring"])).ok(), "on\n");
+    assert_eq!(without(KEYCTL, || bench.run(&[])).ok(), "on\n");
     bench.is_clean();
 }

@@ -79,9 +79,8 @@ pub(super) fn become_program(
     reporter: &mut Reporter,
 ) -> Result<Never, Failure> {
     set_stdio(plan, stdio)?;
-    // Keys of whoever started the daemon are not the container's; kernels without keyrings have none to hide.
     if !placement.manner.keep_keyring {
-        let _ = process::new_session_keyring(None);
+        leave_keyring()?;
     }
     if !placement.endowed {
         endow::privileged(plan, placement.proc, reporter)?;
@@ -149,6 +148,14 @@ fn set_stdio(plan: &ProcessPlan, stdio: Stdio) -> Result<(), Failure> {
             }
             Ok(())
         }
+    }
+}
+
+/// Keys of whoever started the daemon are not the container's; kernels without keyrings have none to hide.
+fn leave_keyring() -> Result<(), Failure> {
+    match process::new_session_keyring(None) {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+        left => left.explain("unable to join session keyring: unable to create session key"),
     }
 }
 
@@ -227,16 +234,12 @@ fn load_seccomp(program: &SeccompProgram, reporter: &mut Reporter) -> Result<(),
 }
 
 fn set_identity(plan: &ProcessPlan) -> Result<(), Failure> {
-    if let Some(sets) = &plan.capabilities {
-        credentials::limit_bounding_set(sets.bounding).explain("cannot limit the bounding set")?;
-    }
+    credentials::limit_bounding_set(plan.capabilities.bounding).explain("cannot limit the bounding set")?;
     credentials::keep_capabilities(true).explain("cannot keep capabilities")?;
     credentials::set_groups(&plan.groups).explain("setgroups")?;
     credentials::set_gid(plan.gid).explain("setgid")?;
     credentials::set_uid(plan.uid).explain("setuid")?;
-    if let Some(sets) = &plan.capabilities {
-        set_capabilities(sets).explain("cannot set capabilities")?;
-    }
+    set_capabilities(&plan.capabilities).explain("cannot set capabilities")?;
     credentials::keep_capabilities(false).explain("cannot drop the keep-capabilities flag")
 }
 

@@ -109,7 +109,10 @@ fn check_ids(plan: &Plan) -> Result<(), Error> {
 
 /// Decides everything about an exec's process in a container of this spec. Pure.
 pub fn exec_plan(spec: &Spec, process: &Process, seccomp: Option<SeccompProgram>) -> Result<ProcessPlan, Error> {
-    let plan = process_in(spec, process, seccomp)?;
+    let mut plan = process_in(spec, process, seccomp)?;
+    if let (None, Some(container)) = (process.capabilities(), spec.process()) {
+        plan.capabilities = container.capabilities().as_ref().map(capability::plan).unwrap_or_default();
+    }
     let own = |kind| {
         let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
         namespaces.iter().any(|namespace| namespace.typ() == kind)
@@ -172,7 +175,8 @@ pub fn process_plan(process: &Process, seccomp: Option<SeccompProgram>) -> Resul
         gid: process.user().gid(),
         groups: process.user().additional_gids().clone().unwrap_or_default(),
         umask: process.user().umask(),
-        capabilities: process.capabilities().as_ref().map(capability::plan),
+        // As with runc: whoever is given none has none.
+        capabilities: process.capabilities().as_ref().map(capability::plan).unwrap_or_default(),
         rlimits: rlimits(process)?,
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
         oom_score_adj: process.oom_score_adj(),

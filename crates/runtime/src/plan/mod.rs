@@ -315,9 +315,9 @@ pub struct ProcessPlan {
     /// File mode creation mask.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub umask: Option<u32>,
-    /// Capability sets; none leaves them as they are.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub capabilities: Option<CapabilityPlan>,
+    /// Capability sets.
+    #[serde(default)]
+    pub capabilities: CapabilityPlan,
     /// Resource limits.
     pub rlimits: Vec<RlimitPlan>,
     /// No setuid, no file capabilities.

@@ -67,7 +67,7 @@ fn capabilities_become_masks() {
             serde_json::json!({"bounding": ["CAP_CHOWN", "CAP_SYS_ADMIN"], "effective": ["CAP_CHOWN"]});
     })
     .unwrap();
-    let sets = plan.process.capabilities.unwrap();
+    let sets = plan.process.capabilities;
     assert_eq!((sets.bounding, sets.effective), (1 | 1 << 21, 1));
 }
 

@@ -51,6 +51,8 @@ fn user_namespace_with_maps(rootfs: &Path) {
     let plan = mapped(script, |value| {
         value["hostname"] = "inside".into();
         value["process"]["oomScoreAdj"] = 321.into();
+        let all = json!(["CAP_CHOWN", "CAP_SYS_ADMIN"]);
+        value["process"]["capabilities"] = json!({"bounding": all, "permitted": all, "effective": all});
         value["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 100}]);
     });
     let output = run(rootfs, &plan).unwrap();
@@ -58,7 +60,7 @@ fn user_namespace_with_maps(rootfs: &Path) {
     assert_eq!(lines[..2], ["0 100000 65536", "0 100000 65536"], "{output}");
     assert_eq!(lines[2..4], ["0", "inside"], "{output}");
     assert_eq!(lines[4..6], ["65534 1:3", "0"], "{output}");
-    assert!(lines[6].starts_with("CapEff: 000001ff") && lines[7] == "1:3" && lines[8] == "321", "{output}");
+    assert_eq!(lines[6..9], ["CapEff: 0000000000200001", "1:3", "321"], "{output}");
     let user = mapped("id -u; id -g; ls -ldn /tmp | sed 's/ .*//'", |value| {
         value["process"]["user"] = json!({"uid": 7, "gid": 8, "additionalGids": [9]});
     });
