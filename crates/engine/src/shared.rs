@@ -1,7 +1,7 @@
 //! What all of the engine's tasks use: stores, rooms, and facts about the host.
 
 use std::os::fd::BorrowedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use corten_base::{ContainerId, Namespace};
@@ -142,17 +142,14 @@ pub(crate) fn read_in_root(root: BorrowedFd<'_>, path: &str) -> Result<String, E
     /// Nobody's passwd file is larger, and a hostile one shall not fill the daemon's memory.
     const MOST: u64 = 8 * 1024 * 1024;
     let failed = || Error::failed(format!("cannot read {path} of the container"));
-    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
-    let file = match corten_sys::path::open_in_root(root, Path::new(path), flags) {
-        Ok(file) => std::fs::File::from(file),
+    let file = match corten_sys::path::open_regular(root, path) {
+        Ok(Some(file)) => std::fs::File::from(file),
+        Ok(None) => return Ok(String::new()),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             return Ok(String::new());
         }
         Err(error) => return Err(failed()(error)),
     };
-    if !file.metadata().map_err(failed())?.is_file() {
-        return Ok(String::new());
-    }
     let mut bytes = Vec::new();
     file.take(MOST).read_to_end(&mut bytes).map_err(failed())?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())

@@ -14,6 +14,8 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, mkdirat, openat, openat2, readlinkat};
 use rustix::io::Errno;
 
+use crate::process::fd_path;
+
 /// How many symbolic links one path may lead through.
 const MAX_LINKS: usize = 40;
 /// `f_type` of procfs.
@@ -36,6 +38,19 @@ pub fn find(root: impl AsFd, path: impl AsRef<Path>) -> io::Result<OwnedFd> {
 /// As [`find`], but a link at the very end is not followed: its own handle is returned.
 pub fn find_no_follow(root: impl AsFd, path: impl AsRef<Path>) -> io::Result<OwnedFd> {
     open_in_root(root, path, OFlags::PATH | OFlags::NOFOLLOW)
+}
+
+/// Opens `path` below `root` for reading if it is a regular file; none if it is anything else. Nothing else is opened at all:
+/// opening a device that an image brings has effects (a watchdog is armed, a tape rewound), and so has opening a pipe. For
+/// whoever sees their own procfs at `/proc`.
+pub fn open_regular(root: impl AsFd, path: impl AsRef<Path>) -> io::Result<Option<OwnedFd>> {
+    let place = find(root, path)?;
+    if FileType::from_raw_mode(fstat(&place)?.st_mode) != FileType::RegularFile {
+        return Ok(None);
+    }
+    // What was looked at, not what the path leads to by now.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(Some(rustix::fs::open(fd_path(place.as_fd()), flags, Mode::empty())?))
 }
 
 /// openat2 answers EAGAIN when a rename raced with a `..`: the look-up is safe to repeat, but not for ever.

@@ -1,6 +1,8 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use rustix::fs::mknodat;
+
 use super::*;
 
 fn root() -> (tempfile::TempDir, OwnedFd) {
@@ -53,6 +55,29 @@ fn files_are_made_with_their_directories() {
     symlink("/target", directory.path().join("root/link")).unwrap();
     make_file(&root, "/link", 0o644).unwrap();
     assert!(directory.path().join("root/target").is_file());
+}
+
+/// A device stands for a pipe here: whether it was opened is told.
+#[test]
+fn only_regular_files_are_opened() {
+    use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+    let (directory, root) = root();
+    let inside = directory.path().join("root");
+    fs::write(inside.join("file"), "text").unwrap();
+    mknodat(rustix::fs::CWD, inside.join("pipe"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+    symlink("pipe", inside.join("link")).unwrap();
+    let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).unwrap();
+    inotify::add_watch(&watch, &inside, WatchFlags::OPEN).unwrap();
+    for name in ["pipe", "link", "/"] {
+        assert!(open_regular(&root, name).unwrap().is_none(), "{name}");
+    }
+    assert_eq!(open_regular(&root, "none").unwrap_err().kind(), io::ErrorKind::NotFound);
+    let file = open_regular(&root, "file").unwrap().unwrap();
+    assert_eq!(io::read_to_string(fs::File::from(file)).unwrap(), "text");
+    let mut buffer = [const { std::mem::MaybeUninit::uninit() }; 1024];
+    let mut events = inotify::Reader::new(&watch, &mut buffer);
+    let opened = std::iter::from_fn(|| events.next().ok().map(|event| event.file_name().map(|name| name.to_owned())));
+    assert_eq!(opened.collect::<Vec<_>>(), [Some(c"file".to_owned())]);
 }
 
 #[test]

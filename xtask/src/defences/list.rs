@@ -301,4 +301,15 @@ pub const DEFENCES: &[Defence] = &[
         RUNTIME_COMMAND,
         "a_chroot_around_the_runtime_is_no_way_out",
     ),
+    defence(
+        "an image's device as its passwd file",
+        "the daemon opens a container's files only if they are files: opening a device has effects on the host",
+        (
+            "crates/sys/src/path.rs",
+            "if FileType::from_raw_mode(fstat(&place)?.st_mode) != FileType::RegularFile {",
+            "if false {",
+        ),
+        PATHS,
+        "only_regular_files_are_opened",
+    ),
 ];
