@@ -34,7 +34,7 @@ impl Shown {
         self.skipped.contains(name) && !self.failed.contains(name)
     }
 
-    fn read(&mut self, line: &str) {
+    fn take(&mut self, line: &str) {
         let name = |path: &str| path.rsplit("::").next().unwrap_or(path).to_owned();
         if let Some((path, result)) = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ")) {
             let skips = std::mem::take(&mut self.skips);
@@ -57,6 +57,13 @@ impl Shown {
     }
 }
 
+/// What a run has printed, such as the virtual machine's console.
+pub fn read(text: &str) -> Shown {
+    let mut shown = Shown::default();
+    text.lines().for_each(|line| shown.take(line));
+    shown
+}
+
 /// Runs a test command to its end, printing what it prints.
 pub fn run(command: &mut Command) -> Result<(ExitStatus, Shown)> {
     let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("running {command:?}"))?;
@@ -65,7 +72,7 @@ pub fn run(command: &mut Command) -> Result<(ExitStatus, Shown)> {
         let line = line?;
         let line = String::from_utf8_lossy(&line);
         println!("{line}");
-        shown.read(&line);
+        shown.take(&line);
     }
     Ok((child.wait()?, shown))
 }
@@ -74,15 +81,9 @@ pub fn run(command: &mut Command) -> Result<(ExitStatus, Shown)> {
 mod tests {
     use super::*;
 
-    fn shown(text: &str) -> Shown {
-        let mut shown = Shown::default();
-        text.lines().for_each(|line| shown.read(line));
-        shown
-    }
-
     #[test]
     fn only_what_passed_is_shown() {
-        let run = shown(
+        let run = read(
             "running 3 tests\ntest a::one ... ok\ntest a::two ... ok\ntest three ... FAILED\n\nsuccesses:\n\n\
              ---- a::two stdout ----\nskipped: no python\n\n\nsuccesses:\n    a::one\n    a::two\n",
         );
@@ -92,9 +93,9 @@ mod tests {
 
     #[test]
     fn programs_with_a_main_of_their_own() {
-        let run = shown("test one ... ok\nskipped: no module\ntest two ... ok\ntest three ... ok\n");
+        let run = read("test one ... ok\nskipped: no module\ntest two ... ok\ntest three ... ok\n");
         assert!(run.has("one") && !run.has("two") && run.has("three"));
         // Of two of the same name both have to be shown.
-        assert!(!shown("test a::one ... ok\ntest b::one ... FAILED\n").has("one"));
+        assert!(!read("test a::one ... ok\ntest b::one ... FAILED\n").has("one"));
     }
 }

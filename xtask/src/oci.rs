@@ -1,11 +1,13 @@
 //! `oci [--check]`: docs/oci-runtime.md, the table of the runtime spec's fields, from docs/oci/fields.tsv and a test run.
 //!
-//! A line of the list is `page TAB field TAB file that applies it TAB file:case`, or `later: reason` in the place of the
-//! case. `oci` runs the test programs that the list names and writes the page if every case passed: one that failed, was left out
-//! or does not exist fails the job. `--check` holds the page against the list without running anything; `cargo xtask test`
+//! A line of the list is `page TAB field TAB files that apply it TAB case`, with further cases behind further tabs, or with
+//! `later: reason` in the place of the cases. A case is `file:name`, and where it has passed: `@here+v2` is this machine and the virtual one
+//! with that layout of control groups; nothing is this machine alone. `oci` runs the test programs that the list names, reads what the
+//! virtual machine said in its latest whole runs (`vm-test`), and writes the page if every case passed: one that
+//! failed, was left out or does not exist fails the job. `--check` holds the page against the list without running anything; `cargo xtask test`
 //! holds the list against its own run as well ([`shown`]).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
 use std::process::Command;
@@ -14,11 +16,15 @@ use anyhow::{Context, Result, ensure};
 use corten_testkit::workspace;
 
 use crate::cases::{self, Shown};
+use crate::vm::{self, Layout};
 
 const LIST: &str = "docs/oci/fields.tsv";
 const PAGE: &str = "docs/oci-runtime.md";
 const HEAD: &str = "# The OCI runtime specification 1.3 (Linux)\n\nWritten by `cargo xtask oci`, which runs the cases that docs/oci/fields.tsv names: \
-    each field, where it is applied, and the case that\nuses it and passed. `./x test` fails where one of them fails or is missing, and names those that its machine can't show.\n";
+    each field, where it is applied, and the cases that\nuse it and passed. `./x test` fails where one of them fails or is missing, and names those that its machine can't show.\n\
+    Behind a case stands where it passed, if that is not just the machine that wrote this page (Linux 6.18, cgroup v1 beside an empty v2 tree):\nv2, v1 and hybrid are the virtual \
+    machine of `./x vm-test` with Debian's kernel and that layout of control groups.\nCases in `_files.rs` and `resctrl.rs` work on plain files: no machine of ours has such devices.\n\
+    Fields of Windows, Solaris, FreeBSD, z/OS and virtual machines are not Linux's.\n";
 
 /// One line of the list.
 struct Row {
@@ -29,8 +35,17 @@ struct Row {
 }
 
 enum ShownBy {
-    Case { file: String, name: String },
+    Cases(Vec<Case>),
     Later(String),
+}
+
+/// A case, and where it has to have passed.
+#[derive(Debug, PartialEq, Eq)]
+struct Case {
+    file: String,
+    name: String,
+    here: bool,
+    layouts: Vec<Layout>,
 }
 
 /// Writes the page after a run, or with `--check` fails when it isn't what the list says.
@@ -44,6 +59,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
         );
         return Ok(());
     }
+    in_virtual_machines(&rows)?;
     for (package, target) in programs(&rows)? {
         let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
         command.args(["test", "--quiet", "--package", &package]).args(&target).args([
@@ -53,21 +69,54 @@ pub fn run(arguments: &[String]) -> Result<()> {
         ]);
         let (status, shown) = cases::run(command.current_dir(workspace()))?;
         ensure!(status.success(), "{package} {target:?}: {status}");
-        let of_it =
-            |row: &&Row| matches!(row.program(), Ok(Some(program)) if program == (package.clone(), target.clone()));
-        rows.iter().filter(of_it).try_for_each(|row| row.is_shown(&shown))?;
+        for (row, case) in all(&rows).filter(|(_, case)| case.here) {
+            if case.program()? == (package.clone(), target.clone()) {
+                case.has_passed(row, &shown)?;
+            }
+        }
     }
     fs::write(&path, page).with_context(|| format!("writing {PAGE}"))
 }
 
 /// Every case of the list is among those that a run of all tests has shown, or said why it can't be tried on this machine.
 pub fn shown(run: &Shown) -> Result<()> {
-    read()?.iter().try_for_each(|row| row.is_shown_or_skipped(run))
+    let rows = read()?;
+    for (row, case) in all(&rows) {
+        if case.here && !run.has_skipped(&case.name) {
+            case.has_passed(row, run)?;
+        } else {
+            eprintln!("    not shown on this machine: {}, by {} in {}", row.field, case.name, case.file);
+        }
+    }
+    Ok(())
+}
+
+/// What the virtual machine said last is good enough: it takes many minutes to say it.
+fn in_virtual_machines(rows: &[Row]) -> Result<()> {
+    let mut consoles = BTreeMap::new();
+    for (row, case) in all(rows) {
+        for layout in &case.layouts {
+            let path = vm::console(*layout);
+            if !consoles.contains_key(&path) {
+                let text = fs::read(&path)
+                    .with_context(|| format!("{}: run ./x vm-test --cgroup {} first", path.display(), layout.name()))?;
+                consoles.insert(path.clone(), cases::read(&String::from_utf8_lossy(&text)));
+            }
+            case.has_passed(row, &consoles[&path])
+                .with_context(|| format!("in the virtual machine, {}", layout.name()))?;
+        }
+    }
+    Ok(())
 }
 
 fn read() -> Result<Vec<Row>> {
     let list = fs::read_to_string(workspace().join(LIST)).with_context(|| format!("reading {LIST}"))?;
     list.lines().map(Row::parse).collect()
+}
+
+/// Every case with its row.
+fn all(rows: &[Row]) -> impl Iterator<Item = (&Row, &Case)> {
+    rows.iter().flat_map(|row| row.cases().iter().map(move |case| (row, case)))
 }
 
 fn page(rows: &[Row]) -> Result<String> {
@@ -78,71 +127,96 @@ fn page(rows: &[Row]) -> Result<String> {
             section = &row.document;
             write!(page, "\n## {section}\n\n| field | applied in | shown by |\n|---|---|---|\n")?;
         }
-        ensure!(workspace().join(&row.applied).is_file(), "{LIST}: {}: there is no {}", row.field, row.applied);
+        for file in row.applied.split(", ") {
+            ensure!(workspace().join(file).is_file(), "{LIST}: {}: there is no {file}", row.field);
+        }
         let shown_by = match &row.shown_by {
-            ShownBy::Case { file, name } => {
-                let source = fs::read_to_string(workspace().join(file));
-                let source = source.with_context(|| format!("{LIST}: {}: {file}", row.field))?;
-                ensure!(source.contains(&format!("fn {name}(")), "{LIST}: {}: {file} has no case {name}", row.field);
-                format!("`{name}` in `{file}`")
-            }
+            ShownBy::Cases(cases) => cases.iter().map(|case| case.shown(row)).collect::<Result<Vec<_>>>()?.join("; "),
             ShownBy::Later(reason) => reason.clone(),
         };
-        writeln!(page, "| {} | `{}` | {shown_by} |", row.field, row.applied)?;
+        writeln!(page, "| {} | `{}` | {shown_by} |", row.field, row.applied.replace(", ", "`, `"))?;
     }
     Ok(page)
 }
 
-/// The test programs of the cases: package, and how cargo is told which.
+/// The test programs of the cases that pass here: package, and how cargo is told which.
 fn programs(rows: &[Row]) -> Result<BTreeSet<(String, Vec<String>)>> {
-    rows.iter().filter_map(|row| row.program().transpose()).collect()
+    all(rows).filter(|(_, case)| case.here).map(|(_, case)| case.program()).collect()
 }
 
 impl Row {
     fn parse(line: &str) -> Result<Row> {
-        let [document, field, applied, case] = line.split('\t').collect::<Vec<_>>()[..] else {
+        let [document, field, applied, cases @ ..] = &line.split('\t').collect::<Vec<_>>()[..] else {
             anyhow::bail!("{LIST}: not four columns: {line}");
         };
-        let shown_by = match case.split_once(':') {
-            Some(("later", _)) => ShownBy::Later(case.to_owned()),
-            Some((file, name)) => ShownBy::Case { file: file.to_owned(), name: name.to_owned() },
-            None => anyhow::bail!("{LIST}: {field}: no file:case"),
+        let shown_by = match cases {
+            [later] if later.starts_with("later: ") => ShownBy::Later((*later).to_owned()),
+            [] => anyhow::bail!("{LIST}: {field}: no case"),
+            cases => ShownBy::Cases(
+                cases
+                    .iter()
+                    .map(|case| Case::parse(case))
+                    .collect::<Result<_>>()
+                    .with_context(|| (*field).to_owned())?,
+            ),
         };
-        Ok(Row { document: document.to_owned(), field: field.to_owned(), applied: applied.to_owned(), shown_by })
+        Ok(Row { document: (*document).into(), field: (*field).into(), applied: (*applied).into(), shown_by })
+    }
+
+    fn cases(&self) -> &[Case] {
+        match &self.shown_by {
+            ShownBy::Cases(cases) => cases,
+            ShownBy::Later(_) => &[],
+        }
+    }
+}
+
+impl Case {
+    fn parse(text: &str) -> Result<Case> {
+        let (case, places) = text.split_once('@').unwrap_or((text, "here"));
+        let (file, name) = case.split_once(':').with_context(|| format!("{LIST}: no file:case: {text}"))?;
+        let mut parsed = Case { file: file.to_owned(), name: name.to_owned(), here: false, layouts: Vec::new() };
+        for place in places.split('+') {
+            match place {
+                "here" => parsed.here = true,
+                layout => parsed.layouts.push(Layout::parse(layout)?),
+            }
+        }
+        Ok(parsed)
     }
 
     /// `crates/X/tests/T.rs` or `crates/X/tests/T/...` is a program of its own, everything else the library's.
-    fn program(&self) -> Result<Option<(String, Vec<String>)>> {
-        let ShownBy::Case { file, .. } = &self.shown_by else { return Ok(None) };
-        let mut parts = file.strip_prefix("crates/").unwrap_or_default().split('/');
+    fn program(&self) -> Result<(String, Vec<String>)> {
+        let mut parts = self.file.strip_prefix("crates/").unwrap_or_default().split('/');
         let (package, kind, next) = (parts.next(), parts.next(), parts.next());
         let (Some(package), Some(kind), Some(next)) = (package, kind, next) else {
-            anyhow::bail!("{LIST}: {}: {file} is in no crate", self.field);
+            anyhow::bail!("{LIST}: {} is in no crate", self.file);
         };
         let target = match kind {
             "tests" => vec!["--test".to_owned(), next.trim_end_matches(".rs").to_owned()],
             _ => vec!["--lib".to_owned()],
         };
         let package = if package == "corten" { package.to_owned() } else { format!("corten-{package}") };
-        Ok(Some((package, target)))
+        Ok((package, target))
     }
 
-    fn is_shown(&self, run: &Shown) -> Result<()> {
-        if let ShownBy::Case { file, name } = &self.shown_by {
-            ensure!(run.has(name), "{LIST}: {}: {name} in {file} has not passed", self.field);
-        }
+    /// As the page has it; a case that its file lacks is an error.
+    fn shown(&self, row: &Row) -> Result<String> {
+        let Case { file, name, .. } = self;
+        let source = fs::read_to_string(workspace().join(file));
+        let source = source.with_context(|| format!("{LIST}: {}: {file}", row.field))?;
+        ensure!(source.contains(&format!("fn {name}(")), "{LIST}: {}: {file} has no case {name}", row.field);
+        let places = self.here.then_some("here").into_iter().chain(self.layouts.iter().map(|layout| layout.name()));
+        let places = match self.layouts[..] {
+            [] => String::new(),
+            _ => format!(" ({})", places.collect::<Vec<_>>().join(", ")),
+        };
+        Ok(format!("`{name}` in `{file}`{places}"))
+    }
+
+    fn has_passed(&self, row: &Row, run: &Shown) -> Result<()> {
+        ensure!(run.has(&self.name), "{LIST}: {}: {} in {} has not passed", row.field, self.name, self.file);
         Ok(())
-    }
-
-    /// The same on any machine: what this one can't show is said, and no error.
-    fn is_shown_or_skipped(&self, run: &Shown) -> Result<()> {
-        match &self.shown_by {
-            ShownBy::Case { file, name } if run.has_skipped(name) => {
-                eprintln!("    not shown on this machine: {}, by {name} in {file}", self.field);
-                Ok(())
-            }
-            _ => self.is_shown(run),
-        }
     }
 }
 
@@ -150,12 +224,9 @@ impl Row {
 mod tests {
     use super::*;
 
-    fn program(file: &str) -> Option<(String, Vec<String>)> {
-        Row::parse(&format!("config.md\tx\ty\t{file}:case")).unwrap().program().unwrap()
-    }
-
     #[test]
     fn cases_are_in_programs() {
+        let program = |file: &str| Case::parse(&format!("{file}:case")).unwrap().program().unwrap();
         let test = |name: &str| vec!["--test".to_owned(), name.to_owned()];
         let expected = [
             ("crates/corten/tests/runtime_command/exec.rs", "corten", test("runtime_command")),
@@ -163,9 +234,25 @@ mod tests {
             ("crates/runtime/src/plan/tests.rs", "corten-runtime", vec!["--lib".to_owned()]),
         ];
         for (file, package, target) in expected {
-            assert_eq!(program(file), Some((package.to_owned(), target)), "{file}");
+            assert_eq!(program(file), (package.to_owned(), target), "{file}");
         }
-        assert!(Row::parse("config.md\tx\ty\tlater: z").unwrap().program().unwrap().is_none());
-        assert!(Row::parse("config.md\tx\ty").is_err() && Row::parse("config.md\tx\ty\tnothing").is_err());
+        assert!(Case::parse("x.rs:y").unwrap().program().is_err());
+    }
+
+    #[test]
+    fn cases_have_passed_in_places() {
+        let case = |text: &str| Case::parse(text).map(|case| (case.name, case.here, case.layouts)).ok();
+        assert_eq!(case("a.rs:b"), Some(("b".into(), true, vec![])));
+        assert_eq!(case("a.rs:b@v1+hybrid"), Some(("b".into(), false, vec![Layout::V1, Layout::Hybrid])));
+        assert_eq!(case("a.rs:b@here+v2"), Some(("b".into(), true, vec![Layout::V2])));
+        assert_eq!((case("a.rs:b@v3"), case("a.rs")), (None, None));
+    }
+
+    #[test]
+    fn rows_have_cases_or_a_reason() {
+        let cases = |line: &str| Row::parse(line).map(|row| all(&[row]).count()).ok();
+        assert_eq!(cases("config.md\tx\ty\ta.rs:b\ta.rs:c@v2"), Some(2));
+        assert_eq!(cases("config.md\tx\ty\tlater: z"), Some(0));
+        assert_eq!((cases("config.md\tx\ty"), cases("config.md\tx\ty\tnothing")), (None, None));
     }
 }

@@ -44,7 +44,7 @@ impl Layout {
         }
     }
 
-    fn parse(name: &str) -> Result<Layout> {
+    pub fn parse(name: &str) -> Result<Layout> {
         let known = Layout::ALL.into_iter().find(|layout| layout.name() == name);
         known.with_context(|| format!("unknown cgroup layout {name:?}; there are v2, v1 and hybrid"))
     }
