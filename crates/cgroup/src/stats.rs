@@ -100,6 +100,15 @@ pub struct BlockStats {
     pub operations: Vec<(u64, u64, String, u64)>,
 }
 
+/// `pids.current` and `pids.max`, the same on both versions.
+pub(crate) fn pids(dir: BorrowedFd<'_>) -> PidsStats {
+    let limit = file::read_number(dir, "pids.max").unwrap_or(0);
+    PidsStats {
+        current: file::read_number(dir, "pids.current").unwrap_or(0),
+        limit: if limit == u64::MAX { 0 } else { limit },
+    }
+}
+
 /// `rdma.current`, the same on both versions: `mlx4_0 hca_handle=2 hca_object=2000`.
 pub(crate) fn rdma(dir: BorrowedFd<'_>) -> BTreeMap<String, RdmaStats> {
     let text = file::read(dir, "rdma.current").unwrap_or_default();

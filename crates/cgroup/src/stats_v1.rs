@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 
 use crate::detect::Controller;
-use crate::stats::{BlockStats, CpuStats, HugepageStats, MemoryStats, PidsStats, Stats};
+use crate::stats::{BlockStats, CpuStats, HugepageStats, MemoryStats, Stats};
 use crate::{Group, Result, file, stats};
 
 /// `cpuacct.stat` counts in ticks of the user's clock, 100 a second on every architecture we know.
@@ -15,7 +15,7 @@ pub(crate) fn read(group: &Group) -> Result<Stats> {
     Ok(Stats {
         memory: dir(Controller::Memory).map(memory).unwrap_or_default(),
         cpu: cpu(dir(Controller::Cpuacct), dir(Controller::Cpu)),
-        pids: dir(Controller::Pids).map(pids).unwrap_or_default(),
+        pids: dir(Controller::Pids).map(stats::pids).unwrap_or_default(),
         block: dir(Controller::Io).map(block).unwrap_or_default(),
         hugepages: dir(Controller::Hugetlb).map(hugepages).unwrap_or_default(),
         rdma: dir(Controller::Rdma).map(stats::rdma).unwrap_or_default(),
@@ -50,14 +50,6 @@ fn cpu(cpuacct: Option<BorrowedFd<'_>>, cpu: Option<BorrowedFd<'_>>) -> CpuStats
         periods: value(&bandwidth, "nr_periods"),
         throttled_periods: value(&bandwidth, "nr_throttled"),
         throttled: value(&bandwidth, "throttled_time"),
-    }
-}
-
-fn pids(dir: BorrowedFd<'_>) -> PidsStats {
-    let limit = file::read_number(dir, "pids.max").unwrap_or(0);
-    PidsStats {
-        current: file::read_number(dir, "pids.current").unwrap_or(0),
-        limit: if limit == u64::MAX { 0 } else { limit },
     }
 }
 

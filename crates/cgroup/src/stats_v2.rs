@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 
 use crate::detect::Controller;
-use crate::stats::{BlockStats, CpuStats, HugepageStats, MemoryStats, PidsStats, Stats};
+use crate::stats::{BlockStats, CpuStats, HugepageStats, MemoryStats, Stats};
 use crate::{Group, Result, file, stats};
 
 pub(crate) fn read(group: &Group) -> Result<Stats> {
@@ -12,7 +12,7 @@ pub(crate) fn read(group: &Group) -> Result<Stats> {
     Ok(Stats {
         memory: memory(dir),
         cpu: cpu(dir),
-        pids: pids(dir),
+        pids: stats::pids(dir),
         block: block(dir),
         hugepages: hugepages(dir),
         rdma: stats::rdma(dir),
@@ -46,14 +46,6 @@ fn cpu(dir: BorrowedFd<'_>) -> CpuStats {
         periods: value("nr_periods"),
         throttled_periods: value("nr_throttled"),
         throttled: value("throttled_usec") * 1000,
-    }
-}
-
-fn pids(dir: BorrowedFd<'_>) -> PidsStats {
-    let limit = file::read_number(dir, "pids.max").unwrap_or(0);
-    PidsStats {
-        current: file::read_number(dir, "pids.current").unwrap_or(0),
-        limit: if limit == u64::MAX { 0 } else { limit },
     }
 }
 

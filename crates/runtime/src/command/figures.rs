@@ -12,7 +12,7 @@ pub(super) struct Figures {
     memory: Memory,
     pids: Pids,
     blkio: Blkio,
-    hugetlb: BTreeMap<String, Hugetlb>,
+    hugetlb: BTreeMap<String, Counter>,
     intel_rdt: Rdt,
     network_interfaces: (),
 }
@@ -85,6 +85,13 @@ struct Memory {
 #[derive(Serialize)]
 struct MemoryEntry {
     limit: u64,
+    #[serde(flatten)]
+    counter: Counter,
+}
+
+/// Bytes of something, and how often there were no more.
+#[derive(Serialize)]
+struct Counter {
     #[serde(skip_serializing_if = "is_zero")]
     usage: u64,
     #[serde(skip_serializing_if = "is_zero")]
@@ -120,15 +127,6 @@ struct BlkioEntry {
     op: String,
     #[serde(skip_serializing_if = "is_zero")]
     value: u64,
-}
-
-#[derive(Serialize)]
-struct Hugetlb {
-    #[serde(skip_serializing_if = "is_zero")]
-    usage: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    max: u64,
-    failcnt: u64,
 }
 
 #[derive(Serialize)]
@@ -181,9 +179,7 @@ impl Figures {
                 cache: detail("cache").max(detail("file")),
                 usage: MemoryEntry {
                     limit: memory.limit,
-                    usage: memory.usage,
-                    max: memory.max_usage,
-                    failcnt: memory.failures,
+                    counter: Counter { usage: memory.usage, max: memory.max_usage, failcnt: memory.failures },
                 },
                 swap: entry(details.memory_and_swap),
                 kernel: entry(details.kernel),
@@ -200,7 +196,7 @@ impl Figures {
             hugetlb: hugepages
                 .into_iter()
                 .map(|(size, pages)| {
-                    (size, Hugetlb { usage: pages.usage, max: pages.max_usage, failcnt: pages.failures })
+                    (size, Counter { usage: pages.usage, max: pages.max_usage, failcnt: pages.failures })
                 })
                 .collect(),
             intel_rdt: Rdt {},
@@ -226,7 +222,8 @@ fn cpuset(set: Cpuset) -> CpusetFigures {
 }
 
 fn entry(memory: MemoryUse) -> MemoryEntry {
-    MemoryEntry { limit: memory.limit, usage: memory.usage, max: memory.max_usage, failcnt: memory.failures }
+    let MemoryUse { limit, usage, max_usage: max, failures: failcnt } = memory;
+    MemoryEntry { limit, counter: Counter { usage, max, failcnt } }
 }
 
 fn devices(list: Vec<(u64, u64, String, u64)>) -> Vec<BlkioEntry> {
