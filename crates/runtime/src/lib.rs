@@ -16,4 +16,6 @@ pub mod sources;
 pub mod spawn;
 
 pub use failure::{Failure, FailureKind};
-pub use plan::{Error, NamespaceKind, PidNamespace, Plan, ProcessPlan, exec_plan, parse_spec, plan, process_plan};
+pub use plan::{
+    Error, NamespaceKind, NamespaceSource, PidNamespace, Plan, ProcessPlan, exec_plan, parse_spec, plan, process_plan,
+};

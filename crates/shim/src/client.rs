@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use corten_base::ErrorKind;
 use corten_runtime::agent::Agent;
-use corten_runtime::{Failure, NamespaceKind, PidNamespace, Plan, ProcessPlan};
+use corten_runtime::{Failure, NamespaceKind, NamespaceSource, PidNamespace, Plan, ProcessPlan};
 use corten_sys::memfd;
 use corten_sys::socket::Seqpacket;
 
@@ -96,7 +96,8 @@ impl std::os::fd::AsRawFd for Connection {
 /// Everything that a start hands over besides the plan.
 #[derive(Debug)]
 pub struct StartRequest<'a> {
-    /// What to apply.
+    /// What to apply. With a user namespace the container's new namespaces are made along with it, also the network namespace: the
+    /// shim's belongs to the host's root, and nobody in there could set it up.
     pub plan: &'a Plan,
     /// The root file system: a detached mount.
     pub rootfs: BorrowedFd<'a>,
@@ -270,6 +271,7 @@ impl Connection {
             sources: request.sources.len(),
             namespaces,
             pid: request.plan.namespaces.pid_mode(),
+            user: request.plan.namespaces.user != NamespaceSource::Host,
             cgroups: request.cgroups.len(),
             memory: request.memory,
             join_cgroups: request.join_cgroups,
@@ -292,6 +294,7 @@ impl Connection {
             sources: request.sources.len(),
             namespaces: Vec::new(),
             pid: PidNamespace::New,
+            user: false,
             cgroups: request.cgroups.len(),
             memory: request.memory,
             join_cgroups: false,

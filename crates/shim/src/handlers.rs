@@ -140,11 +140,11 @@ impl Supervisor {
 
     /// Hands the plan to the init stub.
     fn begin(&mut self, request: &Start, tree: Tree, stdio: Option<Stdio>) -> Result<Stub, Failure> {
-        let warm = request.pid == PidNamespace::New && self.stub.is_some();
+        let warm = request.pid == PidNamespace::New && self.stub.is_some() && !request.user;
         let stub = self
             .stub_for(request, &tree.namespaces)
             .map_err(|error| Failure::host("cannot make the container's init", &error))?;
-        let inside = !warm && self.unified_cgroup(request.join_cgroups).is_some();
+        let inside = !warm && !request.user && self.unified_cgroup(request.join_cgroups).is_some();
         // A stub that could not join what it was prepared with, or that is not the one that was, joins now.
         let join = if (request.join_cgroups || self.placed) && !inside { &self.cgroups[..] } else { &[] };
         let order = Order::Start {
@@ -214,6 +214,10 @@ impl Supervisor {
     /// The warm stub where it fits; otherwise one made for this start, in the PID namespace and cgroup asked for.
     fn stub_for(&mut self, request: &Start, namespaces: &[OwnedFd]) -> io::Result<Stub> {
         let kinds = &request.namespaces;
+        if request.user {
+            self.stub = None;
+            return Stub::leader();
+        }
         match request.pid {
             PidNamespace::New => match self.stub.take() {
                 Some(stub) => return Ok(stub),

@@ -120,6 +120,9 @@ pub struct Start {
     pub namespaces: Vec<NamespaceKind>,
     /// Where the init's PID namespace comes from.
     pub pid: PidNamespace,
+    /// The plan has a user namespace, new or joined: the init is led there, and its new namespaces belong to that one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub user: bool,
     /// Number of cgroup directories; kept for execs and for the OOM counter.
     pub cgroups: usize,
     /// Which of them the memory controller has.

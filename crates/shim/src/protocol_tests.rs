@@ -24,6 +24,7 @@ fn requests_of_version_1() {
             sources: 2,
             namespaces: vec![NamespaceKind::Network],
             pid: PidNamespace::New,
+            user: false,
             cgroups: 9,
             memory: Some(3),
             join_cgroups: false,

@@ -9,9 +9,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use corten_runtime::agent::Agent;
-use corten_runtime::apply::base::Base;
-use corten_runtime::apply::{self, Channel, InitInputs, Manner, Note, Reporter, Reports, Stage, Stdio};
-use corten_runtime::{Failure, FailureKind, NamespaceKind, Plan, ProcessPlan};
+use corten_runtime::apply::base::{Base, leave_minimal_root};
+use corten_runtime::apply::{self, Channel, Entrance, InitInputs, Manner, Note, Reporter, Reports, Stage, Stdio};
+use corten_runtime::{Failure, FailureKind, NamespaceKind, NamespaceSource, Plan, ProcessPlan};
 use corten_sys::memfd;
 use corten_sys::process::{self, Cloned, flags};
 use serde::{Deserialize, Serialize};
@@ -70,6 +70,12 @@ impl Stub {
                 wait_and_become(reporter, None);
             }
         })?;
+        Ok(Stub { leading: true, ..stub })
+    }
+
+    /// Clones a process that leads the way into a plan's user namespace: the container's first process is another one, beside it.
+    pub(crate) fn leader() -> io::Result<Stub> {
+        let stub = Stub::spawn(0, None, wait_and_lead)?;
         Ok(Stub { leading: true, ..stub })
     }
 
@@ -199,22 +205,61 @@ fn wait_and_become(mut reporter: Reporter, usual: Option<&'static Plan>) {
     process::close_all_but(&[reporter.socket().as_fd()]);
     let Ok(base) = Base::open() else { return };
     let mut prepared = Prepared::default();
+    let start = await_start(&mut reporter, |reporter, fds| prepared = prepare(usual, fds, &base, reporter));
+    if let Some((order, fds)) = start {
+        become_init(reporter, base, prepared, order, fds);
+    }
+}
+
+/// The order to start with its descriptors; what is to be prepared before that is, with the cgroups to be joined. Nothing if the
+/// shim is gone.
+fn await_start(
+    reporter: &mut Reporter,
+    mut prepare: impl FnMut(&mut Reporter, (&mut Fds, usize)),
+) -> Option<(Order, Fds)> {
     let mut ahead = Vec::new();
     let mut buffer = [0; 2048];
     loop {
-        let Ok(packet) = reporter.socket().recv(&mut buffer) else { return };
+        let packet = reporter.socket().recv(&mut buffer).ok()?;
         let mut fds = Fds(packet.fds.into_iter());
-        match serde_json::from_slice(&buffer[..packet.length]) {
-            Ok(Order::Prepare { cgroups }) => prepared = prepare(usual, (&mut fds, cgroups), &base, &mut reporter),
-            Ok(Order::Descriptors) => ahead.extend(fds.0),
-            Ok(order @ Order::Start { .. }) => {
+        match serde_json::from_slice(&buffer[..packet.length]).ok()? {
+            Order::Prepare { cgroups } => prepare(reporter, (&mut fds, cgroups)),
+            Order::Descriptors => ahead.extend(fds.0),
+            order @ Order::Start { .. } => {
                 ahead.extend(fds.0);
-                return become_init(reporter, base, prepared, order, Fds(ahead.into_iter()));
+                return Some((order, Fds(ahead.into_iter())));
             }
-            // The shim is gone.
-            Err(_) => return,
         }
     }
+}
+
+fn wait_and_lead(mut reporter: Reporter) {
+    process::close_all_but(&[reporter.socket().as_fd()]);
+    let Some((order, fds)) = await_start(&mut reporter, |_, _| {}) else { return };
+    let _ = process::set_slice(START_SLICE);
+    let failure = match lead(order, fds, &mut reporter) {
+        Ok(Some((plan, inputs))) => apply::init(&plan, inputs, &mut reporter),
+        Ok(None) => process::exit_now(0),
+        Err(failure) => failure,
+    };
+    give_up(failure, &mut reporter)
+}
+
+/// Leads the way from a minimal root of its own, in which the kernel's views are in sight. The process that goes on gets its plan;
+/// the leader gets nothing.
+fn lead(order: Order, fds: Fds, reporter: &mut Reporter) -> Result<Option<(Plan, InitInputs)>, Failure> {
+    let failed = |what: &'static str| move |error: io::Error| Failure::host(what, &error);
+    let open = || Base::open().map_err(failed("cannot open the minimal root"));
+    let (plan, mut inputs) =
+        inputs(open()?, Prepared::default(), order, fds).map_err(failed("cannot take the container's plan"))?;
+    leave_minimal_root().map_err(failed("cannot make the minimal root"))?;
+    let (namespaces, cgroups) = (std::mem::take(&mut inputs.namespaces), std::mem::take(&mut inputs.cgroups));
+    let mut entrance = Entrance { namespaces, cgroups };
+    if !apply::lead(&plan, &mut entrance, None, reporter)? {
+        return Ok(None);
+    }
+    // What the leader could not join, the init does.
+    Ok(Some((plan, InitInputs { base: open()?, namespaces: entrance.namespaces, ..inputs })))
 }
 
 /// What was done before the start. What could not be is done then, or refused with its reason.
@@ -238,6 +283,10 @@ fn prepare(usual: Option<&Plan>, (fds, cgroups): (&mut Fds, usize), base: &Base,
 fn become_init(mut reporter: Reporter, base: Base, prepared: Prepared, order: Order, fds: Fds) {
     let _ = process::set_slice(START_SLICE);
     let failure = match inputs(base, prepared, order, fds) {
+        // Whoever is not led into it would run as the host's root.
+        Ok((plan, _)) if plan.namespaces.user != NamespaceSource::Host => {
+            Failure::new(FailureKind::Invalid, "a plan with a user namespace was not announced as one")
+        }
         Ok((plan, inputs)) => apply::init(&plan, inputs, &mut reporter),
         Err(error) => Failure::host("cannot take the container's plan", &error),
     };

@@ -77,6 +77,18 @@ pub fn enter_minimal_root() -> io::Result<()> {
     // Whoever joins a container's mount namespace arrives at its root: a chroot would hide the host's from this process only.
     namespace::stand_at_root()?;
     mount::set_root_propagation(Propagation::Private)?;
+    exchange_root()
+}
+
+/// The same for a process whose root is a minimal one that others have, too: it gets one of its own. Mounts in there are
+/// private already, and there is no procfs to ask.
+pub fn leave_minimal_root() -> io::Result<()> {
+    namespace::unshare(flags::MOUNT)?;
+    exchange_root()
+}
+
+/// Puts the minimal root in the place of the mount namespace's.
+fn exchange_root() -> io::Result<()> {
     let root = small_tmpfs()?;
     // Any directory of the old root can carry the new one on its way to the top.
     mount::attach(root.as_fd(), path::find(rustix::fs::CWD, "/")?.as_fd())?;

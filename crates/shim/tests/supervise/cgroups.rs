@@ -76,7 +76,8 @@ impl Drop for Groups {
 fn joined_shown_and_out_of_memory(world: &World) {
     let groups = Groups::new();
     let limited = groups.limit_memory(32 << 20);
-    for private in [true, false] {
+    // With staged mounts, too: they show nothing of the groups that the stub is not in yet.
+    for (private, staged) in [(true, false), (false, false), (true, true), (false, true)] {
         let mut wanted = spec(&[
             "sh",
             "-c",
@@ -88,7 +89,7 @@ fn joined_shown_and_out_of_memory(world: &World) {
         if !private {
             wanted["linux"]["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != "cgroup");
         }
-        let mut shim = Shim::new(world);
+        let mut shim = if staged { Shim::prepared(world) } else { Shim::new(world) };
         let (ours, theirs) = UnixStream::pair().unwrap();
         shim.start_in(&world.rootfs, &plan(wanted), no_log(), &[(ALL, &theirs)], &groups.open(), true).unwrap();
         drop(theirs);

@@ -12,6 +12,7 @@ mod latency;
 mod life;
 mod streams;
 mod support;
+mod users;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -40,7 +41,9 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
-    let cases = [life::CASES, streams::CASES, attacks::CASES, cgroups::CASES, filters::CASES, latency::CASES].concat();
+    let cases =
+        [life::CASES, streams::CASES, attacks::CASES, cgroups::CASES, filters::CASES, users::CASES, latency::CASES]
+            .concat();
     let mut failed = 0;
     for (name, case) in cases.into_iter().filter(|(name, _)| filter.is_none_or(|filter| name.contains(&**filter))) {
         let before = support::Traces::take();
