@@ -215,6 +215,9 @@ pub(crate) fn memory() -> u64 {
 
 fn security_options(shared: &crate::shared::Shared) -> Vec<String> {
     let mut options = Vec::new();
+    if shared.host.apparmor {
+        options.push("name=apparmor".to_string());
+    }
     if shared.host.seccomp {
         options.push("name=seccomp,profile=builtin".to_string());
     }

@@ -125,7 +125,7 @@ impl SecurityOptions {
                         profile => SeccompChoice::Profile(profile.into()),
                     }
                 }
-                "apparmor" => found.apparmor = (value != "unconfined").then(|| value.into()),
+                "apparmor" => found.apparmor = Some(value.into()),
                 // Labels mean nothing on a host without SELinux, as Docker has it too.
                 "label" | "writable-cgroups" => {}
                 _ => return Err(invalid()),

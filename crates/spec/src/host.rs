@@ -38,6 +38,10 @@ pub fn facts() -> HostFacts {
         thermal_throttle: thermal_throttle(Path::new("/sys/devices/system/cpu")),
         recursive_readonly: kernel >= (5, 12),
         seccomp: field("Seccomp:").is_some(),
+        apparmor: read("/sys/module/apparmor/parameters/enabled").starts_with('Y'),
+        default_profile: read("/sys/kernel/security/apparmor/profiles")
+            .lines()
+            .any(|it| it.starts_with("docker-default (")),
         devices: Vec::new(),
     }
 }

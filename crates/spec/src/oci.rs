@@ -56,7 +56,7 @@ pub fn to_oci(settings: &Settings, host: &HostFacts) -> Result<Spec, Error> {
     let mut spec = Spec::default();
     spec.set_version(VERSION.to_owned())
         .set_root(Some(root))
-        .set_process(Some(process(settings, caps)?))
+        .set_process(Some(process(settings, host, caps)?))
         .set_hostname(name(&settings.hostname))
         .set_domainname(name(&settings.domainname))
         .set_mounts(Some(mounts))
@@ -68,7 +68,7 @@ pub fn to_oci(settings: &Settings, host: &HostFacts) -> Result<Spec, Error> {
     Ok(spec)
 }
 
-fn process(settings: &Settings, caps: CapSet) -> Result<Process, Error> {
+fn process(settings: &Settings, host: &HostFacts, caps: CapSet) -> Result<Process, Error> {
     let mut process = Process::default();
     process
         .set_args(Some(args(settings)))
@@ -80,10 +80,22 @@ fn process(settings: &Settings, caps: CapSet) -> Result<Process, Error> {
         .set_capabilities(Some(caps.to_oci()?))
         .set_rlimits(Some(settings.rlimits.iter().map(rlimit).collect::<Result<_, _>>()?))
         .set_no_new_privileges(Some(settings.no_new_privileges))
-        .set_apparmor_profile(settings.apparmor.clone())
+        .set_apparmor_profile(apparmor(settings, host))
         .set_selinux_label(settings.selinux_label.clone())
         .set_oom_score_adj(Some(settings.oom_score_adj));
     Ok(process)
+}
+
+/// As Docker decides; where its default profile is not loaded, which Docker would do, a container has none.
+fn apparmor(settings: &Settings, host: &HostFacts) -> Option<String> {
+    let profile = match &settings.apparmor {
+        _ if !host.apparmor => return None,
+        Some(profile) => profile,
+        None if settings.privileged => "unconfined",
+        None if host.default_profile => "docker-default",
+        None => return None,
+    };
+    Some(profile.to_owned())
 }
 
 fn args(settings: &Settings) -> Vec<String> {
@@ -192,7 +204,7 @@ mod tests {
             thermal_throttle: vec!["/sys/devices/system/cpu/cpu0/thermal_throttle".into()],
             recursive_readonly: true,
             seccomp: true,
-            devices: Vec::new(),
+            ..HostFacts::default()
         }
     }
 
@@ -262,6 +274,21 @@ mod tests {
         let spec = json(&settings);
         assert_eq!(spec["process"]["args"], serde_json::json!(["/sbin/docker-init", "--", "sh"]));
         assert_eq!(spec["mounts"].as_array().unwrap().last().unwrap()["destination"], "/sbin/docker-init");
+    }
+
+    #[test]
+    fn profiles_of_apparmor() {
+        let check = |asked: Option<&str>, privileged, (apparmor, default_profile), expected: Option<&str>| {
+            let settings = Settings { apparmor: asked.map(str::to_owned), privileged, ..Settings::default() };
+            let spec = to_oci(&settings, &HostFacts { apparmor, default_profile, ..host() }).unwrap();
+            assert_eq!(spec.process().as_ref().unwrap().apparmor_profile().as_deref(), expected);
+        };
+        check(Some("mine"), false, (false, false), None);
+        check(Some("mine"), true, (true, true), Some("mine"));
+        check(Some("unconfined"), false, (true, true), Some("unconfined"));
+        check(None, true, (true, true), Some("unconfined"));
+        check(None, false, (true, true), Some("docker-default"));
+        check(None, false, (true, false), None);
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub struct Settings {
     pub no_new_privileges: bool,
     /// `--security-opt seccomp=`.
     pub seccomp: SeccompChoice,
-    /// Profile of AppArmor to run under; the caller leaves `None` on a host without AppArmor.
+    /// Profile of AppArmor to run under, `unconfined` for none; `None` is Docker's default. Means nothing on a host without AppArmor.
     pub apparmor: Option<String>,
     /// SELinux label of the process.
     pub selinux_label: Option<String>,
@@ -349,6 +349,10 @@ pub struct HostFacts {
     pub recursive_readonly: bool,
     /// The kernel was built with seccomp filters.
     pub seccomp: bool,
+    /// AppArmor is enabled.
+    pub apparmor: bool,
+    /// Docker's default profile of AppArmor is loaded, by whoever did that: nobody here compiles profiles.
+    pub default_profile: bool,
     /// The host's devices below `/dev`, for privileged containers.
     pub devices: Vec<Device>,
 }

@@ -1,5 +1,6 @@
 //! Fixtures for the tests of all rooms: engines under test, images made from Debian's packages, the leak check.
 
+pub mod apparmor;
 pub mod chroot;
 pub mod debian;
 pub mod elf;
