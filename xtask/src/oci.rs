@@ -2,12 +2,12 @@
 //!
 //! A line of the list is `page TAB field TAB files that apply it TAB case`, with further cases behind further tabs, or with
 //! `later: reason` in the place of the cases. A case is `file:name`, and where it has passed: `@here+v2` is this machine and the virtual one
-//! with that layout of control groups; nothing is this machine alone. `oci` runs the test programs that the list names, reads what the
-//! virtual machine said in its latest whole runs (`vm-test`), and writes the page if every case passed: one that
+//! with that layout of control groups; nothing is this machine alone. `oci` runs the test programs that the list names, reads what each
+//! suite said last in the virtual machine (`vm-test`), and writes the page if every case passed: one that
 //! failed, was left out or does not exist fails the job. `--check` holds the page against the list without running anything; `cargo xtask test`
 //! holds the list against its own run as well ([`shown`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 use std::process::Command;
@@ -93,17 +93,12 @@ pub fn shown(run: &Shown) -> Result<()> {
 
 /// What the virtual machine said last is good enough: it takes many minutes to say it.
 fn in_virtual_machines(rows: &[Row]) -> Result<()> {
-    let mut consoles = BTreeMap::new();
-    for (row, case) in all(rows) {
-        for layout in &case.layouts {
-            let path = vm::console(*layout);
-            if !consoles.contains_key(&path) {
-                let text = fs::read(&path)
-                    .with_context(|| format!("{}: run ./x vm-test --cgroup {} first", path.display(), layout.name()))?;
-                consoles.insert(path.clone(), cases::read(&String::from_utf8_lossy(&text)));
-            }
-            case.has_passed(row, &consoles[&path])
-                .with_context(|| format!("in the virtual machine, {}", layout.name()))?;
+    for layout in Layout::ALL {
+        let mut there = all(rows).filter(|(_, case)| case.layouts.contains(&layout)).peekable();
+        if there.peek().is_some() {
+            let shown = cases::read(&vm::said(layout)?);
+            let passed = there.try_for_each(|(row, case)| case.has_passed(row, &shown));
+            passed.with_context(|| format!("in the virtual machine, {}", layout.name()))?;
         }
     }
     Ok(())

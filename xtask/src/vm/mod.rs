@@ -7,8 +7,8 @@
 //!
 //! ```text
 //! target/vm/kernel/        the kernel's package, unpacked          target/vm/payload.tar   executables, /dev/vdb inside
-//! target/vm/root.ext4      Debian with the modules, /dev/vda       target/vm/console-LAYOUT.log   what a whole run said
-//! target/vm/boot.cpio      busybox and the modules that reach it   target/vm/console.log          a part of the suites did
+//! target/vm/root.ext4      Debian with the modules, /dev/vda       target/vm/console.log  what the machine said
+//! target/vm/boot.cpio      busybox and the modules that reach it   target/vm/LAYOUT/      what each suite said last: `PACKAGE-SUITE.log`
 //! ```
 
 mod kernel;
@@ -62,9 +62,12 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let root = root::make(&directory, &kernel)?;
     let boot = kernel.boot_archive(&directory)?;
     let payload = payload::make(&directory, filters)?;
-    let console = if filters.is_empty() { console(layout) } else { directory.join("console.log") };
+    let console = directory.join("console.log");
     machine::boot(&machine::Parts { kernel: kernel.image(), boot, root, payload, console: console.clone() }, layout)?;
-    let report = report::read(&std::fs::read_to_string(&console).unwrap_or_default());
+    // The kernel's own lines may be cut anywhere.
+    let text = std::fs::read(&console).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default();
+    keep(layout, &text)?;
+    let report = report::read(&text);
     println!("{report}console: {}", console.display());
     ensure!(report.is_good(), "tests failed in the virtual machine");
     Ok(())
@@ -74,9 +77,22 @@ fn directory() -> PathBuf {
     corten_testkit::workspace().join("target/vm")
 }
 
-/// Where the latest run of all suites in this layout has left what the machine said.
-pub fn console(layout: Layout) -> PathBuf {
-    directory().join(format!("console-{}.log", layout.name()))
+/// Files what each suite said that came to its end, in the place of what it said before.
+fn keep(layout: Layout, console: &str) -> Result<()> {
+    let place = directory().join(layout.name());
+    std::fs::create_dir_all(&place)?;
+    for (suite, text) in report::suites(console) {
+        std::fs::write(place.join(format!("{}.log", suite.replace('/', "-"))), text)?;
+    }
+    Ok(())
+}
+
+/// What all suites said last in this layout.
+pub fn said(layout: Layout) -> Result<String> {
+    let (place, name) = (directory().join(layout.name()), layout.name());
+    let files = std::fs::read_dir(&place);
+    let files = files.with_context(|| format!("{}: run ./x vm-test --cgroup {name} first", place.display()))?;
+    files.map(|file| Ok(std::fs::read_to_string(file?.path())?)).collect()
 }
 
 /// Runs a program to its end; its failure is an error that names it.

@@ -41,6 +41,23 @@ pub fn read(console: &str) -> Report {
     report
 }
 
+/// The suites that came to their end, each with what it said.
+pub fn suites(console: &str) -> Vec<(String, String)> {
+    let mut suites = Vec::new();
+    let mut open: Option<(String, String)> = None;
+    for line in console.lines() {
+        if let Some(name) = line.strip_prefix("@@ begin ") {
+            open = Some((name.to_owned(), String::new()));
+        } else if line.starts_with("@@ end ") {
+            suites.extend(open.take());
+        } else if let Some((_, text)) = &mut open {
+            *text += line;
+            text.push('\n');
+        }
+    }
+    suites
+}
+
 impl Report {
     fn take(&mut self, suite: &str, name: &str, result: &str) {
         match result {
@@ -79,6 +96,13 @@ mod tests {
     fn check(console: &str, expect: &str, good: bool) {
         let report = read(console);
         assert_eq!((report.to_string().as_str(), report.is_good()), (expect, good));
+    }
+
+    #[test]
+    fn suites_that_ended() {
+        let console =
+            "boot\r\n@@ begin a/b\r\ntest one ... ok\r\n@@ end a/b 0\r\nnoise\n@@ begin c/d\ntest two ... ok\n";
+        assert_eq!(suites(console), [("a/b".to_owned(), "test one ... ok\n".to_owned())]);
     }
 
     #[test]
