@@ -73,7 +73,7 @@ pub fn apply(reader: impl Read, root: BorrowedFd, lower: &[OwnedFd], options: &A
         extractor.place(&mut reader, &entry)?;
     }
     extractor.cover_root()?;
-    extractor.tree.set_times()?;
+    extractor.tree.settle()?;
     let (bytes, digest) = reader.finish()?;
     let diff_id = digest.map(DiffId);
     let implied = extractor.tree.implied.into_iter().collect();
@@ -90,7 +90,7 @@ pub fn inherit(root: BorrowedFd, lower: &[OwnedFd], implied: &[Vec<u8>]) -> Resu
             tree.inherit(&directory)?;
         }
     }
-    tree.set_times()
+    tree.settle()
 }
 
 pub(crate) const WHITEOUT: &[u8] = b".wh.";
@@ -221,7 +221,7 @@ impl Extractor<'_> {
             .map_err(|(operation, errno)| Error::entry(operation, target.path, errno))?;
         self.tree.defaults.saw_directory(target.entry.mode);
         self.tree.implied.remove(&directory.path);
-        self.tree.defer_times(&directory, metadata::times(target.entry));
+        self.tree.defer(&directory, target.entry);
         self.tree.remember(target.path, directory);
         Ok(())
     }

@@ -51,6 +51,8 @@ fn umask() -> u32 {
     line.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(0o777)
 }
 
+const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+
 /// Owner, mode and attributes of an open file or directory, made with `entry.mode` masked by the umask.
 pub(crate) fn set(file: BorrowedFd, entry: &Entry, defaults: &Defaults) -> Result<(), (&'static str, Errno)> {
     if defaults.needs_owner(entry.uid, entry.gid) {
@@ -117,16 +119,29 @@ pub(crate) fn times(entry: &Entry) -> Timestamps {
 fn set_xattrs(xattrs: &Xattrs, set: impl Fn(&[u8], &[u8]) -> Result<(), Errno>) -> Result<(), (&'static str, Errno)> {
     for (name, value) in xattrs {
         // The overlay's own marks would let a layer redirect look-ups or hide what it does not own.
-        if name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") {
+        if name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") || name == DEFAULT_ACL {
             continue;
         }
-        match set(name, value) {
-            // Docker goes on where the file system has no such attributes, or the kernel no such label.
-            Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => {}
-            Err(errno) => return Err(("setxattr", errno)),
-        }
+        tolerate(set(name, value))?;
     }
     Ok(())
+}
+
+/// Docker goes on where the file system has no such attributes, or the kernel no such label.
+fn tolerate(set: Result<(), Errno>) -> Result<(), (&'static str, Errno)> {
+    match set {
+        Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => Ok(()),
+        Err(errno) => Err(("setxattr", errno)),
+    }
+}
+
+/// The access list that a directory hands on to what is made in it. [`set`] leaves it out.
+pub(crate) fn default_acl(entry: &Entry) -> Option<Vec<u8>> {
+    entry.xattrs.iter().find(|(name, _)| name == DEFAULT_ACL).map(|(_, value)| value.clone())
+}
+
+pub(crate) fn set_default_acl(directory: BorrowedFd, acl: &[u8]) -> Result<(), (&'static str, Errno)> {
+    tolerate(rustix::fs::fsetxattr(directory, DEFAULT_ACL, acl, XattrFlags::empty()))
 }
 
 /// Reads the extended attributes that belong to a file's content, without the overlay's and the host's labels.

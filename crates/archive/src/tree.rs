@@ -35,8 +35,15 @@ pub(crate) struct Tree<'a> {
     open: HashMap<Vec<u8>, Rc<Directory>>,
     /// Directories made without an entry of their own.
     pub implied: BTreeSet<Vec<u8>>,
-    /// Times that directories get in the end, when nothing changes in them any more.
-    times: BTreeMap<Vec<u8>, Timestamps>,
+    /// What directories get in the end, when nothing changes in them any more.
+    late: BTreeMap<Vec<u8>, Late>,
+}
+
+/// What making files in a directory would change, or would be changed by.
+struct Late {
+    times: Timestamps,
+    /// The access list that new files in it get: those of the archive have their own.
+    default_acl: Option<Vec<u8>>,
 }
 
 impl<'a> Tree<'a> {
@@ -50,7 +57,7 @@ impl<'a> Tree<'a> {
             defaults: Defaults::of(&stat),
             open: HashMap::new(),
             implied: BTreeSet::new(),
-            times: BTreeMap::new(),
+            late: BTreeMap::new(),
         })
     }
 
@@ -191,29 +198,30 @@ impl<'a> Tree<'a> {
         if let Some(found) = &found {
             model = metadata::from_stat(Kind::Directory, &found.stat);
             model.xattrs = metadata::read_xattrs(&found.file).map_err(|errno| failed(("getxattr", errno)))?;
-            self.times.insert(directory.path.clone(), metadata::times(&model));
+            self.defer(directory, &model);
         }
         self.defaults.saw_directory(model.mode);
         metadata::set(directory.fd.as_fd(), &model, &Defaults::UNKNOWN).map_err(failed)
     }
 
-    /// Notes the times that a directory gets in [`set_times`](Tree::set_times).
-    pub fn defer_times(&mut self, directory: &Directory, times: Timestamps) {
-        self.times.insert(directory.path.clone(), times);
+    /// Notes what a directory gets in [`settle`](Tree::settle).
+    pub fn defer(&mut self, directory: &Directory, entry: &Entry) {
+        let late = Late { times: metadata::times(entry), default_acl: metadata::default_acl(entry) };
+        self.late.insert(directory.path.clone(), late);
     }
 
     /// Forgets what is known of a directory and all below it: it was replaced.
     pub fn forget(&mut self, path: &[u8]) {
         self.forget_links();
         let below = [path, b"/"].concat();
-        self.times.remove(path);
+        self.late.remove(path);
         self.implied.remove(path);
-        while let Some((known, _)) = self.times.range(below.clone()..).next() {
+        while let Some((known, _)) = self.late.range(below.clone()..).next() {
             if !known.starts_with(&below) {
                 break;
             }
             let known = known.clone();
-            self.times.remove(&known);
+            self.late.remove(&known);
         }
         while let Some(known) = self.implied.range(below.clone()..).next() {
             if !known.starts_with(&below) {
@@ -229,13 +237,18 @@ impl<'a> Tree<'a> {
         self.open.clear();
     }
 
-    /// Gives the directories their times.
-    pub fn set_times(&mut self) -> Result<()> {
-        for (path, times) in std::mem::take(&mut self.times) {
+    /// Gives the directories what was left for the end.
+    pub fn settle(&mut self) -> Result<()> {
+        for (path, Late { times, default_acl }) in std::mem::take(&mut self.late) {
+            let failed = |(operation, errno)| Error::entry(operation, &path, errno);
+            if let Some(acl) = default_acl
+                && let Some(directory) = self.find(&path)?
+            {
+                metadata::set_default_acl(directory.fd.as_fd(), &acl).map_err(failed)?;
+            }
             let (parent, name) = split(&path);
             let Some(parent) = self.find(parent)? else { continue };
-            metadata::set_times_at(parent.fd.as_fd(), name, &times)
-                .map_err(|(operation, errno)| Error::entry(operation, &path, errno))?;
+            metadata::set_times_at(parent.fd.as_fd(), name, &times).map_err(failed)?;
         }
         Ok(())
     }

@@ -342,6 +342,73 @@ fn a_tree_survives_create_and_apply() {
     assert_eq!(fs::metadata(stack.top().join("z")).unwrap().nlink(), 2);
 }
 
+/// A POSIX ACL as the kernel keeps it: version 2, then tag, permissions and id of each entry.
+fn acl(user: u32) -> Vec<u8> {
+    let entries =
+        [(0x01u16, 6u16, u32::MAX), (0x02, 5, user), (0x04, 4, u32::MAX), (0x10, 5, u32::MAX), (0x20, 0, u32::MAX)];
+    let entry = |(tag, rights, id): (u16, u16, u32)| {
+        [&tag.to_le_bytes()[..], &rights.to_le_bytes(), &id.to_le_bytes()].concat()
+    };
+    [2u32.to_le_bytes().to_vec(), entries.map(entry).concat()].concat()
+}
+
+fn attribute(path: &Path, name: &str) -> Option<Vec<u8>> {
+    let mut value = [0; 256];
+    let length = lgetxattr(path, name, &mut value[..]).ok()?;
+    Some(value[..length].to_vec())
+}
+
+#[test]
+fn access_lists_and_user_attributes() {
+    let (access, default) = ("system.posix_acl_access", "system.posix_acl_default");
+    let xattr = |name: &str, value: &[u8]| (name.as_bytes().to_vec(), value.to_vec());
+    let file = Entry {
+        xattrs: vec![xattr(access, &acl(1000)), xattr("user.\u{e9}", b"\0\xff\n=")],
+        ..Entry::new(Kind::File, "d/file", 0o650)
+    };
+    let directory = Entry {
+        xattrs: vec![xattr(access, &acl(1001)), xattr(default, &acl(1002)), xattr("user.empty", b"")],
+        ..Entry::new(Kind::Directory, "d", 0o650)
+    };
+    let plain = Entry::new(Kind::File, "d/plain", 0o640);
+    let mut stack = Stack::new();
+    let tar = Tar::new().add(directory, b"").add(file, b"x").add(plain, b"y").directory("d/below").end();
+    stack.apply(&tar).unwrap();
+    let top = stack.top();
+    assert_eq!(attribute(&top.join("d/file"), access), Some(acl(1000)));
+    assert_eq!(attribute(&top.join("d/file"), "user.\u{e9}").unwrap(), b"\0\xff\n=");
+    assert_eq!(attribute(&top.join("d"), access), Some(acl(1001)));
+    assert_eq!(attribute(&top.join("d"), default), Some(acl(1002)));
+    assert_eq!(attribute(&top.join("d"), "user.empty"), Some(Vec::new()));
+    // What the directory hands on to new files is not what the archive says of these.
+    assert_eq!([attribute(&top.join("d/plain"), access), attribute(&top.join("d/below"), access)], [None, None]);
+    assert_eq!(attribute(&top.join("d/below"), default), None);
+    assert_eq!((mode(top.join("d/plain")), mode(top.join("d/below"))), (0o640, 0o755));
+    assert_eq!(corten_archive::verify(&tar[..], fs::File::open(&top).unwrap().as_fd(), Limits::default()).unwrap(), []);
+    // And back.
+    let again = corten_archive::create(fs::File::open(&top).unwrap().as_fd(), Vec::new()).unwrap();
+    stack.apply(&again).unwrap();
+    assert_eq!(attribute(&stack.top().join("d/file"), access), Some(acl(1000)));
+    assert_eq!(attribute(&stack.top().join("d"), default), Some(acl(1002)));
+}
+
+#[test]
+fn a_device_that_is_a_whiteout_hides_what_is_below() {
+    let mut stack = Stack::new();
+    stack.apply(&Tar::new().file("hidden", "below").file("d/also", "below").file("kept", "below").end()).unwrap();
+    let whiteout = |name: &str| Entry { device: (0, 0), ..Entry::new(Kind::CharDevice, name, 0o000) };
+    // As Docker applies it; what comes later in the same layer stands in its place.
+    let tar = Tar::new().add(whiteout("hidden"), b"").add(whiteout("d"), b"").file("d/new", "above").end();
+    stack.apply(&tar).unwrap();
+    let top = stack.top();
+    assert!(fs::symlink_metadata(top.join("hidden")).unwrap().file_type().is_char_device());
+    assert_eq!(fs::symlink_metadata(top.join("hidden")).unwrap().rdev(), 0);
+    assert_eq!(content(top.join("d/new")), "above");
+    assert!(is_opaque(&top.join("d")), "what was below it stays hidden");
+    // A hard link can't bring it back.
+    assert!(stack.apply(&Tar::new().link("again", "hidden").end()).is_err());
+}
+
 #[test]
 fn verification_finds_what_was_changed() {
     let mut stack = stack_with_base();
