@@ -72,10 +72,15 @@ fn default_table(list: &List, rows: &[Row]) -> String {
     let mut text = list.columns.iter().map(header).collect::<Vec<_>>().join("\t");
     text.push('\n');
     for row in rows {
-        text.push_str(&list.columns.iter().map(|column| row.get(column)).collect::<Vec<_>>().join("\t"));
+        text.push_str(&list.columns.iter().map(|column| visible(row.get(column))).collect::<Vec<_>>().join("\t"));
         text.push('\n');
     }
     table::align(&text)
+}
+
+/// What others have written (an image's history, say) gives the terminal no orders. Who asks for a format gets it as it is.
+fn visible(field: &str) -> String {
+    field.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
 fn templated(list: &List, rows: &[Row], source: &str, with_header: bool) -> Outcome<String> {
@@ -204,6 +209,11 @@ pub(crate) fn natural_order(left: &str, right: &str) -> std::cmp::Ordering {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fields_give_the_terminal_no_orders() {
+        assert_eq!(visible("a\u{1b}[2J\u{9b}\r\u{7f}\u{e9}\nb"), "a\u{fffd}[2J\u{fffd}\u{fffd}\u{fffd}\u{e9}\nb");
+    }
 
     #[test]
     fn natural() {

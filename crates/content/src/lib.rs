@@ -27,6 +27,7 @@ mod verify;
 
 use std::collections::HashSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
@@ -74,6 +75,8 @@ impl Store {
             let path = root.join(folder);
             fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
         }
+        // Images hold what only their own users may read, and here it lies without its owners and modes.
+        fs::set_permissions(root, fs::Permissions::from_mode(0o700)).map_err(Error::io("protect", root))?;
         let shared = Shared {
             root: root.into(),
             database,

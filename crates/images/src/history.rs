@@ -7,14 +7,17 @@ use crate::{Images, Result};
 
 impl Images {
     /// The steps of an image's making, newest first. The newest has the image's id and names, those below what it was built
-    /// on, if that is known; the others are `<missing>`.
+    /// on, if that is known; the others are `<missing>`. Layers that aren't unpacked have no size.
     ///
     /// # Errors
     /// As [`resolve`](Images::resolve).
     pub fn history(&self, name: &str, platform: Option<&Platform>) -> Result<Vec<HistoryItem>> {
         let image = self.resolve(name, platform)?;
         let mut sizes = Vec::new();
-        if let Some(chain) = &image.chain {
+        // One of several platforms' images may not be unpacked: nobody has measured its layers.
+        if let Some(chain) = &image.chain
+            && self.snapshots().exists(chain)?
+        {
             sizes = self.snapshots().stack(chain)?.into_iter().rev().map(|layer| layer.size).collect();
         }
         let mut sizes = sizes.into_iter();
