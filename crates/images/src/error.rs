@@ -122,6 +122,14 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
+    /// One of an archive's images could not be brought in.
+    #[error("{image}")]
+    Image {
+        /// The image, by its name or what else the archive calls it.
+        image: String,
+        /// Why.
+        source: Box<Error>,
+    },
     /// A part of an image could not be brought in.
     #[error("{image}: {part}")]
     Part {
@@ -168,7 +176,7 @@ impl Error {
             | Error::Change(_)
             | Error::Input(_) => ErrorKind::Invalid,
             Error::Cancelled => ErrorKind::Cancelled,
-            Error::Part { source, .. } | Error::Variant { source, .. } => source.kind(),
+            Error::Part { source, .. } | Error::Variant { source, .. } | Error::Image { source, .. } => source.kind(),
             Error::Io { .. } => ErrorKind::Internal,
             Error::Layer { source, .. } | Error::Tar(source) => source.kind(),
             Error::Registry(error) => error.kind(),
@@ -185,6 +193,11 @@ impl Error {
             Error::Registry(_) | Error::Input(_) | Error::Cancelled => true,
             _ => false,
         }
+    }
+
+    /// The same, told of one of an archive's images.
+    pub(crate) fn of_image(image: &str) -> impl FnOnce(Error) -> Error + '_ {
+        move |error| Error::Image { image: image.escape_debug().to_string(), source: Box::new(error) }
     }
 
     /// The same, told of a part of an image. What the registry refuses and what nobody wants any more stays as it is.

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use common::Fixture;
 use corten_archive::{Entry, Kind};
-use corten_base::{ErrorKind, Platform};
+use corten_base::{Digest, ErrorKind, Platform};
 use corten_images::Error;
 use corten_testkit::image::{
     Packing, TestImage, docker_archive_bytes, hostile_archives, link, oci_archive_bytes, pack, tar, tar_of,
@@ -195,7 +195,7 @@ fn what_a_killed_load_left_is_collected() {
     let store = fixture.open();
     // As if killed before the images were recorded: layers and blobs are there, nobody names them.
     let draft = store.snapshots.draft_layer().unwrap();
-    let chain = corten_base::ChainId(corten_base::Digest::sha256(b"x"));
+    let chain = corten_base::ChainId(Digest::sha256(b"x"));
     std::mem::forget(draft.commit(&chain, None, 1).unwrap());
     std::mem::forget(store.snapshots.draft_layer().unwrap());
     let lease = store.content.lease(Default::default()).unwrap();
@@ -290,4 +290,30 @@ fn removing_one_image_leaves_what_others_share() {
     let left = store.images.resolve("base:1", None).unwrap();
     assert!(store.images.layer_paths(&left).unwrap()[0].join("bin/true").exists());
     assert_eq!(store.images.check(false, &common::nobody).unwrap().problems, []);
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_image_and_layer() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let whole = docker_archive_bytes(&[TestImage::new("whole:1", layers())], Packing::Plain);
+    let archives = hostile_archives(&whole, fixture.folder());
+    let told = |what: &str| {
+        let (_, archive) = archives.iter().find(|(name, _)| *name == what).expect(what);
+        let error = store.load(archive).unwrap_err();
+        let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
+        causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+    };
+    let layer = Digest::sha256(&tar(&[("a/", b""), ("a/file", b"content")]));
+    let path = format!("{}/layer.tar", layer.hex());
+    let mismatch = told("another layer than the configuration says");
+    assert!(
+        mismatch.starts_with(&format!("hostile:1: layer {} ({path}): digest mismatch", layer.short())),
+        "{mismatch}"
+    );
+    assert_eq!(told("a layer that is missing"), "hostile:1: invalid image archive: missing/layer.tar is missing");
+    let short = told("a layer cut short");
+    assert!(short.starts_with("hostile:1: failed to register layer "), "{short}");
+    let config = told("a layout with a changed configuration");
+    assert!(config.starts_with("hostile:1: blob blobs/sha256/"), "{config}");
 }

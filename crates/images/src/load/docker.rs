@@ -43,7 +43,8 @@ pub(super) fn images(stage: &mut Stage<'_>) -> Result<Vec<NewImage>> {
     let is_empty = items.is_empty();
     let mut images = Vec::with_capacity(items.len());
     for item in items {
-        images.extend(image(stage, item)?);
+        let called = item.repo_tags.iter().flatten().next().unwrap_or(&item.config).clone();
+        images.extend(image(stage, item).map_err(Error::of_image(&called))?);
     }
     if images.is_empty() && !is_empty {
         return Err(stage.nothing());
@@ -55,11 +56,14 @@ pub(super) fn images(stage: &mut Stage<'_>) -> Result<Vec<NewImage>> {
 /// A parent only counts when it comes along and can be one. Whatever the archive says, no image is its own ancestor: such a ring could
 /// never be removed.
 fn keep_true_parents(images: &mut [NewImage]) {
-    let configs: HashMap<ImageId, ImageConfig> =
-        images.iter().map(|image| (image.id.clone(), image.config.clone())).collect();
-    for image in images {
-        let config = &image.config;
-        image.parent.take_if(|parent| !configs.get(parent).is_some_and(|parent| is_child(config, parent)));
+    let at: HashMap<&ImageId, usize> = images.iter().enumerate().map(|(at, image)| (&image.id, at)).collect();
+    let is_true = |image: &NewImage| {
+        let parent = image.parent.as_ref().and_then(|parent| at.get(parent));
+        parent.is_some_and(|&parent| is_child(&image.config, &images[parent].config))
+    };
+    let kept: Vec<bool> = images.iter().map(is_true).collect();
+    for (image, kept) in images.iter_mut().zip(kept) {
+        image.parent.take_if(|_| !kept);
     }
 }
 

@@ -28,8 +28,8 @@ pub(super) fn images(stage: &mut Stage<'_>) -> Result<Vec<NewImage>> {
     };
     let mut images: Vec<NewImage> = Vec::new();
     for entry in index.manifests.iter().filter(|entry| !entry.is_attestation()) {
-        let image = image(stage, entry)?;
-        let Some(image) = image else { continue };
+        let called = name(entry).map_or_else(|| entry.descriptor.digest.to_string(), |name| name.familiar());
+        let Some(image) = image(stage, entry).map_err(Error::of_image(&called))? else { continue };
         // Several entries are several names of one image, as skopeo writes it.
         match images.iter_mut().find(|other| other.id == image.id && other.target == image.target) {
             Some(other) => other.names.extend(image.names),
