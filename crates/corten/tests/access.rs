@@ -110,6 +110,113 @@ fn proxies_of_daemon_json() {
     engine.finish();
 }
 
+#[test]
+fn proxies_of_the_environment() {
+    if !is_root("proxies_of_the_environment") {
+        return;
+    }
+    let mut engine = TestEngine::start_with(CORTEN, &["--insecure-registry", "registry.test:5000"]);
+    let _registry = Registry::start(&engine);
+    let asked = Asked::default();
+    let (pid, kept) = (engine.namespace_pid(), asked.clone());
+    let port = engine.serve(move |stream| forward(stream, pid, &kept));
+    let proxy = format!("http://plain:hunter2@127.0.0.1:{port}");
+    // Names in lower case count too; a list of exceptions may name networks, and all names below one.
+    engine.set_environment(&[("http_proxy", &proxy), ("HTTPS_PROXY", &proxy), ("NO_PROXY", "10.0.0.0/8,.direct.test")]);
+    engine.stop_daemon();
+    engine.start_daemon();
+    engine.corten(&["pull", "registry.test:5000/box:v1"]).fails(1, "not found");
+    let through = std::mem::take(&mut *asked.lock().expect("no panic"));
+    assert!(through.iter().any(|line| line.starts_with("CONNECT registry.test:5000 ")), "{through:#?}");
+    assert!(through.iter().all(|line| line.ends_with(" by Basic cGxhaW46aHVudGVyMg==")), "{through:#?}");
+    engine.corten(&["pull", "a.direct.test:5000/box:v1"]).fails(1, "lookup a.direct.test");
+    engine.corten(&["import", "http://10.1.2.3:1/x.tar", "x"]).fails(1, "10.1.2.3:1");
+    assert_eq!(*asked.lock().expect("no panic"), [""; 0]);
+    let info = engine.docker(&["info", "-f", "{{.HTTPProxy}} {{.NoProxy}}"]);
+    assert_eq!(info.ok(), format!("http://xxxxx:xxxxx@127.0.0.1:{port} 10.0.0.0/8,.direct.test"));
+    assert!(!engine.log().contains("hunter2"), "{}", engine.log());
+    engine.finish();
+}
+
+#[test]
+fn mirrors_of_hosts_toml() {
+    if !is_root("mirrors_of_hosts_toml") {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let folder = directory.path().join("registry.test:5000");
+    fs::create_dir(&folder).expect("making a folder");
+    let engine = TestEngine::start_with(CORTEN, &["--registries-dir", directory.path().to_str().expect("UTF-8")]);
+    let registry = Registry::start(&engine);
+    let archive = engine.path().join("box.tar");
+    image::docker_archive(&archive, "box:v1", &[&debian::busybox_tar()]).expect("writing an archive");
+    let digest = registry.push(&engine, &archive, "team/box:v1");
+    let name = "registry.test:5000/team/box:v1";
+    engine.docker(&["pull", name]).fails(1, "lookup registry.test");
+    // The first one isn't there, the second one has no such path, the third has it.
+    let text = format!(
+        "[host.\"http://127.0.0.1:1\"]\n{1}[host.\"http://{0}/other\"]\n{1}[host.\"http://{0}\"]\n{1}",
+        Registry::HOST,
+        "capabilities = [\"pull\", \"resolve\"]\n",
+    );
+    fs::write(folder.join("hosts.toml"), text).expect("writing hosts.toml");
+    common::wait_until("the file is read", || engine.docker(&["pull", name]).code == 0);
+    assert_eq!(
+        engine.docker(&["inspect", "-f", "{{index .RepoDigests 0}}", name]).ok(),
+        format!("registry.test:5000/team/box@{digest}")
+    );
+    assert_eq!(engine.docker(&["run", "--rm", "--network", "none", name, "echo", "mirrored"]).ok(), "mirrored");
+    // It is asked, and never pushed to.
+    engine.docker(&["push", name]).fails(1, "lookup registry.test");
+    // A file with a mistake is told, with its name.
+    fs::write(folder.join("hosts.toml"), "[host.\"x").expect("writing hosts.toml");
+    common::wait_until("the mistake is told", || {
+        engine.docker(&["pull", "registry.test:5000/team/box:v2"]).stderr.contains("hosts.toml")
+    });
+    engine.finish();
+}
+
+#[test]
+fn a_redirect_does_not_lead_out_of_tls() {
+    if !is_root("a_redirect_does_not_lead_out_of_tls") {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let host = format!("{ADDRESS}:5443");
+    let folder = directory.path().join(&host);
+    fs::create_dir(&folder).expect("making a folder");
+    let engine = TestEngine::start_with(CORTEN, &["--registries-dir", directory.path().to_str().expect("UTF-8")]);
+    let registry = Registry::start(&engine);
+    let archive = engine.path().join("box.tar");
+    image::docker_archive(&archive, "box:v1", &[&debian::busybox_tar()]).expect("writing an archive");
+    registry.push(&engine, &archive, "box:v1");
+    let add = ["address", "add", &format!("{ADDRESS}/32"), "dev", "lo"];
+    Answer::of(engine.inside("/usr/sbin/ip").args(add), b"").ok();
+    let served = engine.path().join("served");
+    fs::create_dir_all(served.join("v2/box/manifests")).expect("making a folder");
+    certificates(&served, ADDRESS);
+    fs::copy(served.join("ca.pem"), folder.join("ca.crt")).expect("copying a certificate");
+    // The server's files are whole answers.
+    let moved = format!(
+        "HTTP/1.1 307 Temporary Redirect\r\nLocation: http://{}/v2/box/manifests/v1\r\nContent-Length: 0\r\n\r\n",
+        Registry::HOST
+    );
+    fs::write(served.join("v2/box/manifests/v1"), moved).expect("writing an answer");
+    let command = format!(
+        "cd {} && exec openssl s_server -quiet -HTTP -accept {host} -cert server.pem -key server.key",
+        served.display()
+    );
+    let mut server = engine.inside("/bin/sh");
+    let mut server = server.args(["-c", &command]).stdin(std::process::Stdio::piped()).spawn().expect("sh starts");
+    common::wait_until("the server listens", || engine.connect(&host).is_ok());
+    let pulled = engine.corten(&["pull", &format!("{host}/box:v1")]);
+    server.kill().expect("ending the server");
+    server.wait().expect("the server ends");
+    pulled.fails(1, "it leads from https to http");
+    assert_eq!(engine.docker(&["images", "-q", &format!("{host}/box")]).ok(), "");
+    engine.finish();
+}
+
 /// An address of the engine's own that is not on loopback, so that certificates count there.
 const ADDRESS: &str = "10.199.0.1";
 

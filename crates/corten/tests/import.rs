@@ -139,8 +139,13 @@ fn from_a_url() {
     let ftp = create("ftp://a.test/x");
     assert!(ftp.starts_with("HTTP/1.1 400") && ftp.contains("unsupported protocol scheme"), "{ftp}");
     assert!(create(&format!("http://{host}/absent")).starts_with("HTTP/1.1 404"));
+    // That nobody answers is no state of this daemon.
     let lookup = create("http://nosuch.invalid/x");
-    assert!(lookup.contains("dial tcp: lookup nosuch.invalid"), "{lookup}");
+    assert!(lookup.starts_with("HTTP/1.1 500") && lookup.contains("dial tcp: lookup nosuch.invalid"), "{lookup}");
+    let refused = create("http://127.0.0.1:1/x");
+    assert!(refused.starts_with("HTTP/1.1 500") && refused.contains("connection refused"), "{refused}");
+    let down = create(&format!("http://{host}/down"));
+    assert!(down.contains("503 Service Unavailable") && down.starts_with("HTTP/1.1 500"), "{down}");
     assert_eq!(engine.docker(&["images", "-q", "bad"]).ok(), "");
     assert!(!engine.log().contains("p@ss") && !engine.log().contains("p%40ss"), "{}", engine.log());
     assert!(engine.corten(&["system", "check"]).ok().ends_with("nothing is wrong"));

@@ -105,8 +105,8 @@ erase) read -r key; rm -f "$store/$(echo "$key" | tr /: __)" ;;
 esac
 "#;
 
-/// Puts the helper where the client finds it.
-fn helper(engine: &TestEngine) -> PathBuf {
+/// Puts the helper where the client finds it, with this configuration of the client.
+fn helper(engine: &TestEngine, settings: &str) -> PathBuf {
     let store = engine.path().join("helper");
     std::fs::create_dir(&store).expect("making the helper's store");
     let program = store.join("docker-credential-test");
@@ -114,8 +114,7 @@ fn helper(engine: &TestEngine) -> PathBuf {
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("making it executable");
     let config = engine.path().join("config");
     std::fs::create_dir_all(&config).expect("making the client's directory");
-    std::fs::write(config.join("config.json"), r#"{"credHelpers":{"127.0.0.1:5000":"test","b.test":"gone"}}"#)
-        .expect("config");
+    std::fs::write(config.join("config.json"), settings).expect("config");
     store
 }
 
@@ -135,7 +134,7 @@ fn a_helper_keeps_the_secrets() {
     }
     let engine = TestEngine::start(CORTEN);
     let _registry = Registry::start_with_password(&engine);
-    let store = helper(&engine);
+    let store = helper(&engine, r#"{"credHelpers":{"127.0.0.1:5000":"test","b.test":"gone"}}"#);
     let login = with_helper(&engine, &["login", "-u", "me", "--password-stdin", HOST], SECRET);
     assert_eq!(login.ok(), "Login Succeeded");
     assert_eq!(login.stderr, "");
@@ -148,6 +147,40 @@ fn a_helper_keeps_the_secrets() {
     with_helper(&engine, &["pull", &format!("{HOST}/box")], "").fails(1, "no basic auth credentials");
     let calls = std::fs::read_to_string(store.join("calls")).expect("the helper was called");
     assert_eq!(calls.lines().collect::<Vec<_>>(), ["get", "store", "get", "erase", "get"]);
+    engine.finish();
+}
+
+#[test]
+fn a_store_keeps_all_secrets() {
+    if !is_root("a_store_keeps_all_secrets") {
+        return;
+    }
+    let engine = TestEngine::start(CORTEN);
+    let _registry = Registry::start_with_password(&engine);
+    // What stood in the file before moves into the store with the next login, and a helper comes before the store.
+    let settings =
+        r#"{"auths":{"127.0.0.1:5000":{"auth":"b2xkOm9sZA=="}},"credsStore":"test","credHelpers":{"b.test":"gone"}}"#;
+    let store = helper(&engine, settings);
+    let login = with_helper(&engine, &["login", "-u", "me", "--password-stdin", HOST], SECRET);
+    assert_eq!((login.ok(), login.stderr.as_str()), ("Login Succeeded", ""));
+    assert!(std::fs::read_to_string(store.join("127.0.0.1_5000")).expect("it is stored").contains("U*U"));
+    let kept = config(&engine);
+    assert!(!kept.contains("b2xkOm9sZA==") && kept.contains("\"credsStore\": \"test\""), "{kept}");
+    // Docker's client reads the same store.
+    let path = format!("{}:/usr/bin:/bin", store.display());
+    let mut docker = std::process::Command::new(docker_client());
+    docker.args(["pull", &format!("{HOST}/box")]).env("PATH", path).env("DOCKER_HOST", engine.host());
+    docker.env("DOCKER_CONFIG", engine.path().join("config"));
+    Answer::of(&mut docker, b"").fails(1, "manifest unknown");
+    with_helper(&engine, &["pull", &format!("{HOST}/box")], "").fails(1, "manifest unknown");
+    with_helper(&engine, &["logout", HOST], "").ok();
+    assert!(!store.join("127.0.0.1_5000").exists());
+    with_helper(&engine, &["pull", &format!("{HOST}/box")], "").fails(1, "no basic auth credentials");
+    // A store that isn't there says so, and no secret goes anywhere else.
+    std::fs::write(engine.path().join("config/config.json"), r#"{"credsStore":"absent"}"#).expect("config");
+    let absent = with_helper(&engine, &["login", "-u", "me", "--password-stdin", HOST], SECRET);
+    absent.fails(1, "docker-credential-absent");
+    assert!(!config(&engine).contains("auth\""), "{}", config(&engine));
     engine.finish();
 }
 

@@ -21,6 +21,7 @@ pub struct TestEngine {
     daemon: Option<Child>,
     name: String,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     /// Where the daemon takes its root to be, if that is not the namespace's.
     root: Option<PathBuf>,
     idle: Leaks,
@@ -63,7 +64,8 @@ impl TestEngine {
         let idle = Leaks::default();
         let root = root.map(|root| directory.path().join(root));
         let executable = executable.into();
-        let mut engine = Self { executable, directory, holder, daemon: None, name, arguments, root, idle };
+        let environment = Vec::new();
+        let mut engine = Self { executable, directory, holder, daemon: None, name, arguments, environment, root, idle };
         engine.wait_for("the namespaces", |engine| engine.path().join("ready").exists());
         engine.start_daemon();
         // The table of a daemon without containers stands as long as its bridge.
@@ -114,6 +116,7 @@ impl TestEngine {
         command.args(["--cgroup-parent", &format!("/{}", self.name)]).args(&self.arguments);
         // No other program is there for the daemon to run.
         command.env_clear().env("PATH", "/nonexistent").env("RUST_BACKTRACE", "1");
+        command.envs(self.environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second log handle")).stderr(log);
         self.daemon = Some(command.spawn().expect("nsenter(1) starts"));
         self.wait_for("the daemon", |engine| {
@@ -121,6 +124,11 @@ impl TestEngine {
             assert!(exited.is_none(), "the daemon ended ({exited:?}); its log:\n{}", engine.log());
             engine.get("/_ping").is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
         });
+    }
+
+    /// What the daemon finds in its environment when it is started next.
+    pub fn set_environment(&mut self, variables: &[(&str, &str)]) {
+        self.environment = variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
     }
 
     /// Ends the daemon at once, as a crash would.
