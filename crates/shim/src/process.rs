@@ -72,6 +72,25 @@ impl Process {
         !self.stub.leading && !self.failed
     }
 
+    /// The process that was led in takes over. It may have ended before this was known.
+    fn moved(&mut self, pid: i32, pidfd: OwnedFd, strays: &mut Vec<process::Ended>) {
+        self.stub.moved(pid, pidfd);
+        if let Some(at) = strays.iter().position(|ended| ended.pid == pid) {
+            self.ended = Some(strays.swap_remove(at).code);
+        }
+    }
+
+    /// Its program runs, or is not to. If its leader has not lived to name it, the kernel has noted which process it is.
+    fn find_follower(&mut self, strays: &mut Vec<process::Ended>) {
+        let Some(pid) = self.stub.led() else { return };
+        // A number that has been reaped may be another's by now: then the leader's descriptor stays in its place.
+        let reaped = strays.iter().any(|ended| ended.pid == pid);
+        let pidfd = if reaped { self.stub.pidfd.try_clone() } else { process::open_pidfd(pid) };
+        if let Ok(pidfd) = pidfd {
+            self.moved(pid, pidfd, strays);
+        }
+    }
+
     /// There will be no program.
     pub(crate) fn fail(&mut self, buffer: &mut Vec<u8>) {
         self.failed = true;
@@ -95,6 +114,7 @@ impl Process {
                 Err(error) => break Err(Failure::host("cannot hear from the container's init", &error)),
             }
         };
+        self.find_follower(strays);
         self.stub.decided();
         self.agent = None;
         self.starting.take().map(|origin| (origin, outcome))
@@ -108,12 +128,7 @@ impl Process {
             (Note::Moved { .. }, _) if !self.stub.leading => {
                 return Err(Failure::new(FailureKind::Internal, "a process was named that nobody was led to"));
             }
-            (Note::Moved { pid }, Some(pidfd)) => {
-                self.stub.moved(pid, pidfd);
-                if let Some(at) = strays.iter().position(|ended| ended.pid == pid) {
-                    self.ended = Some(strays.swap_remove(at).code);
-                }
-            }
+            (Note::Moved { pid }, Some(pidfd)) => self.moved(pid, pidfd, strays),
             (Note::Listener { fd }, _) => self.listener = Some(fd),
             (Note::Warning(text), _) => self.warnings.push(text),
             (Note::Failed(failure), _) => return Err(failure),

@@ -60,7 +60,7 @@ pub struct Spawned {
 pub struct Zygote {
     socket: Seqpacket,
     child: Child,
-    /// Marked with the shim that it has made and not told of yet.
+    /// Has the shim that it has made and not told of yet.
     births: Slate,
 }
 
@@ -94,10 +94,10 @@ impl Zygote {
         match serde_json::from_slice(&packet).map_err(Error::Malformed)? {
             Answer::Shim { pid } => {
                 let pidfd = fds.pop().ok_or_else(|| Error::Unexpected("a zygote without a pidfd".into()))?;
-                if self.births.marked() != pid.cast_unsigned() {
+                if self.births.birth() != Some(pid) {
                     return Err(Error::Unexpected(format!("process {pid}, which the zygote has not made,")));
                 }
-                self.births.mark(0);
+                self.births.forget_birth();
                 Ok(Spawned { connection: Connection::new(ours), child: Child { pid, pidfd } })
             }
             Answer::Failed(failure) => Err(failure.into()),
@@ -106,8 +106,7 @@ impl Zygote {
 
     /// Ends a shim that the zygote made and did not live to tell of. It is a child of this process, so that its number is its own.
     fn reap_untold(&self) {
-        let Some(pid) = i32::try_from(self.births.marked()).ok().filter(|pid| *pid != 0) else { return };
-        if let Ok(mut shim) = Child::open(pid) {
+        if let Some(Ok(mut shim)) = self.births.birth().map(Child::open) {
             let _ = shim.kill();
             let _ = shim.wait();
         }

@@ -137,6 +137,11 @@ impl Stub {
         }
     }
 
+    /// The process that was led in, as far as the kernel knows.
+    pub(crate) fn led(&self) -> Option<i32> {
+        self.reports.as_ref().filter(|_| self.leading)?.led()
+    }
+
     /// The process that was led in takes over.
     pub(crate) fn moved(&mut self, pid: i32, pidfd: OwnedFd) {
         (self.pid, self.pidfd, self.leading) = (pid, pidfd, false);
@@ -171,9 +176,8 @@ impl Stub {
 /// Clones the process that goes into the PID namespace that the caller has joined for its children, once the caller
 /// holds nothing of the host any more. True in the new process; the caller ends when it has told.
 fn go_in(joined: Result<(), Failure>, reporter: &mut Reporter) -> bool {
-    let cloned = joined.and_then(|()| {
-        process::clone_sibling().map_err(|error| Failure::host("cannot go into the PID namespace", &error))
-    });
+    let cloned = joined
+        .and_then(|()| reporter.lead_in().map_err(|error| Failure::host("cannot go into the PID namespace", &error)));
     match cloned {
         Ok(Cloned::Child) => return true,
         Ok(Cloned::Parent { pid, pidfd }) => drop(reporter.moved(pid, pidfd)),

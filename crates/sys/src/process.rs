@@ -62,8 +62,8 @@ pub fn clone_sibling() -> io::Result<Cloned> {
     clone_sibling_into(0, None)
 }
 
-/// As [`clone_sibling`]. The kernel makes the copy's number the mark of `births` before the copy runs: so the parent, which shares
-/// that slate, knows of it even if the caller is killed before it can tell.
+/// As [`clone_sibling`]. The kernel notes the copy's number in `births` before the copy runs: so the parent, which shares that
+/// slate, knows of it even if the caller is killed before it can tell.
 pub fn clone_sibling_noted(births: &Slate) -> io::Result<Cloned> {
     clone_with(libc::CLONE_PARENT as u64, 0, None, Some(births))
 }
@@ -95,11 +95,11 @@ fn clone_with(
     }
     if let Some(births) = births {
         arguments.flags |= libc::CLONE_PARENT_SETTID as u64;
-        arguments.parent_tid = births.mark_address();
+        arguments.parent_tid = births.birth_address();
     }
     // SAFETY: without CLONE_VM this is fork: the child runs on a copy of this stack and memory. The process has one
     // thread (checked above), so no lock is held by a thread that does not exist in the child. `arguments` and `pidfd`
-    // outlive the call, and so does the slate, whose mark is as large as a process id and expects to change.
+    // outlive the call, and so does the slate, whose word for it is as large as a process id and expects to change.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>()) };
     match pid {
         -1 => Err(io::Error::last_os_error()),

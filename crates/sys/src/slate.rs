@@ -21,13 +21,14 @@ const SIZE: usize = 32 * 1024;
 #[repr(C)]
 struct Content {
     mark: AtomicU32,
+    birth: AtomicU32,
     length: AtomicU32,
-    text: [AtomicU8; SIZE - 8],
+    text: [AtomicU8; SIZE - 12],
 }
 
 const _: () = assert!(size_of::<Content>() == SIZE);
 
-/// A mark and a text. A new one has mark 0 and no text.
+/// A mark, a text, and the process that the kernel has noted there. A new one has mark 0, no text and no process.
 #[derive(Debug)]
 pub struct Slate(NonNull<Content>);
 
@@ -69,9 +70,19 @@ impl Slate {
         NonNull::new(address.cast()).map(Slate).ok_or_else(invalid)
     }
 
-    /// Where the kernel can set the mark itself.
-    pub(crate) fn mark_address(&self) -> u64 {
-        self.content().mark.as_ptr() as u64
+    /// The process noted last ([`clone_sibling_noted`](crate::process::clone_sibling_noted)).
+    pub fn birth(&self) -> Option<i32> {
+        i32::try_from(self.content().birth.load(Ordering::Acquire)).ok().filter(|pid| *pid != 0)
+    }
+
+    /// It is known: nobody needs to look for it here.
+    pub fn forget_birth(&self) {
+        self.content().birth.store(0, Ordering::Release);
+    }
+
+    /// Where the kernel notes a process.
+    pub(crate) fn birth_address(&self) -> u64 {
+        self.content().birth.as_ptr() as u64
     }
 
     /// Sets the mark; what was written before is seen by whoever sees the mark.
@@ -128,7 +139,7 @@ mod tests {
         slate.mark(7);
         assert_eq!((slate.marked(), slate.read()), (7, b"words".to_vec()));
         slate.write(&[1; 2 * SIZE]);
-        assert_eq!(slate.read(), [1; SIZE - 8]);
+        assert_eq!(slate.read(), [1; SIZE - 12]);
     }
 
     #[test]

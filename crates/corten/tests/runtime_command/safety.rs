@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 
-use corten_testkit::kernel::{KEYCTL, MOUNT_SETATTR, refusing, without};
+use corten_testkit::kernel::{KEYCTL, MOUNT_SETATTR, SENDMSG, refusing, without};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 
@@ -87,6 +87,23 @@ fn newcomers_bring_nothing_of_the_host() {
     drop(listener);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(255), "{output:?}");
+    bench.runtime(&["delete", "--force", &bench.id]).ok();
+    bench.is_clean();
+}
+
+/// The process that leads an exec in is in the container's control group by then, where it may be killed for memory. Who was led
+/// in is not lost: here the leader ends because it cannot tell of it.
+#[test]
+fn an_exec_whose_leader_dies_is_the_runtimes() {
+    let Some(bench) = bench("exec sleep 1000", |_, _| {}) else { return };
+    bench.run(&["--detach"]).ok();
+    let exec = |words: &[&str]| without(SENDMSG, || bench.runtime(&[&["exec"], words].concat()));
+    let answer = exec(&[&bench.id, "sh", "-c", "echo ran; exit 3"]);
+    assert_eq!((answer.code, &*answer.out), (Some(3), "ran\n"), "{answer:?}");
+    exec(&["--detach", "--pid-file", &bench.path("pid"), &bench.id, "sleep", "1000"]).ok();
+    let pids: Vec<u32> = serde_json::from_str(&bench.runtime(&["ps", "-f", "json", &bench.id]).ok()).unwrap();
+    let named = fs::read_to_string(bench.path("pid")).unwrap();
+    assert!(pids.len() == 2 && pids.contains(&named.parse().unwrap()), "{named}: {pids:?}");
     bench.runtime(&["delete", "--force", &bench.id]).ok();
     bench.is_clean();
 }

@@ -7,6 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use corten_sys::process::{self, Cloned};
 use corten_sys::slate::Slate;
 use corten_sys::socket::Seqpacket;
 use serde::{Deserialize, Serialize};
@@ -113,6 +114,12 @@ impl Reports {
         Ok(Some((Note::Failed(failure), Vec::new())))
     }
 
+    /// The process that was [led in](Reporter::lead_in), also if its leader did not live to name it. It is a child of the caller's that
+    /// nobody else reaps.
+    pub fn led(&self) -> Option<i32> {
+        self.slate.birth()
+    }
+
     /// Lets the process go on that waits after [`Note::Listener`] or [`Note::Mounted`].
     pub fn go_on(&self) -> io::Result<()> {
         self.socket.send(b"go", &[])
@@ -130,6 +137,12 @@ impl Reporter {
     /// The socket, for what comes the other way.
     pub fn socket(&self) -> &Seqpacket {
         &self.socket
+    }
+
+    /// Clones the process that takes over, as a sibling of the caller, which is to tell so with [`Reporter::moved`]. Should it be
+    /// killed before it can (its cgroup is the container's already), [`Reports::led`] knows.
+    pub fn lead_in(&self) -> io::Result<Cloned> {
+        process::clone_sibling_noted(&self.slate)
     }
 
     /// Hands the terminal's other side over.

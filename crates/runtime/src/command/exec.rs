@@ -167,7 +167,7 @@ fn launch(plan: &ProcessPlan, container: &OwnedFd, joined: Joined, manner: Manne
             .and_then(|()| apply::enter_container(plan, container.as_fd(), &cgroups, &mut reporter));
         close_others(&reporter, stdio.as_ref(), manner);
         let cloned = entered.and_then(|()| {
-            process::clone_sibling().map_err(|error| Failure::host("cannot go into the PID namespace", &error))
+            reporter.lead_in().map_err(|error| Failure::host("cannot go into the PID namespace", &error))
         });
         match cloned {
             Ok(Cloned::Parent { pid, pidfd }) => reporter.moved(pid, pidfd).map_or(1, |()| 0),

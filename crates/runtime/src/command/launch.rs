@@ -199,8 +199,7 @@ impl Launched {
         let mut listener = None;
         loop {
             match self.note()? {
-                // A leader that was killed has nobody follow it.
-                None if self.leading => return Err(Error::new("the process that leads into the container has died")),
+                None if self.leading => return self.leader_died(),
                 None => return Ok(Stage::Executed),
                 Some((Note::Mounted, _)) => return Ok(Stage::Mounted),
                 Some((Note::Ready, _)) => return Ok(Stage::Ready),
@@ -244,6 +243,15 @@ impl Launched {
         let leader = std::mem::replace(&mut self.pid, pid);
         (self.pidfd, self.leading) = (pidfd, false);
         process::reap(leader).map(drop).map_err(Error::doing("waitpid"))
+    }
+
+    /// It may have led somebody in before: that process has become its program by now.
+    fn leader_died(&mut self) -> Result<Stage> {
+        let died = || Error::new("the process that leads into the container has died");
+        let pid = self.control.led().ok_or_else(died)?;
+        let pidfd = process::open_pidfd(pid).map_err(Error::doing("pidfd_open"))?;
+        self.moved(pid, vec![pidfd])?;
+        Ok(Stage::Executed)
     }
 
     fn tell_agent(&mut self, listener: i32) -> Result<()> {

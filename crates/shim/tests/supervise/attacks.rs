@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use corten_shim::client::Error;
 use corten_shim::client::ExecProcess;
 use corten_shim::protocol::{Event, LogConfig, Streams};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, makedev};
 use serde_json::json;
 
@@ -33,6 +34,7 @@ pub const CASES: &[Case] = &[
     ("attacks::the_minimal_root_gives_nothing_to_write_to", the_minimal_root_gives_nothing_to_write_to),
     ("attacks::packets_of_any_size", packets_of_any_size),
     ("attacks::an_exec_that_leaves_writers_behind", an_exec_that_leaves_writers_behind),
+    ("attacks::a_leader_killed_at_any_moment", a_leader_killed_at_any_moment),
     ("attacks::descriptors_inside", descriptors_inside),
 ];
 
@@ -244,8 +246,8 @@ fn a_shim_killed_takes_its_stub_along(world: &World) {
     let stub = corten_sys::process::open_pidfd(ready.init_pid.unwrap()).unwrap();
     kill(ready.pid);
     child.wait().unwrap();
-    let mut polled = [rustix::event::PollFd::new(&stub, rustix::event::PollFlags::IN)];
-    let patience = rustix::event::Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
+    let mut polled = [PollFd::new(&stub, PollFlags::IN)];
+    let patience = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
     assert_eq!(rustix::event::poll(&mut polled, Some(&patience)).unwrap(), 1, "the stub outlives its shim");
     drop(connection);
 }
@@ -321,6 +323,45 @@ fn an_exec_that_leaves_writers_behind(world: &World) {
     let seq = shim.connection.signal(None, 9).unwrap();
     shim.connection.recv_answer(seq, PATIENCE, |_, _| {}).unwrap();
     assert_eq!(shim.exited().code, 137);
+    shim.release();
+}
+
+/// The process that leads an exec in stands in the container's control group, where it may be killed for memory. Be it before it
+/// has cloned, before it has told so, or after: the exec fails, or it runs and its end is told.
+fn a_leader_killed_at_any_moment(world: &World) {
+    let mut shim = Shim::new(world);
+    let init = shim.start(&world.rootfs, &plan(spec(&["sleep", "100"])), no_log(), &[]).unwrap().to_string();
+    let process = plan(spec(&["true"])).process;
+    let children = format!("/proc/{0}/task/{0}/children", shim.ready.pid);
+    let (mut failed, mut ran) = (0, 0);
+    for round in 0_u32..400 {
+        let id = format!("{round:064}");
+        let seq = shim.connection.exec(&id, ExecProcess::Plan(&process), None, None, None).unwrap();
+        let is_answered = || {
+            let mut polled = [PollFd::new(&shim.connection, PollFlags::IN)];
+            rustix::event::poll(&mut polled, Some(&Timespec::default())).unwrap() > 0
+        };
+        while !is_answered() {
+            let text = fs::read_to_string(&children).unwrap();
+            let Some(leader) = text.split_whitespace().find(|pid| **pid != *init) else { continue };
+            (0..round * 8).for_each(|_| std::hint::spin_loop());
+            let _ = corten_sys::process::open_pidfd(leader.parse().unwrap())
+                .and_then(|leader| corten_sys::process::signal_pidfd(leader.as_fd(), 9));
+            break;
+        }
+        match shim.answer(seq) {
+            Ok(_) => {
+                shim.exec_exited(&id);
+                ran += 1;
+            }
+            Err(Error::Failed(_)) => failed += 1,
+            Err(error) => panic!("round {round}: {error}"),
+        }
+    }
+    assert!(failed > 0 && ran > 0, "killed too early or too late: {failed} failed, {ran} ran");
+    let seq = shim.connection.signal(None, 9).unwrap();
+    shim.connection.recv_answer(seq, PATIENCE, |_, _| {}).unwrap();
+    shim.exited();
     shim.release();
 }
 
