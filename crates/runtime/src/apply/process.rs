@@ -122,7 +122,7 @@ pub(super) fn become_program(
         gate.ready(reporter)?;
     }
     reporter.executing();
-    Err(program.execute())
+    program.execute()
 }
 
 /// A working directory that exists is fine on a read-only root, too; one that is missing there is reported by chdir.

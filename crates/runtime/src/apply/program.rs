@@ -13,6 +13,9 @@ use crate::failure::describe;
 use crate::plan::ProcessPlan;
 use crate::{Failure, FailureKind};
 
+/// The exit code of what could not be executed.
+const NOT_EXECUTED: i32 = 255;
+
 /// Finds the command as the caller's identity sees it.
 pub(super) fn find(plan: &ProcessPlan) -> Result<PathBuf, Failure> {
     let Some(name) = plan.args.first().filter(|name| !name.is_empty()) else {
@@ -76,14 +79,13 @@ impl Program {
         })
     }
 
-    /// Executes it; returns only on failure.
-    pub(super) fn execute(&self) -> Failure {
+    /// Executes it. As with runc it counts as started by then: what only the kernel can tell (another machine's program, a script
+    /// whose interpreter is missing) stands on its standard error, in runc's words, and its exit code is 255.
+    pub(super) fn execute(&self) -> ! {
         let Err(error) = process::execve(&self.path, &self.arguments, &self.environment);
-        let kind = match error.kind() {
-            io::ErrorKind::NotFound => FailureKind::NotFound,
-            _ => FailureKind::NotExecutable,
-        };
-        Failure::new(kind, format!("exec {}: {}", self.path.to_string_lossy(), describe(&error)))
+        let text = format!("exec {}: {}\n", self.path.to_string_lossy(), describe(&error));
+        let _ = rustix::io::write(rustix::stdio::stderr(), text.as_bytes());
+        process::exit_now(NOT_EXECUTED)
     }
 }
 

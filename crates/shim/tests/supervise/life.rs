@@ -20,6 +20,7 @@ pub const CASES: &[Case] = &[
     ("life::isolation", isolation),
     ("life::identity", identity),
     ("life::failures_in_dockers_words", failures_in_dockers_words),
+    ("life::programs_that_the_kernel_refuses", programs_that_the_kernel_refuses),
     ("life::signals", signals),
     ("life::exec", exec),
     ("life::adoption_after_the_daemon_died", adoption_after_the_daemon_died),
@@ -92,12 +93,8 @@ fn failures_in_dockers_words(world: &World) {
         ("/nosuch", FailureKind::NotFound, r#"exec: "/nosuch": stat /nosuch: no such file or directory"#),
         ("/etc/plain", FailureKind::NotExecutable, r#"exec: "/etc/plain": permission denied"#),
         ("/etc", FailureKind::NotExecutable, r#"exec: "/etc": is a directory"#),
-        ("/bin/format", FailureKind::NotExecutable, "exec /bin/format: exec format error"),
     ] {
         let rootfs = world.own_rootfs(&format!("failure-{}", text.len()));
-        std::fs::write(rootfs.join("bin/format"), "\x7fELF nonsense").unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(rootfs.join("bin/format"), mode).unwrap();
         let mut shim = Shim::new(world);
         match shim.start(&rootfs, &plan(spec(&[command])), no_log(), &[]) {
             Err(Error::Failed(failure)) => {
@@ -107,6 +104,20 @@ fn failures_in_dockers_words(world: &World) {
             other => panic!("{command}: {other:?}"),
         }
         assert_eq!(shim.drop_connection().code, 0);
+    }
+}
+
+/// What only the kernel finds out is the program's own end.
+fn programs_that_the_kernel_refuses(world: &World) {
+    for (command, content, text) in [
+        ("/bin/format", "\x7fELF nonsense", "exec /bin/format: exec format error\n"),
+        ("/bin/script", "#!/nosuch\n", "exec /bin/script: no such file or directory\n"),
+    ] {
+        let rootfs = world.own_rootfs(&format!("refused-{}", text.len()));
+        let path = rootfs.join(&command[1..]);
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        assert_eq!(run(world, &rootfs, spec(&[command])), (text.to_owned(), 255));
     }
 }
 
