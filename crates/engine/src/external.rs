@@ -13,7 +13,8 @@ use corten_sys::mount;
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 
 use crate::error::{Error, chain};
-use crate::launch::{self, Grouped, MOUNT_HINT, Making};
+use crate::grouped::Grouped;
+use crate::launch::{self, MOUNT_HINT, Making};
 use crate::runtimes::ExternalRuntime;
 
 /// Has the shim call the runtime; returns the number of the request that it answers. Whatever becomes of it, `group` is what has to be
@@ -27,6 +28,9 @@ pub(crate) fn hand_over(
     let Making { shared, record, .. } = *making;
     let directory = shared.run_directory(&record.id);
     let bundle = Bundle::below(&directory);
+    if let Some(files) = making.network_files()? {
+        files.write(shared, record, making.network)?;
+    }
     let mut document = making.document()?;
     join_network(&mut document, &bundle.network_namespace());
     let sources = hand_over_mounts(&mut document, &bundle, making)?;

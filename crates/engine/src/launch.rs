@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use corten_cgroup::{Group, Limits};
+use corten_cgroup::Group;
 use corten_runtime::agent::{Agent, Container};
 use corten_runtime::plan::{Facts, MountKind, MountPlan};
 use corten_runtime::sources;
@@ -23,11 +23,14 @@ use corten_sys::mount;
 use corten_sys::process::Child;
 use oci_spec::runtime::ContainerState;
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::blocking;
 use crate::error::{Error, chain};
+use crate::grouped::{self, Grouped};
 use crate::link::Link;
 use crate::network::Joined;
+use crate::network_files::NetworkFiles;
 use crate::pool::{Usual, Warm};
 use crate::record::Record;
 use crate::settings::ContainerSpec;
@@ -90,7 +93,7 @@ pub(crate) struct Launched {
 }
 
 /// The exit code that Docker shows for a start that failed before the program could.
-const FAILED: i32 = 128;
+pub(crate) const FAILED: i32 = 128;
 
 /// Makes everything that the container's process needs and hands it to a shim. Blocks.
 pub(crate) fn send(mut launch: Launch) -> Result<Sent, Error> {
@@ -109,9 +112,8 @@ pub(crate) fn send(mut launch: Launch) -> Result<Sent, Error> {
 
     let runtime = shared.config.runtimes.find(&record.spec.runtime)?;
     let warm = if runtime.is_some() { shared.pool.on_host()? } else { shared.pool.take()? };
-    let plugged = crate::network::plug(&shared, &record, &launch.files, warm.netns.as_fd(), &launch.joined);
-    let network = match plugged {
-        Ok(plugged) => plugged.network,
+    let network = match crate::network::plug(&shared, &record, warm.netns.as_fd(), &launch.joined) {
+        Ok(network) => network,
         // Taken back last, so that no namespace is left when this returns.
         Err(error) => {
             shared.pool.discard(warm);
@@ -125,7 +127,7 @@ pub(crate) fn send(mut launch: Launch) -> Result<Sent, Error> {
     });
 
     let Warm { connection, mut child, netns, group } = warm;
-    let group = Grouped { group, spare: None };
+    let group = Grouped::new(group);
     let link = match Link::new(connection, None, VecDeque::new()) {
         Ok(link) => link.with_child(child),
         Err(error) => {
@@ -135,8 +137,6 @@ pub(crate) fn send(mut launch: Launch) -> Result<Sent, Error> {
         }
     };
     let external = runtime.is_some();
-    let held = Held { shared: shared.clone(), record: record.clone(), netns, group, network, external, undo };
-    let mut sent = Sent { link, wanted: 0, held };
     let making = Making {
         shared: &shared,
         record: &record,
@@ -144,7 +144,10 @@ pub(crate) fn send(mut launch: Launch) -> Result<Sent, Error> {
         rootfs: &rootfs,
         attaches: &launch.attaches,
         joined: &launch.joined,
+        network: &network.clone(),
     };
+    let held = Held { shared: shared.clone(), record: record.clone(), netns, group, network, external, undo };
+    let mut sent = Sent { link, wanted: 0, held };
     let (group, connection) = (&mut sent.held.group, sent.link.connection());
     let handed = match runtime {
         None => hand_over(&making, group, connection),
@@ -192,9 +195,9 @@ impl Sent {
 
 impl Held {
     fn keep(self, link: Link, started: Started) -> Launched {
-        let Held { netns, mut group, network, external, undo, .. } = self;
+        let Held { netns, group, network, external, undo, .. } = self;
         undo.keep();
-        let (spare, group) = (group.spare.take(), group.group.take());
+        let (group, spare) = group.keep();
         let Started { pid, warnings } = started;
         Launched { link, netns, group, spare, pid, network, warnings, external }
     }
@@ -221,6 +224,7 @@ pub(crate) struct Making<'a> {
     pub(crate) rootfs: &'a OwnedFd,
     pub(crate) attaches: &'a [(AttachMode, OwnedFd)],
     pub(crate) joined: &'a Joined,
+    pub(crate) network: &'a NetworkView,
 }
 
 impl Making<'_> {
@@ -243,8 +247,14 @@ impl Making<'_> {
     /// Binds the shim to the container; its directory is there afterwards, by which a later daemon finds it.
     pub(crate) fn assign(&self, connection: &mut Connection) -> Result<(), Error> {
         let (run, directory) = open_directories(self.shared, self.record, self.files)?;
-        let assigned = connection.assign(self.record.id.as_str(), run.as_fd(), directory.as_fd());
+        let log = log_config(self.record);
+        let assigned = connection.assign(self.record.id.as_str(), run.as_fd(), directory.as_fd(), log);
         assigned.map(drop).map_err(unsent())
+    }
+
+    /// The files that tell the container about its networks; another container's, if it has that one's network.
+    pub(crate) fn network_files(&self) -> Result<Option<NetworkFiles<'_>>, Error> {
+        self.joined.network.is_none().then(|| NetworkFiles::open(self.files)).transpose()
     }
 }
 
@@ -256,9 +266,13 @@ pub(crate) fn unsent() -> impl FnOnce(ShimError) -> Error {
 /// Decides what the process will be and tells the shim; returns the number of the request that it answers. Whatever becomes of it,
 /// `group` is what has to be removed.
 fn hand_over(making: &Making<'_>, group: &mut Grouped, connection: &mut Connection) -> Result<u64, Error> {
-    let Making { shared, record, files, rootfs, joined, .. } = *making;
+    let Making { shared, record, files, rootfs, joined, network, .. } = *making;
+    // The shim does its part of it meanwhile. The directory comes before the control group: by it a later daemon finds both.
+    making.assign(connection)?;
+    let network_files = making.network_files()?;
     let oci = making.document()?;
-    let plan = plan(shared, &oci)?;
+    let mut plan = plan(shared, &oci)?;
+    let usual_filter = shared.pool.leave_filter_out(&mut plan);
 
     let failed = |error: sources::Error| task_failure(&chain(&error), FAILED);
     let mut trees = sources::open_sources(&plan).map_err(failed)?;
@@ -266,11 +280,11 @@ fn hand_over(making: &Making<'_>, group: &mut Grouped, connection: &mut Connecti
     let namespaces = sources::open_namespaces(&plan).map_err(failed)?;
     let agent = connect_agent(&oci, record, files, ContainerState::Creating)
         .map_err(|error| task_failure(&chain(&error), FAILED))?;
-    // The directory comes before the control group: by it a later daemon finds both.
-    making.assign(connection)?;
     let joins_itself = group.place(shared, record, &oci)?;
     let group_fds = group.get()?.dir_fds().map_err(Error::failed("cannot open the control group"))?;
 
+    let (hold, go) = pipe_with(PipeFlags::CLOEXEC)
+        .map_err(|error| Error::failed("cannot make a pipe")(std::io::Error::from(error)))?;
     let request = StartRequest {
         plan: &plan,
         rootfs: rootfs.as_fd(),
@@ -282,8 +296,17 @@ fn hand_over(making: &Making<'_>, group: &mut Grouped, connection: &mut Connecti
         streams: streams(record),
         attach: &making.attach(),
         agent: agent.as_ref(),
+        hold: Some(hold.as_fd()),
+        usual_filter,
     };
-    connection.start(&request).map_err(unsent())
+    let wanted = connection.start(&request).map_err(unsent())?;
+    drop(hold);
+    // The init is at work already, and waits for these at the end.
+    network_files.map_or(Ok(()), |files| files.write(shared, record, network))?;
+    group.rename(shared, record)?;
+    let gone = rustix::io::write(&go, b"g").map_err(std::io::Error::from);
+    gone.map_err(Error::failed("cannot let the container go"))?;
+    Ok(wanted)
 }
 
 /// A directory in the place of a program is refused in the same words as what has no permission to be executed.
@@ -295,7 +318,7 @@ pub(crate) fn as_denied(message: &str) -> Cow<'_, str> {
 pub(crate) const MOUNT_HINT: &str = "Are you trying to mount a directory onto a file";
 
 /// What Docker says when a task could not be made, in front of what the runtime says.
-fn task_failure(message: &str, exit_code: i32) -> Error {
+pub(crate) fn task_failure(message: &str, exit_code: i32) -> Error {
     // A mount's failure brings its hint along; Docker's exit code for it is that of a command which isn't there.
     let exit_code = if message.contains(MOUNT_HINT) { 127 } else { exit_code };
     let message = as_denied(message);
@@ -393,14 +416,6 @@ fn plan(shared: &Shared, oci: &oci_spec::runtime::Spec) -> Result<corten_runtime
     corten_runtime::plan(oci, &facts).map_err(|error| create_failure(&chain(&error), FAILED))
 }
 
-/// What a document wants of the control group.
-fn limits(oci: &oci_spec::runtime::Spec) -> Limits {
-    let resources = oci.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-    let mut limits = resources.map(Limits::from).unwrap_or_default();
-    limits.device_rules.get_or_insert_default().extend(corten_runtime::devices::default_rules());
-    limits
-}
-
 /// What a container asks for whose client has set nothing.
 pub(crate) fn usual(shared: &Shared) -> Result<Usual, Error> {
     let cgroup = if shared.cgroups.is_v2() { Namespace::New } else { Namespace::Host };
@@ -412,7 +427,7 @@ pub(crate) fn usual(shared: &Shared) -> Result<Usual, Error> {
         ..Default::default()
     };
     let oci = oci_document(shared, &settings)?;
-    Ok(Usual { plan: plan(shared, &oci)?, limits: limits(&oci) })
+    Ok(Usual { plan: plan(shared, &oci)?, limits: grouped::limits(&oci) })
 }
 
 /// A connection to whoever answers what the container's seccomp filter notifies, if its profile names somebody.
@@ -501,7 +516,6 @@ pub(crate) fn streams(record: &Record) -> Streams {
         open_stdin: spec.open_stdin,
         stdin_once: spec.stdin_once,
         size: spec.console_size.map(|(height, width)| TerminalSize { width, height }),
-        log: log_config(record),
     }
 }
 
@@ -525,82 +539,6 @@ fn log_config(record: &Record) -> LogConfig {
 /// The log's file name in the container's directory.
 pub(crate) fn log_name(record: &Record) -> String {
     format!("{}-json.log", record.id)
-}
-
-/// The control group on its way from the pool to the container; removed when the way ends early.
-pub(crate) struct Grouped {
-    group: Option<Group>,
-    /// The pool's group of a container that couldn't use it; the stub in it ends with the start.
-    spare: Option<Group>,
-}
-
-impl Grouped {
-    /// Makes a group with its final name and without limits: whoever else makes the container sets them.
-    pub(crate) fn make_unlimited(&mut self, shared: &Shared, record: &Record) -> Result<(), Error> {
-        let path = shared.cgroup_path(&record.id, &record.spec.cgroup_parent)?;
-        let group = shared.cgroups.create(&path).map_err(Error::failed("cannot make the container's control group"))?;
-        self.group = Some(group);
-        Ok(())
-    }
-
-    /// Gives the group its final name and limits. True if the init has to join it by itself.
-    fn place(&mut self, shared: &Shared, record: &Record, oci: &oci_spec::runtime::Spec) -> Result<bool, Error> {
-        let failed = || Error::failed("cannot make the container's control group");
-        let path = shared.cgroup_path(&record.id, &record.spec.cgroup_parent)?;
-        let own_pid_namespace = record.spec.pid_mode == crate::settings::JoinMode::Private;
-        let stays = record.spec.cgroup_parent.is_empty() && own_pid_namespace;
-        let joins_itself = match &mut self.group {
-            // The warm init stub is in it; a joined PID namespace needs another one, and a rename can't leave the parent.
-            Some(group) if stays => {
-                group.rename(&path).map_err(failed())?;
-                false
-            }
-            _ => {
-                self.spare = self.group.replace(shared.cgroups.create(&path).map_err(failed())?);
-                true
-            }
-        };
-        let limits = limits(oci);
-        // A group from the pool has the usual ones already.
-        if joins_itself || shared.pool.limits() != Some(&limits) {
-            self.get()?.apply(&limits).map_err(|error| task_failure(&chain(&error), FAILED))?;
-        }
-        Ok(joins_itself)
-    }
-
-    /// Kills whatever is in it.
-    fn kill_all(&self) {
-        self.groups().for_each(kill);
-    }
-
-    fn groups(&self) -> impl Iterator<Item = &Group> {
-        self.group.iter().chain(&self.spare)
-    }
-
-    pub(crate) fn get(&self) -> Result<&Group, Error> {
-        self.group.as_ref().ok_or_else(|| Error::Unavailable("the container has no control group".into()))
-    }
-}
-
-impl Drop for Grouped {
-    fn drop(&mut self) {
-        self.groups().for_each(discard);
-    }
-}
-
-/// Removes a control group with whatever is still in it. Blocks.
-pub(crate) fn discard(group: &Group) {
-    kill(group);
-    discard_empty(group);
-}
-
-fn kill(group: &Group) {
-    log("a control group's processes could not be killed", group.kill_all());
-}
-
-/// Removes a control group whose processes have ended. Blocks.
-pub(crate) fn discard_empty(group: &Group) {
-    log("a control group stays behind", group.remove());
 }
 
 /// Makes the container's volumes available. Returns the names of those it did, for taking it back.

@@ -1,13 +1,10 @@
-//! A container's networks: which namespace it is in, its endpoints, and the three files that tell it about them.
+//! A container's networks: which namespace it is in, and its endpoints.
 
-use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 
 use corten_base::{ContainerId, Namespace, SandboxId};
 use corten_events::Kind;
-use corten_network::hosts::{self, HostsInput};
-use corten_network::resolv::{self, DnsSettings};
 use corten_network::{Attachment, EndpointRequest, PortMapping, Sandbox};
 
 use crate::error::Error;
@@ -34,28 +31,21 @@ pub(crate) struct JoinedNetwork {
     pub files: std::sync::Arc<Files>,
 }
 
-/// A container's place on its networks.
-#[derive(Debug)]
-pub(crate) struct Plugged {
-    pub network: NetworkView,
-}
-
 /// A Docker container has a sandbox of its own; its id is made from the container's, so that a later daemon knows it without a record.
 pub(crate) fn sandbox_id(id: &ContainerId) -> SandboxId {
     SandboxId::parse(id.as_str()).expect("both ids are 64 hexadecimal digits")
 }
 
-/// Connects a container that is about to start, and writes the files that tell it about its networks. Blocks.
+/// Connects a container that is about to start. Blocks.
 pub(crate) fn plug(
     shared: &Shared,
     record: &Record,
-    files: &Files,
     netns: BorrowedFd<'_>,
     joined: &Joined,
-) -> Result<Plugged, Error> {
+) -> Result<NetworkView, Error> {
     let mut network = NetworkView { endpoints: wanted(&record.spec), ..Default::default() };
     if joined.network.is_some() {
-        return Ok(Plugged { network });
+        return Ok(network);
     }
     let mode = &record.spec.network_mode;
     if !matches!(mode, NetworkMode::Host) {
@@ -69,11 +59,7 @@ pub(crate) fn plug(
             exit_code: 128,
         })?,
     }
-    if let Err(error) = write_files(shared, record, files, &network) {
-        unplug_failed(shared, &record.namespace, &record.id, &network);
-        return Err(error);
-    }
-    Ok(Plugged { network })
+    Ok(network)
 }
 
 /// Takes a container off its networks. Blocks; harmless when it is on none.
@@ -250,83 +236,6 @@ fn show(spec: &ContainerSpec, attachment: Attachment, network: &mut NetworkView,
     for port in &spec.exposed_ports {
         network.ports.entry(port.clone()).or_default();
     }
-}
-
-/// Writes `/etc/hostname`, `/etc/hosts` and `/etc/resolv.conf`.
-fn write_files(shared: &Shared, record: &Record, files: &Files, network: &NetworkView) -> Result<(), Error> {
-    let spec = &record.spec;
-    let host = matches!(spec.network_mode, NetworkMode::Host);
-    let hostname = if spec.uts_host { crate::launch::host_name() } else { spec.hostname.clone() };
-    write(&files.hostname, &hosts::hostname(&hostname))?;
-    let extra = extra_hosts(shared, spec)?;
-    let text = if host {
-        read("/etc/hosts")? + &extra_lines(&extra)
-    } else {
-        let addresses: Vec<IpAddr> =
-            network.endpoints.values().filter_map(|endpoint| endpoint.ip_address.parse().ok()).collect();
-        hosts::hosts(&HostsInput {
-            hostname: &hostname,
-            domainname: &spec.domainname,
-            addresses: &addresses,
-            extra: &extra,
-            ipv6_loopback: std::path::Path::new("/proc/sys/net/ipv6").exists(),
-        })
-    };
-    write(&files.hosts, &text)?;
-    write(&files.resolv_conf, &resolv_conf(spec, host)?)
-}
-
-fn resolv_conf(spec: &ContainerSpec, host: bool) -> Result<String, Error> {
-    let server =
-        |text: &String| text.parse().map_err(|_| Error::Invalid(format!("invalid nameserver address {text:?}")));
-    let settings = DnsSettings {
-        servers: spec.dns.iter().map(server).collect::<Result<_, _>>()?,
-        search: spec.dns_search.clone(),
-        options: spec.dns_options.clone(),
-    };
-    let text = read(resolv::HOST_FILE)?;
-    if host {
-        return Ok(resolv::for_host_network(&text, resolv::HOST_FILE, &settings));
-    }
-    let source = resolv::source_file(&text);
-    let text = if source == resolv::HOST_FILE { text } else { read(source)? };
-    Ok(resolv::for_sandbox(&text, source, &settings))
-}
-
-/// `--add-host`, with `host-gateway` looked up.
-fn extra_hosts(shared: &Shared, spec: &ContainerSpec) -> Result<Vec<(String, IpAddr)>, Error> {
-    let entry = |line: &String| {
-        let bad = || Error::Invalid(format!("bad format for add-host: {line:?}"));
-        let (name, address) = line.split_once(['=', ':']).ok_or_else(bad)?;
-        if address != "host-gateway" {
-            let address = address.trim_matches(['[', ']']).parse();
-            return Ok((
-                name.to_string(),
-                address.map_err(|_| Error::Invalid(format!("invalid IP address in add-host: {line:?}")))?,
-            ));
-        }
-        let bridge = shared.networks.inspect("bridge")?;
-        let gateway = bridge.ipam.first().and_then(|ipam| ipam.gateway);
-        let missing = || Error::Invalid("unable to derive the IP value for host-gateway".into());
-        Ok((name.to_string(), IpAddr::V4(gateway.ok_or_else(missing)?)))
-    };
-    spec.extra_hosts.iter().map(entry).collect()
-}
-
-fn extra_lines(extra: &[(String, IpAddr)]) -> String {
-    extra.iter().map(|(name, address)| format!("{address}\t{name}\n")).collect()
-}
-
-fn read(path: &str) -> Result<String, Error> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-        Err(error) => Err(Error::failed(format!("cannot read {path}"))(error)),
-    }
-}
-
-fn write(path: &std::path::Path, text: &str) -> Result<(), Error> {
-    fs::write(path, text).map_err(Error::failed(format!("cannot write {}", path.display())))
 }
 
 #[cfg(test)]

@@ -91,6 +91,16 @@ impl Pool {
         self.usual.get().map(|usual| &usual.limits)
     }
 
+    /// Takes the seccomp program out of a plan, if it is the one that the shims have been told of. Whether it was.
+    pub(crate) fn leave_filter_out(&self, plan: &mut Plan) -> bool {
+        let usual = self.usual.get().and_then(|usual| usual.plan.process.seccomp.as_ref());
+        let same = usual.is_some() && plan.process.seccomp.as_ref() == usual;
+        if same {
+            plan.process.seccomp = None;
+        }
+        same
+    }
+
     /// Fills the pool now and whenever something was taken from it and it is [time](Refill), until it is closed.
     pub(crate) async fn keep_filled(self: Arc<Pool>) {
         while !self.is_closed() {

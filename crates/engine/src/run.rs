@@ -6,6 +6,7 @@ use corten_cgroup::{Group, Limits};
 
 use crate::blocking;
 use crate::error::{Error, chain};
+use crate::grouped;
 use crate::launch::{self, Launched};
 use crate::link::Link;
 use crate::network;
@@ -112,8 +113,8 @@ impl Run {
             if let Some(group) = group {
                 // With its own PID namespace's first process the kernel has killed all others; in another's they may live on.
                 match record.spec.pid_mode {
-                    JoinMode::Private => launch::discard_empty(&group),
-                    _ => launch::discard(&group),
+                    JoinMode::Private => grouped::discard_empty(&group),
+                    _ => grouped::discard(&group),
                 }
             }
             log("a shim's directory stays behind", launch::remove_run_directory(&shared, &record));

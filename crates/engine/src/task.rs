@@ -20,6 +20,7 @@ use crate::blocking;
 use crate::containers::{RemoveOptions, StopOptions, UpdateContainer};
 use crate::error::{Error, chain};
 use crate::exec::Entry;
+use crate::grouped;
 use crate::launch::{self, Launch};
 use crate::life::{self, Effect, Event, Phase, Policy, Refusal, State, Told, Who};
 use crate::network::{self, Joined};
@@ -408,7 +409,7 @@ impl Task {
         let mut launched = launched?;
         if let Some(spare) = launched.spare.take() {
             self.shared.background.spawn(async move {
-                let done = blocking::run_behind(move || launch::discard(&spare)).await;
+                let done = blocking::run_behind(move || grouped::discard(&spare)).await;
                 crate::undo::log("a control group stays behind", done);
             });
         }

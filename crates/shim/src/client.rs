@@ -16,8 +16,8 @@ use corten_sys::memfd;
 use corten_sys::socket::Seqpacket;
 
 use crate::protocol::{
-    Assign, Attach, AttachMode, Command, Event, Exec, ExitStatus, External, Freeze, MAX_FDS, MAX_PACKET, Message,
-    Prepare, Request, Resize, Signal, Start, Streams, Target, TerminalSize,
+    Assign, Attach, AttachMode, Command, Event, Exec, ExitStatus, External, Freeze, LogConfig, MAX_FDS, MAX_PACKET,
+    Message, Prepare, Request, Resize, Signal, Start, Streams, Target, TerminalSize,
 };
 
 /// What can go wrong between the daemon and a shim.
@@ -117,6 +117,10 @@ pub struct StartRequest<'a> {
     pub attach: &'a [(AttachMode, BorrowedFd<'a>)],
     /// Who answers what the seccomp filter notifies.
     pub agent: Option<&'a Agent>,
+    /// The program waits for a byte from this pipe, or its end, which ends the start.
+    pub hold: Option<BorrowedFd<'a>>,
+    /// The filter that the plan lacks is that of the zygote's usual plan.
+    pub usual_filter: bool,
 }
 
 /// What a start by another runtime hands over.
@@ -249,9 +253,16 @@ impl Connection {
         self.send(Command::Prepare(Prepare { cgroups: cgroups.len() }), cgroups)
     }
 
-    /// Binds the shim to a container; `run` and `log` are its own directories. Answered by [`Event::Done`].
-    pub fn assign(&mut self, container_id: &str, run: BorrowedFd<'_>, log: BorrowedFd<'_>) -> Result<u64, Error> {
-        self.send(Command::Assign(Assign { container_id: container_id.into() }), &[run, log])
+    /// Binds the shim to a container; `run` and `directory`, where its log is, are its own directories. Answered by
+    /// [`Event::Done`].
+    pub fn assign(
+        &mut self,
+        container_id: &str,
+        run: BorrowedFd<'_>,
+        directory: BorrowedFd<'_>,
+        log: LogConfig,
+    ) -> Result<u64, Error> {
+        self.send(Command::Assign(Assign { container_id: container_id.into(), log }), &[run, directory])
     }
 
     /// Starts the container. Answered by [`Event::Started`] or [`Event::Failed`].
@@ -266,6 +277,7 @@ impl Connection {
         let state = agent_state(request.agent)?;
         fds.extend(request.agent.map(AsFd::as_fd));
         fds.extend(state.as_ref().map(AsFd::as_fd));
+        fds.extend(request.hold);
         let namespaces: Vec<NamespaceKind> = request.plan.joins().iter().map(|join| join.kind).collect();
         let start = Start {
             sources: request.sources.len(),
@@ -278,6 +290,8 @@ impl Connection {
             streams: request.streams.clone(),
             attach: request.attach.iter().map(|(mode, _)| *mode).collect(),
             agent: request.agent.is_some(),
+            held: request.hold.is_some(),
+            usual_filter: request.usual_filter,
             external: None,
         };
         self.send_start(start, &fds)
@@ -301,6 +315,8 @@ impl Connection {
             streams: request.streams,
             attach: request.attach.iter().map(|(mode, _)| *mode).collect(),
             agent: false,
+            held: false,
+            usual_filter: false,
             external: Some(request.runtime),
         };
         self.send_start(start, &fds)

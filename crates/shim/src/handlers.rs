@@ -104,7 +104,8 @@ impl Supervisor {
         self.listener = Some(listener?);
         self.container_id = Some(request.container_id);
         self.run_directory = Some(run);
-        self.log_directory = Some(log);
+        // What is wrong with it is told by the start, which needs it.
+        self.log = JsonLog::open(log, &request.log);
         self.phase = Phase::Assigned;
         Ok(())
     }
@@ -130,7 +131,7 @@ impl Supervisor {
             io.attach(socket, *mode);
         }
         let stub = match &request.external {
-            None => self.begin(&request, handed.tree, stdio)?,
+            None => self.begin(&request, (handed.tree, handed.hold), stdio)?,
             Some(external) => self.begin_external(external, handed.tree, stdio)?,
         };
         self.init = Some(Process::new(stub, io, request.streams.size, origin, handed.agent));
@@ -139,7 +140,12 @@ impl Supervisor {
     }
 
     /// Hands the plan to the init stub.
-    fn begin(&mut self, request: &Start, tree: Tree, stdio: Option<Stdio>) -> Result<Stub, Failure> {
+    fn begin(
+        &mut self,
+        request: &Start,
+        (tree, hold): (Tree, Option<OwnedFd>),
+        stdio: Option<Stdio>,
+    ) -> Result<Stub, Failure> {
         let warm = request.pid == PidNamespace::New && self.stub.is_some() && !request.user;
         let stub = self
             .stub_for(request, &tree.namespaces)
@@ -153,12 +159,15 @@ impl Supervisor {
             cgroups: join.len(),
             same_cgroups: !request.join_cgroups,
             pipes: stdio.is_some(),
+            held: hold.is_some(),
+            usual_filter: request.usual_filter,
         };
         let mut passed = vec![tree.plan.as_fd(), tree.rootfs.as_fd()];
         passed.extend(tree.sources.iter().chain(&tree.namespaces).chain(join).map(AsFd::as_fd));
         if let Some(Stdio::Pipes { stdin, stdout, stderr }) = &stdio {
             passed.extend([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]);
         }
+        passed.extend(hold.as_ref().map(AsFd::as_fd));
         stub.order(&order, &passed).map_err(|error| Failure::host("cannot hand the plan over", &error))?;
         Ok(stub)
     }
@@ -205,9 +214,7 @@ impl Supervisor {
             (io, Some(stdio))
         };
         io.stdin_once = request.streams.stdin_once;
-        if let Some(directory) = self.log_directory.take() {
-            io.log = JsonLog::open(directory, &request.streams.log)?;
-        }
+        io.log = std::mem::replace(&mut self.log, Ok(None))?;
         Ok((io, stdio))
     }
 
@@ -216,7 +223,7 @@ impl Supervisor {
         let kinds = &request.namespaces;
         if request.user {
             self.stub = None;
-            return Stub::leader();
+            return Stub::leader(self.usual);
         }
         match request.pid {
             PidNamespace::New => match self.stub.take() {
@@ -231,7 +238,7 @@ impl Supervisor {
                 let namespace = position.and_then(|index| namespaces.get(index));
                 let missing = || io::Error::other("the PID namespace was not handed over");
                 let namespace = namespace.ok_or_else(missing)?.as_fd();
-                return Stub::in_pid_namespace(namespace, self.unified_cgroup(request.join_cgroups));
+                return Stub::in_pid_namespace(namespace, self.unified_cgroup(request.join_cgroups), self.usual);
             }
         }
         Stub::new(0, self.unified_cgroup(request.join_cgroups), self.usual)
@@ -374,6 +381,7 @@ struct Handed {
     cgroups: Vec<OwnedFd>,
     attach: Vec<OwnedFd>,
     agent: Option<Agent>,
+    hold: Option<OwnedFd>,
 }
 
 impl Handed {
@@ -388,6 +396,7 @@ impl Handed {
             cgroups: fds.take(request.cgroups)?,
             attach: fds.take(request.attach.len())?,
             agent: request.agent.then(|| read_agent(fds)).transpose()?,
+            hold: request.held.then(|| fds.one()).transpose()?,
         })
     }
 }

@@ -105,13 +105,16 @@ fn is_zero(number: &usize) -> bool {
 pub struct Assign {
     /// The container's full id.
     pub container_id: String,
+    /// The log.
+    pub log: LogConfig,
 }
 
 /// Payload of [`Command::Start`].
 ///
 /// Fds: plan memfd (with `external`: the runtime-spec's document), detached root file system mount, `sources` mount trees in the plan's order, one per entry of
 /// `namespaces`, `cgroups` cgroup directories (v1: one per hierarchy; v2: one), one stream socket per entry of `attach`; with
-/// `agent` a connected stream socket and a memfd with a runtime-spec ContainerProcessState without the process id.
+/// `agent` a connected stream socket and a memfd with a runtime-spec ContainerProcessState without the process id; with `held` the
+/// reading end of a pipe, from which a byte comes when the program may be executed, and without one its end when it may not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
     /// Number of bind source trees.
@@ -137,6 +140,12 @@ pub struct Start {
     /// The seccomp filter's listener goes to an agent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub agent: bool,
+    /// Something is made for the container while its init prepares itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
+    /// The plan was sent without its seccomp program, which is that of the zygote's usual plan.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub usual_filter: bool,
     /// Another program makes the container, by the OCI command line. The shim has to be one made for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external: Option<External>,
@@ -191,7 +200,7 @@ impl Bundle {
     }
 }
 
-/// How the container's standard streams are made and where its output is recorded.
+/// How the container's standard streams are made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Streams {
     /// A terminal instead of pipes.
@@ -203,8 +212,6 @@ pub struct Streams {
     /// First size of the terminal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<TerminalSize>,
-    /// The log.
-    pub log: LogConfig,
 }
 
 /// A terminal's size in character cells.

@@ -16,8 +16,19 @@ fn message(event: Event) -> Message {
 #[test]
 fn requests_of_version_1() {
     golden(
-        &request(Command::Assign(Assign { container_id: "ab".into() })),
-        r#"{"seq":7,"type":"Assign","container_id":"ab"}"#,
+        &request(Command::Assign(Assign {
+            container_id: "ab".into(),
+            log: LogConfig::JsonFile {
+                file: "ab-json.log".into(),
+                max_size: Some(1000),
+                max_files: 3,
+                attrs: BTreeMap::new(),
+            },
+        })),
+        concat!(
+            r#"{"seq":7,"type":"Assign","container_id":"ab","log":{"driver":"json-file","file":"ab-json.log","#,
+            r#""max_size":1000,"max_files":3}}"#
+        ),
     );
     golden(
         &request(Command::Start(Start {
@@ -28,26 +39,17 @@ fn requests_of_version_1() {
             cgroups: 9,
             memory: Some(3),
             join_cgroups: false,
-            streams: Streams {
-                tty: false,
-                open_stdin: true,
-                stdin_once: true,
-                size: None,
-                log: LogConfig::JsonFile {
-                    file: "ab-json.log".into(),
-                    max_size: Some(1000),
-                    max_files: 3,
-                    attrs: BTreeMap::new(),
-                },
-            },
+            streams: Streams { tty: false, open_stdin: true, stdin_once: true, size: None },
             attach: vec![AttachMode { stdin: true, stdout: true, stderr: false }],
             agent: false,
+            held: true,
+            usual_filter: true,
             external: None,
         })),
         concat!(
             r#"{"seq":7,"type":"Start","sources":2,"namespaces":["network"],"pid":"new","cgroups":9,"memory":3,"join_cgroups":false,"#,
-            r#""streams":{"tty":false,"open_stdin":true,"stdin_once":true,"log":{"driver":"json-file","file":"ab-json.log","#,
-            r#""max_size":1000,"max_files":3}},"attach":[{"stdin":true,"stdout":true,"stderr":false}]}"#
+            r#""streams":{"tty":false,"open_stdin":true,"stdin_once":true},"#,
+            r#""attach":[{"stdin":true,"stdout":true,"stderr":false}],"held":true,"usual_filter":true}"#
         ),
     );
     golden(

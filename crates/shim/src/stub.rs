@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use corten_runtime::agent::Agent;
 use corten_runtime::apply::base::{Base, leave_minimal_root};
-use corten_runtime::apply::{self, Channel, Entrance, InitInputs, Manner, Note, Reporter, Reports, Stage, Stdio};
+use corten_runtime::apply::{self, Channel, Entrance, Hold, InitInputs, Manner, Note, Reporter, Reports, Stage, Stdio};
 use corten_runtime::{Failure, FailureKind, NamespaceKind, NamespaceSource, Plan, ProcessPlan};
 use corten_sys::memfd;
 use corten_sys::process::{self, Cloned, flags};
@@ -43,9 +43,18 @@ pub(crate) enum Order {
     Prepare { cgroups: usize },
     /// The first of the start's descriptors, where they are more than one packet carries.
     Descriptors,
-    /// Become the container's process. Fds: plan, rootfs, sources, namespaces, cgroups, three standard streams if `pipes`.
-    /// `same_cgroups`: they are those of [`Order::Prepare`].
-    Start { sources: usize, namespaces: Vec<NamespaceKind>, cgroups: usize, same_cgroups: bool, pipes: bool },
+    /// Become the container's process. Fds: plan, rootfs, sources, namespaces, cgroups, three standard streams if `pipes`, a
+    /// pipe to wait for if `held`. `same_cgroups`: they are those of [`Order::Prepare`]; `usual_filter`: that plan's filter is
+    /// to be taken.
+    Start {
+        sources: usize,
+        namespaces: Vec<NamespaceKind>,
+        cgroups: usize,
+        same_cgroups: bool,
+        pipes: bool,
+        held: bool,
+        usual_filter: bool,
+    },
 }
 
 impl Stub {
@@ -60,22 +69,26 @@ impl Stub {
     }
 
     /// Clones a stub inside the PID namespace of others.
-    pub(crate) fn in_pid_namespace(namespace: BorrowedFd<'_>, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Stub> {
+    pub(crate) fn in_pid_namespace(
+        namespace: BorrowedFd<'_>,
+        cgroup: Option<BorrowedFd<'_>>,
+        usual: Option<&'static Plan>,
+    ) -> io::Result<Stub> {
         let stub = Stub::spawn(flags::MOUNT, cgroup, |mut reporter| {
             process::close_all_but(&[reporter.socket().as_fd(), namespace]);
             let joined = corten_sys::namespace::join(namespace, flags::PID)
                 .map_err(|error| Failure::host("cannot join the PID namespace", &error));
             process::close_all_but(&[reporter.socket().as_fd()]);
             if go_in(joined, &mut reporter) {
-                wait_and_become(reporter, None);
+                wait_and_become(reporter, usual);
             }
         })?;
         Ok(Stub { leading: true, ..stub })
     }
 
     /// Clones a process that leads the way into a plan's user namespace: the container's first process is another one, beside it.
-    pub(crate) fn leader() -> io::Result<Stub> {
-        let stub = Stub::spawn(0, None, wait_and_lead)?;
+    pub(crate) fn leader(usual: Option<&'static Plan>) -> io::Result<Stub> {
+        let stub = Stub::spawn(0, None, |reporter| wait_and_lead(reporter, usual))?;
         Ok(Stub { leading: true, ..stub })
     }
 
@@ -211,7 +224,7 @@ fn wait_and_become(mut reporter: Reporter, usual: Option<&'static Plan>) {
     let mut prepared = Prepared::default();
     let start = await_start(&mut reporter, |reporter, fds| prepared = prepare(usual, fds, &base, reporter));
     if let Some((order, fds)) = start {
-        become_init(reporter, base, prepared, order, fds);
+        become_init(reporter, base, prepared, (order, usual), fds);
     }
 }
 
@@ -237,11 +250,11 @@ fn await_start(
     }
 }
 
-fn wait_and_lead(mut reporter: Reporter) {
+fn wait_and_lead(mut reporter: Reporter, usual: Option<&Plan>) {
     process::close_all_but(&[reporter.socket().as_fd()]);
     let Some((order, fds)) = await_start(&mut reporter, |_, _| {}) else { return };
     let _ = process::set_slice(START_SLICE);
-    let failure = match lead(order, fds, &mut reporter) {
+    let failure = match lead((order, usual), fds, &mut reporter) {
         Ok(Some((plan, inputs))) => apply::init(&plan, inputs, &mut reporter),
         Ok(None) => process::exit_now(0),
         Err(failure) => failure,
@@ -251,7 +264,11 @@ fn wait_and_lead(mut reporter: Reporter) {
 
 /// Leads the way from a minimal root of its own, in which the kernel's views are in sight. The process that goes on gets its plan;
 /// the leader gets nothing.
-fn lead(order: Order, fds: Fds, reporter: &mut Reporter) -> Result<Option<(Plan, InitInputs)>, Failure> {
+fn lead(
+    order: (Order, Option<&Plan>),
+    fds: Fds,
+    reporter: &mut Reporter,
+) -> Result<Option<(Plan, InitInputs)>, Failure> {
     let failed = |what: &'static str| move |error: io::Error| Failure::host(what, &error);
     let open = || Base::open().map_err(failed("cannot open the minimal root"));
     let (plan, mut inputs) =
@@ -284,7 +301,13 @@ fn prepare(usual: Option<&Plan>, (fds, cgroups): (&mut Fds, usize), base: &Base,
     Prepared { stage, in_cgroups }
 }
 
-fn become_init(mut reporter: Reporter, base: Base, prepared: Prepared, order: Order, fds: Fds) {
+fn become_init(
+    mut reporter: Reporter,
+    base: Base,
+    prepared: Prepared,
+    order: (Order, Option<&'static Plan>),
+    fds: Fds,
+) {
     let _ = process::set_slice(START_SLICE);
     let failure = match inputs(base, prepared, order, fds) {
         // Whoever is not led into it would run as the host's root.
@@ -301,11 +324,26 @@ fn read_plan(fds: &mut Fds) -> io::Result<Plan> {
     Ok(serde_json::from_slice(&memfd::read(fds.one()?, MAX_PLAN)?)?)
 }
 
-fn inputs(base: Base, prepared: Prepared, order: Order, mut fds: Fds) -> io::Result<(Plan, InitInputs)> {
-    let Order::Start { sources, namespaces, cgroups, same_cgroups, pipes } = order else {
+/// A plan that came without its filter is never applied without one.
+fn put_filter(process: &mut ProcessPlan, usual: Option<&Plan>) -> io::Result<()> {
+    let filter = usual.and_then(|plan| plan.process.seccomp.clone());
+    process.seccomp = Some(filter.ok_or_else(|| io::Error::other("the usual filter is not known"))?);
+    Ok(())
+}
+
+fn inputs(
+    base: Base,
+    prepared: Prepared,
+    (order, usual): (Order, Option<&Plan>),
+    mut fds: Fds,
+) -> io::Result<(Plan, InitInputs)> {
+    let Order::Start { sources, namespaces, cgroups, same_cgroups, pipes, held, usual_filter } = order else {
         return Err(io::ErrorKind::Other.into());
     };
-    let plan = read_plan(&mut fds)?;
+    let mut plan = read_plan(&mut fds)?;
+    if usual_filter {
+        put_filter(&mut plan.process, usual)?;
+    }
     let placed = same_cgroups && prepared.in_cgroups;
     let inputs = InitInputs {
         base,
@@ -325,6 +363,7 @@ fn inputs(base: Base, prepared: Prepared, order: Order, mut fds: Fds) -> io::Res
             false => None,
         },
         gate: None,
+        hold: held.then(|| fds.one()).transpose()?.map(Hold),
         manner: URGENT,
     };
     Ok((plan, inputs))

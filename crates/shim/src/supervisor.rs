@@ -12,6 +12,7 @@ use rustix::fs::{Mode, OFlags, openat, renameat};
 
 use crate::external::Runtime;
 use crate::io::Ready;
+use crate::json_log::JsonLog;
 use crate::oom;
 use crate::process::Process;
 use crate::protocol::{
@@ -33,7 +34,8 @@ pub(crate) struct Supervisor {
     pub(crate) netns: OwnedFd,
     pub(crate) container_id: Option<String>,
     pub(crate) run_directory: Option<OwnedFd>,
-    pub(crate) log_directory: Option<OwnedFd>,
+    /// The container's log, from its assignment to its start.
+    pub(crate) log: io::Result<Option<JsonLog>>,
     pub(crate) cgroups: Vec<OwnedFd>,
     /// Which of them the memory controller has.
     pub(crate) memory: Option<u8>,
@@ -105,7 +107,7 @@ impl Supervisor {
             netns: warm.netns,
             container_id: None,
             run_directory: None,
-            log_directory: None,
+            log: Ok(None),
             cgroups: Vec::new(),
             memory: None,
             ahead: Vec::new(),

@@ -30,6 +30,22 @@ pub struct Gate {
     pub start: Option<OwnedFd>,
 }
 
+/// The reading end of a pipe: a byte comes when all is there that the program shall find and that the making of its mounts did
+/// not need. Its end without one means that whoever makes the container is gone or gave up.
+#[derive(Debug)]
+pub struct Hold(pub OwnedFd);
+
+impl Hold {
+    /// The stop before the process takes on its identity.
+    pub(super) fn wait(self) -> Result<(), Failure> {
+        let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.0, &mut [0; 1]));
+        match read.explain("waiting for the container's surroundings")? {
+            0 => Err(Failure::new(FailureKind::Conflict, "the start was given up")),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Gate {
     /// The stop before the root is entered.
     pub(super) fn mounted(&self, reporter: &mut Reporter) -> Result<(), Failure> {

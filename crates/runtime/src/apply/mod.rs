@@ -33,7 +33,7 @@ use crate::plan::{NamespaceKind, NamespaceSource, Plan, ProcessPlan, Propagation
 use crate::{Failure, FailureKind};
 use attributes::change_attached;
 use base::Base;
-pub use gate::Gate;
+pub use gate::{Gate, Hold};
 pub use lead::{Entrance, lead};
 pub use namespaces::clone_flags;
 pub use process::Stdio;
@@ -61,6 +61,8 @@ pub struct InitInputs {
     pub stdio: Option<Stdio>,
     /// Where the process stops on its way; none goes straight through.
     pub gate: Option<Gate>,
+    /// What else the container needs is being made meanwhile: see [`Hold`].
+    pub hold: Option<Hold>,
     /// What the runtime's user asked for.
     pub manner: Manner,
 }
@@ -95,7 +97,7 @@ fn try_init(plan: &Plan, inputs: InitInputs, reporter: &mut Reporter) -> Result<
     forget_affinity();
     namespaces::settle(plan, inputs.namespaces)?;
     if plan.namespaces.mount != NamespaceSource::New {
-        return in_joined_mounts(plan, inputs.stdio, inputs.gate, inputs.manner, reporter);
+        return in_joined_mounts(plan, inputs.stdio, (inputs.gate, inputs.hold), inputs.manner, reporter);
     }
     let root = Root::attach(inputs.rootfs, &inputs.base)?;
     let mut staged = inputs.stage.map(|stage| stage.fit(plan)).unwrap_or_default();
@@ -117,14 +119,14 @@ fn try_init(plan: &Plan, inputs: InitInputs, reporter: &mut Reporter) -> Result<
         namespace::stand_at_root().explain("cannot find the mount namespace's root")?;
     }
     root.enter(plan, inputs.manner)?;
-    become_first(plan, stdio, proc, (inputs.gate, inputs.manner), reporter)
+    become_first(plan, stdio, proc, (inputs.gate, inputs.hold), inputs.manner, reporter)
 }
 
 /// The rest of a start in a mount namespace of others, which is left as it is.
 fn in_joined_mounts(
     plan: &Plan,
     stdio: Option<Stdio>,
-    gate: Option<Gate>,
+    (gate, hold): (Option<Gate>, Option<Hold>),
     manner: Manner,
     reporter: &mut Reporter,
 ) -> Result<Never, Failure> {
@@ -138,19 +140,20 @@ fn in_joined_mounts(
     let mut proc = sysctl::Proc::default();
     set_names(plan)?;
     sysctl::apply(plan, &mut proc)?;
-    become_first(plan, stdio, proc, (gate, manner), reporter)
+    become_first(plan, stdio, proc, (gate, hold), manner, reporter)
 }
 
 fn become_first(
     plan: &Plan,
     stdio: Stdio,
     mut proc: sysctl::Proc,
-    (gate, manner): (Option<Gate>, Manner),
+    (gate, hold): (Option<Gate>, Option<Hold>),
+    manner: Manner,
     reporter: &mut Reporter,
 ) -> Result<Never, Failure> {
     let make_cwd = plan.namespaces.mount == NamespaceSource::New;
     let endowed = plan.namespaces.user != NamespaceSource::Host;
-    let placement = process::Placement { make_cwd, proc: &mut proc, endowed, gate, manner };
+    let placement = process::Placement { make_cwd, proc: &mut proc, endowed, gate, hold, manner };
     process::become_program(&plan.process, stdio, placement, reporter)
 }
 
@@ -326,7 +329,13 @@ fn try_exec(
         None => own_terminal(plan, reporter)?,
     };
     let mut proc = sysctl::Proc::default();
-    let placement =
-        process::Placement { make_cwd: false, proc: &mut proc, endowed: plan.enters.user, gate: None, manner };
+    let placement = process::Placement {
+        make_cwd: false,
+        proc: &mut proc,
+        endowed: plan.enters.user,
+        gate: None,
+        hold: None,
+        manner,
+    };
     process::become_program(plan, stdio, placement, reporter)
 }

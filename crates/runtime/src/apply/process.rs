@@ -15,7 +15,7 @@ use corten_sys::{path, process, signal};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::Uid;
 
-use super::gate::Gate;
+use super::gate::{Gate, Hold};
 use super::program::{self, Program};
 use super::report::{Explain, Reporter};
 use super::sysctl::Proc;
@@ -53,6 +53,7 @@ pub(super) struct Placement<'a> {
     pub(super) endowed: bool,
     /// Waits for the start.
     pub(super) gate: Option<Gate>,
+    pub(super) hold: Option<Hold>,
     /// What the runtime's user asked for.
     pub(super) manner: Manner,
 }
@@ -101,6 +102,9 @@ pub(super) fn become_program(
     let entered = rustix::process::chdir(&*plan.cwd).is_ok();
     rustix::process::umask(Mode::from_raw_mode(plan.umask.unwrap_or(0o022)));
     process::close_on_exec_from(3 + placement.manner.preserve_fds).explain("cannot mark descriptors close-on-exec")?;
+    if let Some(hold) = placement.hold {
+        hold.wait()?;
+    }
     if placement.manner.urgent {
         // A kernel without slices has none to take back. The filter to come may not let this through.
         let _ = process::set_slice(Duration::ZERO);

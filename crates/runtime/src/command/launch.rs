@@ -138,6 +138,7 @@ impl Init<'_> {
             cgroups,
             stdio,
             gate: self.gate,
+            hold: None,
             manner: self.manner,
         })
     }

@@ -40,7 +40,7 @@ pub const CASES: &[Case] = &[
 
 fn outcome(world: &World, rootfs: &Path, spec: serde_json::Value) -> Result<(), Error> {
     let mut shim = Shim::new(world);
-    let result = shim.start(rootfs, &plan(spec), no_log(), &[]).map(drop);
+    let result = shim.start(rootfs, &plan(spec), pipes(), &[]).map(drop);
     if result.is_ok() {
         shim.exited();
     }
@@ -142,7 +142,7 @@ fn a_null_that_is_swapped_masks_nothing_else(world: &World) {
         until_all_came::<2>(|| {
             let mut shim = Shim::new(world);
             let (ours, theirs) = UnixStream::pair().unwrap();
-            let started = shim.start(&rootfs, &plan(wanted.clone()), no_log(), &[(ALL, &theirs)]);
+            let started = shim.start(&rootfs, &plan(wanted.clone()), pipes(), &[(ALL, &theirs)]);
             drop(theirs);
             match started {
                 Ok(_) => {
@@ -198,7 +198,7 @@ fn console_link_is_refused(world: &World) {
     wanted["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/dev");
     wanted["process"]["terminal"] = true.into();
     let mut shim = Shim::new(world);
-    let streams = Streams { tty: true, ..no_log() };
+    let streams = Streams { tty: true, ..pipes() };
     let error = shim.start(&rootfs, &plan(wanted), streams, &[]).unwrap_err();
     assert!(error.to_string().contains("symbolic link"), "{error}");
     shim.drop_connection();
@@ -279,11 +279,11 @@ fn packets_of_any_size(world: &World) {
         wanted["mounts"].as_array_mut().unwrap().push(mount);
     }
     let rootfs = world.own_rootfs("many");
-    let mut shim = Shim::new(world);
     let attrs = [("label".to_owned(), "x".repeat(100_000))].into();
     let log = LogConfig::JsonFile { file: "log".into(), max_size: None, max_files: 1, attrs };
+    let mut shim = Shim::logging(world, log);
     let (ours, theirs) = UnixStream::pair().unwrap();
-    shim.start(&rootfs, &plan(wanted), Streams { log, ..no_log() }, &[(ALL, &theirs)]).unwrap();
+    shim.start(&rootfs, &plan(wanted), pipes(), &[(ALL, &theirs)]).unwrap();
     drop(theirs);
     assert!(read_until(&ours, "4\n").contains("600\n"));
     let process = plan(spec(&["sleep", "100"])).process;
@@ -309,7 +309,7 @@ fn packets_of_any_size(world: &World) {
 
 fn an_exec_that_leaves_writers_behind(world: &World) {
     let mut shim = Shim::new(world);
-    shim.start(&world.rootfs, &plan(spec(&["sleep", "100"])), no_log(), &[]).unwrap();
+    shim.start(&world.rootfs, &plan(spec(&["sleep", "100"])), pipes(), &[]).unwrap();
     // They don't mind that nobody reads any more, and the client never does.
     let script = "trap '' PIPE; for i in 1 2 3 4; do (while :; do echo yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy; done) 2>/dev/null & done";
     let (ours, theirs) = UnixStream::pair().unwrap();
@@ -370,7 +370,7 @@ fn descriptors_inside(world: &World) {
     let script = "cd /proc/$$/fd; for fd in *; do readlink $fd; done; echo end; sleep 100";
     let mut shim = Shim::prepared(world);
     let (ours, theirs) = UnixStream::pair().unwrap();
-    shim.start(&world.rootfs, &plan(spec(&["sh", "-c", script])), no_log(), &[(ALL, &theirs)]).unwrap();
+    shim.start(&world.rootfs, &plan(spec(&["sh", "-c", script])), pipes(), &[(ALL, &theirs)]).unwrap();
     let first = read_until(&ours, "end");
     let (ours, exec) = UnixStream::pair().unwrap();
     let process = plan(spec(&["sh", "-c", script])).process;

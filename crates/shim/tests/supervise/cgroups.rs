@@ -91,7 +91,7 @@ fn joined_shown_and_out_of_memory(world: &World) {
         }
         let mut shim = if staged { Shim::prepared(world) } else { Shim::new(world) };
         let (ours, theirs) = UnixStream::pair().unwrap();
-        shim.start_in(&world.rootfs, &plan(wanted), no_log(), &[(ALL, &theirs)], &groups.open(), true).unwrap();
+        shim.start_in(&world.rootfs, &plan(wanted), pipes(), &[(ALL, &theirs)], &groups.open(), true).unwrap();
         drop(theirs);
         let output = read_until(&ours, "ready");
         assert_eq!(output.contains("corten-shim-test"), !private, "{output}");
@@ -117,7 +117,7 @@ fn joined_shown_and_out_of_memory(world: &World) {
     if limited {
         let mut shim = Shim::new(world);
         let eater = spec(&["sh", "-c", "dd if=/dev/zero of=/dev/null bs=200M count=1"]);
-        shim.start_in(&world.rootfs, &plan(eater), no_log(), &[], &groups.open(), true).unwrap();
+        shim.start_in(&world.rootfs, &plan(eater), pipes(), &[], &groups.open(), true).unwrap();
         let status = shim.exited();
         assert!(status.oom, "{status:?}");
         shim.release();

@@ -16,7 +16,7 @@ use oci_spec::runtime::{ContainerState, Spec};
 use serde_json::{Value, json};
 
 use crate::Case;
-use crate::support::{ALL, ID, Shim, World, no_log, read_all, spec, unframe};
+use crate::support::{ALL, Extras, ID, Shim, World, pipes, read_all, spec, unframe};
 
 pub const CASES: &[Case] = &[
     ("filters::failures_are_told_without_system_calls", failures_are_told_without_system_calls),
@@ -58,13 +58,13 @@ fn failures_are_told_without_system_calls(world: &World) {
     for no_new_privileges in [false, true] {
         let spec_of = |command: &str| with_profile(&[command], no_new_privileges, deaf.clone());
         let mut shim = Shim::new(world);
-        let failed = failure(shim.start(&world.rootfs, &planned(&spec_of("/etc/plain")), no_log(), &[]));
+        let failed = failure(shim.start(&world.rootfs, &planned(&spec_of("/etc/plain")), pipes(), &[]));
         assert_eq!(failed.exit_code(), 126, "{failed}");
         assert_eq!(shim.drop_connection().code, 0);
 
         let mut shim = Shim::new(world);
         let sleeper = crate::support::plan(spec(&["sleep", "100"]));
-        shim.start(&world.rootfs, &sleeper, no_log(), &[]).unwrap();
+        shim.start(&world.rootfs, &sleeper, pipes(), &[]).unwrap();
         for (command, code) in [("/bin/nosuch", 127), ("/etc/plain", 126)] {
             let spec = spec_of(command);
             let process = corten_runtime::process_plan(spec.process().as_ref().unwrap(), Some(seccomp(&spec))).unwrap();
@@ -89,7 +89,7 @@ fn killed_before_the_program(world: &World) {
     let deadly = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["setgroups"], "action": "SCMP_ACT_KILL_PROCESS"}]});
     let mut shim = Shim::new(world);
     let plan = planned(&with_profile(&["true"], false, deadly));
-    let failed = failure(shim.start(&world.rootfs, &plan, no_log(), &[]));
+    let failed = failure(shim.start(&world.rootfs, &plan, pipes(), &[]));
     assert!(failed.message.contains("ended before it could execute"), "{failed}");
     assert_eq!(shim.drop_connection().code, 0);
 }
@@ -159,8 +159,16 @@ fn an_agent_answers(world: &World) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let mut shim = Shim::new(world);
         let plan = planned(&spec);
-        let pid =
-            shim.start_with(&world.rootfs, &plan, no_log(), &[(ALL, &theirs)], (&[], false), Some(&agent)).unwrap();
+        let pid = shim
+            .start_with(
+                &world.rootfs,
+                &plan,
+                pipes(),
+                &[(ALL, &theirs)],
+                (&[], false),
+                Extras { agent: Some(&agent), ..Extras::default() },
+            )
+            .unwrap();
         drop((theirs, agent));
         peer.expect(pid, "creating");
         let output = unframe(&read_all(&ours));
@@ -173,7 +181,7 @@ fn an_agent_answers(world: &World) {
 fn an_agent_answers_an_exec(world: &World) {
     let Some(peer) = Peer::listen(world, "exec-agent") else { return };
     let mut shim = Shim::new(world);
-    shim.start(&world.rootfs, &crate::support::plan(spec(&["sleep", "100"])), no_log(), &[]).unwrap();
+    shim.start(&world.rootfs, &crate::support::plan(spec(&["sleep", "100"])), pipes(), &[]).unwrap();
     let spec = with_profile(MKDIR, false, peer.profile());
     let process = corten_runtime::process_plan(spec.process().as_ref().unwrap(), Some(seccomp(&spec))).unwrap();
     let agent = peer.agent(&spec, ContainerState::Running);
@@ -194,7 +202,7 @@ fn no_agent_no_start(world: &World) {
     assert!(Agent::connect(&spec, container).unwrap_err().to_string().ends_with("/nobody"));
     // A driver that forgets the agent: the process that waits for it is ended.
     let mut shim = Shim::new(world);
-    let failed = failure(shim.start(&world.rootfs, &planned(&spec), no_log(), &[]));
+    let failed = failure(shim.start(&world.rootfs, &planned(&spec), pipes(), &[]));
     assert!(failed.message.ends_with("there is none"), "{failed}");
     assert_eq!(shim.drop_connection().code, 0);
 }

@@ -33,9 +33,11 @@ fn measure(world: &World, what: &str, make: impl Fn(&World) -> Shim) {
             cgroups: &[],
             memory: None,
             join_cgroups: false,
-            streams: no_log(),
+            streams: pipes(),
             attach: &[],
             agent: None,
+            hold: None,
+            usual_filter: false,
         };
         // The stub stages after the answer; the pool gives it that time.
         std::thread::sleep(Duration::from_millis(3));
@@ -60,7 +62,7 @@ fn spread(times: &mut [Duration]) -> String {
 
 fn memory(world: &World) {
     let mut shim = Shim::new(world);
-    shim.start(&world.rootfs, &plan(spec(&["sleep", "100"])), no_log(), &[]).unwrap();
+    shim.start(&world.rootfs, &plan(spec(&["sleep", "100"])), pipes(), &[]).unwrap();
     let maps = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", shim.ready.pid)).unwrap();
     for field in ["Rss:", "Pss:", "Private_Dirty:"] {
         println!("  supervisor {}", maps.lines().find(|line| line.starts_with(field)).unwrap());

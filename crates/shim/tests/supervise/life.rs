@@ -7,7 +7,7 @@ use std::path::Path;
 use corten_runtime::FailureKind;
 use corten_shim::client::ExecProcess;
 use corten_shim::client::{Connection, Error, read_exit_status};
-use corten_shim::protocol::{Event, Phase};
+use corten_shim::protocol::{Event, LogConfig, Phase};
 use corten_shim::spawn::{Executable, WarmOptions, Zygote};
 use corten_testkit::kernel;
 use serde_json::json;
@@ -31,6 +31,8 @@ pub const CASES: &[Case] = &[
     ("life::late_stub_and_joined_namespaces", late_stub_and_joined_namespaces),
     ("life::binds", binds),
     ("life::seccomp", seccomp),
+    ("life::a_held_program_waits", a_held_program_waits),
+    ("life::a_filter_that_the_plan_lacks", a_filter_that_the_plan_lacks),
 ];
 
 fn exit_codes(world: &World) {
@@ -96,7 +98,7 @@ fn failures_in_dockers_words(world: &World) {
     ] {
         let rootfs = world.own_rootfs(&format!("failure-{}", text.len()));
         let mut shim = Shim::new(world);
-        match shim.start(&rootfs, &plan(spec(&[command])), no_log(), &[]) {
+        match shim.start(&rootfs, &plan(spec(&[command])), pipes(), &[]) {
             Err(Error::Failed(failure)) => {
                 assert_eq!((failure.kind, failure.message.as_str()), (kind, text));
                 assert_eq!(failure.exit_code(), if kind == FailureKind::NotFound { 127 } else { 126 });
@@ -125,7 +127,7 @@ fn signals(world: &World) {
     let mut shim = Shim::new(world);
     let (ours, theirs) = UnixStream::pair().unwrap();
     let script = "trap 'exit 42' TERM; echo ready; while :; do sleep 0.05; done";
-    shim.start(&world.rootfs, &plan(spec(&["sh", "-c", script])), no_log(), &[(ALL, &theirs)]).unwrap();
+    shim.start(&world.rootfs, &plan(spec(&["sh", "-c", script])), pipes(), &[(ALL, &theirs)]).unwrap();
     read_until(&ours, "ready");
     let seq = shim.connection.signal(None, 15).unwrap();
     assert_eq!(shim.answer(seq).unwrap(), Event::Done);
@@ -135,7 +137,7 @@ fn signals(world: &World) {
     shim.release();
 
     let mut shim = Shim::new(world);
-    shim.start(&world.rootfs, &plan(spec(&["sleep", "100"])), no_log(), &[]).unwrap();
+    shim.start(&world.rootfs, &plan(spec(&["sleep", "100"])), pipes(), &[]).unwrap();
     let seq = shim.connection.signal(None, 9).unwrap();
     shim.answer(seq).unwrap();
     let status = shim.exited();
@@ -146,7 +148,7 @@ fn signals(world: &World) {
 
 fn exec(world: &World) {
     let mut shim = Shim::new(world);
-    shim.start(&world.rootfs, &plan(spec(&["sleep", "100"])), no_log(), &[]).unwrap();
+    shim.start(&world.rootfs, &plan(spec(&["sleep", "100"])), pipes(), &[]).unwrap();
     let process = |args: &[&str]| plan(spec(args)).process;
 
     let (ours, theirs) = UnixStream::pair().unwrap();
@@ -194,7 +196,7 @@ fn exec(world: &World) {
 
 fn adoption_after_the_daemon_died(world: &World) {
     let mut shim = Shim::new(world);
-    let pid = shim.start(&world.rootfs, &plan(spec(&["sleep", "100"])), no_log(), &[]).unwrap();
+    let pid = shim.start(&world.rootfs, &plan(spec(&["sleep", "100"])), pipes(), &[]).unwrap();
     let Shim { connection, child, ready, run, log } = shim;
     drop(connection);
     let connection = Connection::connect(&run.join("shim.sock")).unwrap();
@@ -213,7 +215,7 @@ fn adoption_after_the_daemon_died(world: &World) {
 
 fn exit_without_a_daemon(world: &World) {
     let mut shim = Shim::new(world);
-    shim.start(&world.rootfs, &plan(spec(&["sh", "-c", "sleep 0.2; exit 3"])), no_log(), &[]).unwrap();
+    shim.start(&world.rootfs, &plan(spec(&["sh", "-c", "sleep 0.2; exit 3"])), pipes(), &[]).unwrap();
     let run = shim.run.clone();
     assert_eq!(shim.drop_connection().code, 0, "it ends by itself");
     assert_eq!(read_exit_status(&run).unwrap().unwrap().code, 3);
@@ -222,7 +224,7 @@ fn exit_without_a_daemon(world: &World) {
 fn release_of_what_never_ran(world: &World) {
     Shim::new(world).release();
     let mut shim = Shim::new(world);
-    shim.start(&world.rootfs, &plan(spec(&["sleep", "100"])), no_log(), &[]).unwrap();
+    shim.start(&world.rootfs, &plan(spec(&["sleep", "100"])), pipes(), &[]).unwrap();
     let seq = shim.connection.release().unwrap();
     assert!(shim.answer(seq).is_err(), "a running container keeps its shim");
     let seq = shim.connection.signal(None, 9).unwrap();
@@ -265,7 +267,7 @@ fn children() -> Vec<String> {
 fn late_stub_and_joined_namespaces(world: &World) {
     // One container, and another in its network, IPC and PID namespaces.
     let mut first = Shim::new(world);
-    let pid = first.start(&world.rootfs, &plan(spec(&["sleep", "100"])), no_log(), &[]).unwrap();
+    let pid = first.start(&world.rootfs, &plan(spec(&["sleep", "100"])), pipes(), &[]).unwrap();
     let mut joined = spec(&["sh", "-c", "ps | grep -v grep | grep -c 'sleep 100'; ls -l /proc/self/ns/net"]);
     let path = |kind: &str| format!("/proc/{pid}/ns/{kind}");
     joined["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "pid", "path": path("pid")},
@@ -292,8 +294,8 @@ fn late_stub_and_joined_namespaces(world: &World) {
     let options = WarmOptions { late_init: true };
     let warm = Shim::warm_with(world, options);
     assert_eq!(warm.2.init_pid, None);
-    let mut late = Shim::assign(world, warm);
-    late.start(&world.rootfs, &plan(spec(&["true"])), no_log(), &[]).unwrap();
+    let mut late = Shim::assign(world, warm, LogConfig::None);
+    late.start(&world.rootfs, &plan(spec(&["true"])), pipes(), &[]).unwrap();
     assert_eq!(late.exited().code, 0);
     late.release();
 }
@@ -319,7 +321,7 @@ fn binds(world: &World) {
         .unwrap()
         .push(json!({"destination": "/etc/passwd", "source": host, "options": ["bind"]}));
     let mut shim = Shim::new(world);
-    let error = shim.start(&world.rootfs, &plan(mismatched), no_log(), &[]).unwrap_err().to_string();
+    let error = shim.start(&world.rootfs, &plan(mismatched), pipes(), &[]).unwrap_err().to_string();
     assert!(error.contains("/etc/passwd") && error.contains("or vice-versa"), "{error}");
     shim.drop_connection();
     let rootfs = world.own_rootfs("binds");
@@ -357,11 +359,52 @@ fn seccomp(world: &World) {
         wanted.process.seccomp = Some(SeccompProgram { filter: filter.clone(), flags: 0 });
         let mut shim = Shim::new(world);
         let (ours, theirs) = UnixStream::pair().unwrap();
-        shim.start(&world.rootfs, &wanted, no_log(), &[(ALL, &theirs)]).unwrap();
+        shim.start(&world.rootfs, &wanted, pipes(), &[(ALL, &theirs)]).unwrap();
         drop(theirs);
         let output = unframe(&read_all(&ours));
         assert!(output.contains("Seccomp:\t2") && !output.contains("box"), "{output}");
         shim.exited();
         shim.release();
     }
+}
+
+fn a_held_program_waits(world: &World) {
+    for go in [true, false] {
+        let mut shim = Shim::prepared(world);
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (hold, word) = std::io::pipe().unwrap();
+        let extras = Extras { hold: Some(hold.as_fd()), ..Extras::default() };
+        let plan = plan(spec(&["cat", "/etc/hostname"]));
+        let rootfs = world.own_rootfs(if go { "held" } else { "given-up" });
+        std::fs::write(rootfs.join("etc/hostname"), "too early").unwrap();
+        let seq = shim.begin(&rootfs, &plan, pipes(), &[(ALL, &theirs)], (&[], false), extras).unwrap();
+        drop((theirs, hold));
+        let seq_of_state = shim.connection.state().unwrap();
+        let Event::State(state) = shim.answer(seq_of_state).unwrap() else { panic!("no state") };
+        assert_eq!(state.phase, Phase::Starting);
+        std::fs::write(rootfs.join("etc/hostname"), "in time").unwrap();
+        if go {
+            std::io::Write::write_all(&mut &word, b"g").unwrap();
+            assert!(matches!(shim.answer(seq).unwrap(), Event::Started(_)));
+            assert_eq!(unframe(&read_all(&ours)), "in time");
+            assert_eq!(shim.exited().code, 0);
+            shim.release();
+        } else {
+            drop(word);
+            let error = shim.answer(seq).unwrap_err();
+            assert!(error.to_string().contains("the start was given up"), "{error}");
+            shim.drop_connection();
+        }
+    }
+}
+
+fn a_filter_that_the_plan_lacks(world: &World) {
+    // This world's usual plan has none: the start is refused, not made without one.
+    let mut shim = Shim::new(world);
+    let extras = Extras { usual_filter: true, ..Extras::default() };
+    let plan = plan(spec(&["true"]));
+    assert_eq!(plan.process.seccomp, None);
+    let error = shim.start_with(&world.rootfs, &plan, pipes(), &[], (&[], false), extras).unwrap_err();
+    assert!(error.to_string().contains("the usual filter is not known"), "{error}");
+    shim.drop_connection();
 }

@@ -24,10 +24,9 @@ fn json_file(max_size: Option<u64>, max_files: u32) -> LogConfig {
 }
 
 fn log_and_rotation(world: &World) {
-    let mut shim = Shim::new(world);
-    let streams = Streams { log: json_file(Some(2000), 3), ..no_log() };
+    let mut shim = Shim::logging(world, json_file(Some(2000), 3));
     let script = "seq 1 200; echo problem >&2; printf end";
-    shim.start(&world.rootfs, &plan(spec(&["sh", "-c", script])), streams, &[]).unwrap();
+    shim.start(&world.rootfs, &plan(spec(&["sh", "-c", script])), pipes(), &[]).unwrap();
     assert_eq!(shim.exited().code, 0);
     let read = |suffix: &str| fs::read_to_string(shim.log.join(format!("{ID}-json.log{suffix}"))).unwrap();
     let all = read(".2") + &read(".1") + &read("");
@@ -48,7 +47,7 @@ fn log_and_rotation(world: &World) {
 fn several_clients_and_stdin_once(world: &World) {
     let mut shim = Shim::new(world);
     let (first, one) = UnixStream::pair().unwrap();
-    let streams = Streams { open_stdin: true, stdin_once: true, ..no_log() };
+    let streams = Streams { open_stdin: true, stdin_once: true, ..pipes() };
     shim.start(&world.rootfs, &plan(spec(&["cat"])), streams, &[(ALL, &one)]).unwrap();
     let (second, two) = UnixStream::pair().unwrap();
     let mode = AttachMode { stdin: false, ..ALL };
@@ -67,7 +66,7 @@ fn a_slow_client_holds_the_container_back(world: &World) {
     let mut shim = Shim::new(world);
     let (ours, theirs) = UnixStream::pair().unwrap();
     let script = "dd if=/dev/zero bs=1024 count=4096 2>/dev/null; echo done >&2";
-    shim.start(&world.rootfs, &plan(spec(&["sh", "-c", script])), no_log(), &[(ALL, &theirs)]).unwrap();
+    shim.start(&world.rootfs, &plan(spec(&["sh", "-c", script])), pipes(), &[(ALL, &theirs)]).unwrap();
     drop(theirs);
     // Nobody reads: the buffers fill, dd stands still, the shim stays small and answers.
     let seq = shim.connection.state().unwrap();
@@ -83,10 +82,9 @@ fn a_slow_client_holds_the_container_back(world: &World) {
 }
 
 fn all_output_reaches_client_and_log(world: &World) {
-    let mut shim = Shim::new(world);
+    let mut shim = Shim::logging(world, json_file(None, 1));
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let streams = Streams { log: json_file(None, 1), ..no_log() };
-    shim.start(&world.rootfs, &plan(spec(&["seq", "1", "20000"])), streams, &[(ALL, &theirs)]).unwrap();
+    shim.start(&world.rootfs, &plan(spec(&["seq", "1", "20000"])), pipes(), &[(ALL, &theirs)]).unwrap();
     drop(theirs);
     let output = unframe(&read_all(&ours));
     let expected: String = (1..=20000).map(|number| format!("{number}\n")).collect();
@@ -98,7 +96,7 @@ fn all_output_reaches_client_and_log(world: &World) {
 }
 
 fn terminal(world: &World) {
-    let mut shim = Shim::new(world);
+    let mut shim = Shim::logging(world, json_file(None, 1));
     let (ours, theirs) = UnixStream::pair().unwrap();
     let mut wanted = spec(&[
         "sh",
@@ -107,7 +105,7 @@ fn terminal(world: &World) {
     ]);
     wanted["process"]["terminal"] = true.into();
     let size = Some(TerminalSize { width: 91, height: 33 });
-    let streams = Streams { tty: true, open_stdin: true, size, log: json_file(None, 1), ..no_log() };
+    let streams = Streams { tty: true, open_stdin: true, size, ..pipes() };
     wanted["process"]["consoleSize"] = serde_json::json!({"width": 91, "height": 33});
     shim.start(&world.rootfs, &plan(wanted), streams, &[(ALL, &theirs)]).unwrap();
     drop(theirs);
@@ -125,7 +123,7 @@ fn terminal(world: &World) {
 
 fn exec_terminal(world: &World) {
     let mut shim = Shim::new(world);
-    shim.start(&world.rootfs, &plan(spec(&["sleep", "100"])), no_log(), &[]).unwrap();
+    shim.start(&world.rootfs, &plan(spec(&["sleep", "100"])), pipes(), &[]).unwrap();
     let mut process = plan(spec(&["sh", "-c", "tty; read line; stty size; exit 9"])).process;
     process.terminal = true;
     let (ours, theirs) = UnixStream::pair().unwrap();

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::fs;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -106,8 +106,16 @@ fn counts_memory(cgroup: &OwnedFd) -> bool {
     there("memory.events") || there("memory.oom_control")
 }
 
-pub fn no_log() -> Streams {
-    Streams { tty: false, open_stdin: false, stdin_once: false, size: None, log: LogConfig::None }
+pub fn pipes() -> Streams {
+    Streams { tty: false, open_stdin: false, stdin_once: false, size: None }
+}
+
+/// What only a few starts have.
+#[derive(Default)]
+pub struct Extras<'a> {
+    pub agent: Option<&'a Agent>,
+    pub hold: Option<BorrowedFd<'a>>,
+    pub usual_filter: bool,
 }
 
 /// One shim, assigned.
@@ -133,7 +141,12 @@ impl Shim {
     }
 
     pub fn new(world: &World) -> Shim {
-        Shim::assign(world, Shim::warm(world))
+        Shim::assign(world, Shim::warm(world), LogConfig::None)
+    }
+
+    /// With a log.
+    pub fn logging(world: &World, log: LogConfig) -> Shim {
+        Shim::assign(world, Shim::warm(world), log)
     }
 
     /// With its mounts staged, as the daemon's pool keeps them.
@@ -141,16 +154,16 @@ impl Shim {
         let (mut connection, child, ready) = Shim::warm(world);
         let seq = connection.prepare(&[]).unwrap();
         connection.recv_answer(seq, PATIENCE, |_, _| {}).unwrap();
-        Shim::assign(world, (connection, child, ready))
+        Shim::assign(world, (connection, child, ready), LogConfig::None)
     }
 
-    pub fn assign(world: &World, (connection, child, ready): (Connection, Child, Ready)) -> Shim {
+    pub fn assign(world: &World, (connection, child, ready): (Connection, Child, Ready), config: LogConfig) -> Shim {
         let run = tempfile::Builder::new().prefix("run").tempdir_in(world.directory.path()).unwrap().keep();
         let log = run.join("log");
         fs::create_dir(&log).unwrap();
         let mut shim = Shim { connection, child, ready, run, log };
         let (run_fd, log_fd) = (fs::File::open(&shim.run).unwrap(), fs::File::open(&shim.log).unwrap());
-        let seq = shim.connection.assign(ID, run_fd.as_fd(), log_fd.as_fd()).unwrap();
+        let seq = shim.connection.assign(ID, run_fd.as_fd(), log_fd.as_fd(), config).unwrap();
         shim.answer(seq).unwrap();
         shim
     }
@@ -178,7 +191,7 @@ impl Shim {
         cgroups: &[OwnedFd],
         join_cgroups: bool,
     ) -> Result<i32, Error> {
-        self.start_with(rootfs, plan, streams, attach, (cgroups, join_cgroups), None)
+        self.start_with(rootfs, plan, streams, attach, (cgroups, join_cgroups), Extras::default())
     }
 
     pub fn start_with(
@@ -188,12 +201,29 @@ impl Shim {
         streams: Streams,
         attach: &[(AttachMode, &UnixStream)],
         (cgroups, join_cgroups): (&[OwnedFd], bool),
-        agent: Option<&Agent>,
+        extras: Extras<'_>,
     ) -> Result<i32, Error> {
+        let seq = self.begin(rootfs, plan, streams, attach, (cgroups, join_cgroups), extras)?;
+        match self.answer(seq)? {
+            Event::Started(started) => Ok(started.pid),
+            other => panic!("expected Started, got {other:?}"),
+        }
+    }
+
+    /// Asks for a start; returns the number of the request that will be answered.
+    pub fn begin(
+        &mut self,
+        rootfs: &Path,
+        plan: &Plan,
+        streams: Streams,
+        attach: &[(AttachMode, &UnixStream)],
+        (cgroups, join_cgroups): (&[OwnedFd], bool),
+        extras: Extras<'_>,
+    ) -> Result<u64, Error> {
         let root = sources::open_root(rootfs).unwrap();
         let trees = sources::open_sources(plan).unwrap();
         let namespaces = sources::open_namespaces(plan).unwrap();
-        fn borrow(fds: &[OwnedFd]) -> Vec<std::os::fd::BorrowedFd<'_>> {
+        fn borrow(fds: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
             fds.iter().map(AsFd::as_fd).collect()
         }
         let attach: Vec<_> = attach.iter().map(|(mode, socket)| (*mode, socket.as_fd())).collect();
@@ -207,13 +237,11 @@ impl Shim {
             join_cgroups,
             streams,
             attach: &attach,
-            agent,
+            agent: extras.agent,
+            hold: extras.hold,
+            usual_filter: extras.usual_filter,
         };
-        let seq = self.connection.start(&request)?;
-        match self.answer(seq)? {
-            Event::Started(started) => Ok(started.pid),
-            other => panic!("expected Started, got {other:?}"),
-        }
+        self.connection.start(&request)
     }
 
     pub fn exited(&mut self) -> ExitStatus {
@@ -258,7 +286,7 @@ pub fn run(world: &World, rootfs: &Path, spec: Value) -> (String, i32) {
 
 pub fn run_in(mut shim: Shim, rootfs: &Path, spec: Value) -> (String, i32) {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    shim.start(rootfs, &plan(spec), no_log(), &[(ALL, &theirs)]).unwrap();
+    shim.start(rootfs, &plan(spec), pipes(), &[(ALL, &theirs)]).unwrap();
     drop(theirs);
     let output = unframe(&read_all(&ours));
     let status = shim.exited();
