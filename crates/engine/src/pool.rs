@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::blocking;
 use crate::error::Error;
-use crate::refill::Refill;
+use crate::refill::{CALM, Demand, Refill};
 use crate::undo::log;
 use corten_cgroup::{CgroupPath, Group, Limits, Tree};
 use corten_runtime::Plan;
@@ -48,6 +48,23 @@ pub(crate) struct Warm {
     pub(crate) group: Option<Group>,
 }
 
+/// The shims that wait.
+#[derive(Debug)]
+struct Idle {
+    shims: VecDeque<Warm>,
+    demand: Demand,
+}
+
+impl Idle {
+    fn lacks(&self) -> bool {
+        self.shims.len() < self.demand.wanted()
+    }
+
+    fn surplus(&mut self) -> Option<Warm> {
+        if self.shims.len() > self.demand.wanted() { self.shims.pop_back() } else { None }
+    }
+}
+
 /// The pool's shared part.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -55,9 +72,8 @@ pub(crate) struct Pool {
     zygote: Mutex<Option<Zygote>>,
     tree: Tree,
     parent: CgroupPath,
-    size: usize,
     usual: OnceLock<Usual>,
-    idle: Mutex<VecDeque<Warm>>,
+    idle: Mutex<Idle>,
     next: AtomicU64,
     refill: Refill,
 }
@@ -71,9 +87,8 @@ impl Pool {
             zygote: Mutex::default(),
             tree,
             parent,
-            size,
             usual: OnceLock::new(),
-            idle: Mutex::default(),
+            idle: Mutex::new(Idle { shims: VecDeque::new(), demand: Demand::new(size) }),
             next: AtomicU64::new(0),
             refill: Refill::default(),
         })
@@ -103,22 +118,38 @@ impl Pool {
 
     /// Fills the pool now and whenever something was taken from it and it is [time](Refill), until it is closed.
     pub(crate) async fn keep_filled(self: Arc<Pool>) {
-        while !self.is_closed() {
-            while self.len() < self.size && !self.is_closed() {
-                let pool = self.clone();
-                match blocking::run_behind(move || pool.spawn()).await.and_then(|spawned| spawned) {
-                    Ok(warm) => self.lock().push_back(warm),
-                    Err(error) => {
-                        tracing::warn!(error = error.message(), "cannot make a warm shim");
-                        tokio::time::sleep(Duration::from_secs(1)).await;
-                    }
-                }
+        loop {
+            self.fill().await;
+            if self.is_closed() {
+                return;
             }
-            self.refill.due(|| self.len() == 0).await;
+            if self.refill.asked(CALM).await {
+                self.refill.due(|| self.is_empty()).await;
+            } else {
+                self.lock().demand.calm();
+            }
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Warm>> {
+    /// Makes what is lacking, or ends what is too much.
+    async fn fill(self: &Arc<Pool>) {
+        while !self.is_closed() && self.lock().lacks() {
+            let pool = self.clone();
+            match blocking::run_behind(move || pool.spawn()).await.and_then(|spawned| spawned) {
+                Ok(warm) => self.lock().shims.push_back(warm),
+                Err(error) => {
+                    tracing::warn!(error = error.message(), "cannot make a warm shim");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+        while let Some(warm) = { self.lock().surplus() } {
+            let pool = self.clone();
+            log("a warm shim could not be ended", blocking::run_behind(move || pool.discard(warm)).await);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -131,21 +162,28 @@ impl Pool {
         self.refill.is_closed()
     }
 
-    /// How many shims are ready.
-    pub(crate) fn len(&self) -> usize {
-        self.lock().len()
+    fn is_empty(&self) -> bool {
+        self.lock().shims.is_empty()
     }
 
     /// A warm shim: a ready one, or one made for the caller. Blocks. The pool is refilled after [`Pool::refill`].
     pub(crate) fn take(&self) -> Result<Warm, Error> {
         loop {
-            let idle = self.lock().pop_front();
-            let Some(mut warm) = idle else { return self.spawn() };
+            let Some(mut warm) = self.take_idle() else { return self.spawn() };
             if is_alive(&mut warm.connection) {
                 return Ok(warm);
             }
             self.discard(warm);
         }
+    }
+
+    fn take_idle(&self) -> Option<Warm> {
+        let mut idle = self.lock();
+        let warm = idle.shims.pop_front();
+        if idle.shims.is_empty() {
+            idle.demand.ran_out();
+        }
+        warm
     }
 
     /// Lets the pool make what was taken, once the taker has answered its client.
@@ -163,7 +201,7 @@ impl Pool {
     /// Ends all warm shims, and what they are copies of. Blocks.
     pub(crate) fn drain(&self) {
         *self.zygote.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        let idle: Vec<Warm> = self.lock().drain(..).collect();
+        let idle: Vec<Warm> = self.lock().shims.drain(..).collect();
         for warm in idle {
             self.discard(warm);
         }

@@ -1,4 +1,5 @@
-//! When what was taken is made again: in a pause between starts, which it would slow down, or as soon as there is nothing left.
+//! When what was taken is made again, and how much of it: in a pause between starts, which it would slow down, or as soon as
+//! there is nothing left; more of it where that has happened, until it is calm.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,6 +10,39 @@ use tokio::sync::Notify;
 const PAUSE: Duration = Duration::from_millis(8);
 /// How long the container that took the last one has the processors for itself.
 const AFTER_START: Duration = Duration::from_millis(3);
+/// After so long without a start nobody is in a hurry.
+pub(crate) const CALM: Duration = Duration::from_secs(10);
+/// A store grows to no more than so many times its least size.
+const MOST: usize = 3;
+
+/// How many are kept ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Demand {
+    least: usize,
+    wanted: usize,
+}
+
+impl Demand {
+    /// This many, while they suffice.
+    pub(crate) fn new(least: usize) -> Demand {
+        Demand { least, wanted: least }
+    }
+
+    /// How many there should be.
+    pub(crate) fn wanted(&self) -> usize {
+        self.wanted
+    }
+
+    /// The last one was taken before there was a pause to make others in.
+    pub(crate) fn ran_out(&mut self) {
+        self.wanted = (self.wanted + self.least).min(MOST * self.least);
+    }
+
+    /// Nobody has asked for a while.
+    pub(crate) fn calm(&mut self) {
+        self.wanted = self.least;
+    }
+}
 
 /// The bell of a store that is kept filled.
 #[derive(Debug, Default)]
@@ -33,9 +67,13 @@ impl Refill {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Waits until it was asked and it is time. `is_empty`: the next start would find nothing.
+    /// Waits until a container has been started; false after so long ([`CALM`]) without.
+    pub(crate) async fn asked(&self, calm: Duration) -> bool {
+        tokio::time::timeout(calm, self.started.notified()).await.is_ok()
+    }
+
+    /// Waits, after a start, until it is time. `is_empty`: the next one would find nothing.
     pub(crate) async fn due(&self, is_empty: impl Fn() -> bool) {
-        self.started.notified().await;
         while !self.is_closed() {
             if is_empty() {
                 return tokio::time::sleep(AFTER_START).await;
@@ -60,17 +98,42 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
+        let due = async {
+            assert!(refill.asked(CALM).await);
+            refill.due(|| false).await;
+        };
         tokio::select! {
             biased;
             () = starts => {}
-            () = refill.due(|| false) => panic!("between two starts"),
+            () = due => panic!("between two starts"),
         }
         refill.ask();
+        assert!(refill.asked(CALM).await);
         refill.due(|| false).await;
-        refill.ask();
         refill.due(|| true).await;
         refill.close();
+        assert!(refill.asked(CALM).await && refill.is_closed());
         refill.due(|| false).await;
-        assert!(refill.is_closed());
+    }
+
+    #[tokio::test]
+    async fn without_starts_it_is_calm() {
+        assert!(!Refill::default().asked(Duration::from_millis(1)).await);
+    }
+
+    #[test]
+    fn what_runs_out_is_kept_in_larger_number_until_it_is_calm() {
+        let mut demand = Demand::new(3);
+        let mut wanted = Vec::new();
+        for _ in 0..4 {
+            wanted.push(demand.wanted());
+            demand.ran_out();
+        }
+        assert_eq!(wanted, [3, 6, 9, 9]);
+        demand.calm();
+        assert_eq!(demand, Demand::new(3));
+        let mut none = Demand::new(0);
+        none.ran_out();
+        assert_eq!(none.wanted(), 0);
     }
 }

@@ -16,10 +16,10 @@ use corten_snapshot::{ActiveDraft, MountOptions, Snapshots};
 
 use crate::blocking;
 use crate::error::Error;
-use crate::refill::Refill;
+use crate::refill::{CALM, Demand, Refill};
 use crate::undo::log;
 
-/// How many are kept of a kind: one for the create that comes while the other is being replaced.
+/// How many are kept of a kind at least: one for the create that comes while the other is being replaced.
 const READY: usize = 2;
 /// How many kinds are remembered, the last used ones.
 const KINDS: usize = 4;
@@ -72,6 +72,21 @@ struct Known {
     /// More than once.
     again: bool,
     ready: VecDeque<Spare>,
+    demand: Demand,
+}
+
+impl Known {
+    fn new(kind: Kind) -> Known {
+        Known { kind, again: false, ready: VecDeque::new(), demand: Demand::new(READY) }
+    }
+
+    fn take(&mut self) -> Option<Spare> {
+        let spare = self.ready.pop_front();
+        if self.again && self.ready.is_empty() {
+            self.demand.ran_out();
+        }
+        spare
+    }
 }
 
 impl State {
@@ -81,10 +96,18 @@ impl State {
             Some(at) => self.kinds.remove(at).map(|known| Known { again: true, ..known }),
             None => None,
         };
-        let known = known.unwrap_or_else(|| Known { kind: kind.clone(), again: false, ready: VecDeque::new() });
+        let known = known.unwrap_or_else(|| Known::new(kind.clone()));
         self.kinds.push_front(known);
         self.gone.extend(self.kinds.drain(KINDS.min(self.kinds.len())..).flat_map(|known| known.ready));
         &mut self.kinds[0]
+    }
+
+    /// Nobody has asked for a while: no more is kept than what a single start needs.
+    fn calm(&mut self) {
+        for known in &mut self.kinds {
+            known.demand.calm();
+            self.gone.extend(known.ready.drain(READY.min(known.ready.len())..));
+        }
     }
 }
 
@@ -103,7 +126,7 @@ impl Spares {
     /// A spare of this kind, if one is ready. From a kind's second time on others are made after the next [`Spares::refill`]: who
     /// creates a container mostly starts it next, and waits for that. Blocks.
     pub(crate) fn take(&self, kind: &Kind) -> Option<Spare> {
-        let spare = self.lock().used(kind).ready.pop_front();
+        let spare = self.lock().used(kind).take();
         spare.filter(|spare| spare.layer.is_current())
     }
 
@@ -121,7 +144,11 @@ impl Spares {
     /// Makes new ones at each [`Spares::refill`], until it is closed.
     pub(crate) async fn keep_filled(self: Arc<Spares>) {
         loop {
-            self.refill.due(|| self.lacks_all_of_a_kind()).await;
+            if self.refill.asked(CALM).await {
+                self.refill.due(|| self.lacks_all_of_a_kind()).await;
+            } else {
+                self.lock().calm();
+            }
             if self.refill.is_closed() {
                 return;
             }
@@ -156,7 +183,7 @@ impl Spares {
             return None;
         }
         let state = self.lock();
-        let lacking = state.kinds.iter().find(|known| known.again && known.ready.len() < READY);
+        let lacking = state.kinds.iter().find(|known| known.again && known.ready.len() < known.demand.wanted());
         lacking.map(|known| known.kind.clone())
     }
 

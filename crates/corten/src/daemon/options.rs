@@ -299,9 +299,13 @@ static OPTIONS: &[Opt] = &[
             |s, v| text(&mut s.pidfile, v),
         ),
     ),
-    option("pool-size", "pool-size", Kind::Text, "Warm supervisors kept ready (default 3)", |s, v| {
-        parse(one(v)).map(|size| s.engine.pool_size = size)
-    }),
+    option(
+        "pool-size",
+        "pool-size",
+        Kind::Text,
+        "Warm supervisors kept ready, up to three times as many in a rush (default 3)",
+        |s, v| parse(one(v)).map(|size| s.engine.pool_size = size),
+    ),
     option("raw-logs", "raw-logs", Kind::Bool, "Log without colours", |s, v| boolean(&mut s.raw_logs, v)),
     option("", "proxies", Kind::Map, "", proxies),
     option(
