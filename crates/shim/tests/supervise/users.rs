@@ -37,7 +37,7 @@ fn a_user_namespace_through_the_shim(world: &World) {
         let mut shim = if staged { Shim::prepared(world) } else { Shim::new(world) };
         let (ours, theirs) = UnixStream::pair().unwrap();
         let wanted = mapped(&["sh", "-c", script]);
-        let pid = shim.start(&rootfs, &plan(wanted.clone()), no_log(), &[(ALL, &theirs)]).unwrap();
+        let pid = shim.start(&rootfs, &plan(wanted.clone()), pipes(), &[(ALL, &theirs)]).unwrap();
         drop(theirs);
         let output = read_until(&ours, "ready");
         for expected in ["     100000      65536\n", "box\n", "made\n", "1:3\n", "1:5\n", "Read-only file system\n"] {
