@@ -198,6 +198,7 @@ fn become_program(
             cgroups,
             stdio: Some(stdio),
             gate: None,
+            hold: None,
             manner: apply::Manner::default(),
         },
         reporter,
