@@ -330,7 +330,7 @@ fn an_exec_that_leaves_writers_behind(world: &World) {
 /// has cloned, before it has told so, or after: the exec fails, or it runs and its end is told.
 fn a_leader_killed_at_any_moment(world: &World) {
     let mut shim = Shim::new(world);
-    let init = shim.start(&world.rootfs, &plan(spec(&["sleep", "100"])), no_log(), &[]).unwrap().to_string();
+    let init = shim.start(&world.rootfs, &plan(spec(&["sleep", "100"])), pipes(), &[]).unwrap().to_string();
     let process = plan(spec(&["true"])).process;
     let children = format!("/proc/{0}/task/{0}/children", shim.ready.pid);
     let (mut failed, mut ran) = (0, 0);
