@@ -110,6 +110,20 @@ pub const DEFENCES: &[Defence] = &[
         "a_leaked_directory_is_no_way_out",
     ),
     defence(
+        "CVE-2024-21626",
+        "no program is named by way of a descriptor: of the host's directories none is open then",
+        ("crates/runtime/src/apply/mod.rs", "    drop(inputs.base);\n    if let", "    if let"),
+        RUNTIME_COMMAND,
+        "no_descriptor_leads_to_the_hosts_programs",
+    ),
+    defence(
+        "CVE-2024-21626, CVE-2016-9962",
+        "nor anything else, while a container waits for its start",
+        ("crates/runtime/src/command/launch.rs", "                self.close_others(&opened, None, &reporter);\n", ""),
+        RUNTIME_COMMAND,
+        "who_waits_for_the_start_holds_nothing_of_the_host",
+    ),
+    defence(
         "CVE-2025-31133",
         "a device node of the image is verified before it stands for the device",
         ("crates/runtime/src/apply/devices.rs", "    if same {\n", "    if same || !same {\n"),
@@ -297,7 +311,7 @@ pub const DEFENCES: &[Defence] = &[
     defence(
         "chroot escape",
         "and so does a container's first process, whatever the OCI command line's is",
-        ("crates/runtime/src/apply/mod.rs", "    if inputs.base.in_host {\n", "    if false {\n"),
+        ("crates/runtime/src/apply/mod.rs", "    if in_host {\n", "    if false && in_host {\n"),
         RUNTIME_COMMAND,
         "a_chroot_around_the_runtime_is_no_way_out",
     ),

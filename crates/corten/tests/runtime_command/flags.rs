@@ -51,6 +51,9 @@ fn descriptors_are_inherited_when_asked() {
         assert_eq!(run_with_open_files(&bench, listening, "--preserve-fds 1").1, "1 1\n3\n4\n");
         assert_eq!(run_with_open_files(&bench, "LISTEN_FDS=1 LISTEN_PID=1", "").1, "none none\n");
         bench.run(&["--preserve-fds", "7"]).fails(1, "descriptor 3 is not open");
+        // Nor is what the runtime itself has opened there.
+        let words = ["--log", &bench.path("log"), "run", "--bundle", &bench.path("bundle"), "--preserve-fds", "1"];
+        bench.runtime(&[&words[..], &[&bench.id]].concat()).fails(1, "descriptor 3 is not open");
         bench.is_clean();
     }
 }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use corten_testkit::kernel::{KEYCTL, MOUNT_SETATTR, SENDMSG, refusing, without};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{bench, receive, until};
 
@@ -89,6 +89,67 @@ fn newcomers_bring_nothing_of_the_host() {
     assert_eq!(output.status.code(), Some(255), "{output:?}");
     bench.runtime(&["delete", "--force", &bench.id]).ok();
     bench.is_clean();
+}
+
+/// CVE-2024-21626: a program named by way of an open descriptor, as an image may name it, could be one of the host's.
+#[test]
+fn no_descriptor_leads_to_the_hosts_programs() {
+    let Some(bench) = bench("", |_, _| {}) else { return };
+    // Seen from the bundle, from the root file system, from anything deeper.
+    for fd in 3..48 {
+        bench.configure(|config| {
+            let program = format!("/proc/self/fd/{fd}/../../../../../../../../../../usr/bin/env");
+            config["process"]["args"] = json!([program, "-i"]);
+        });
+        let answer = bench.runtime(&["--log", &bench.path("log"), "run", "--bundle", &bench.path("bundle"), &bench.id]);
+        assert_eq!((answer.code, &*answer.out), (Some(1), ""), "{fd}: {answer:?}");
+    }
+    bench.is_clean();
+}
+
+/// The first process stands in the container before its start, for as long as its caller likes. What it holds is its streams, the
+/// runtime's socket and the two pipes of the start.
+#[test]
+fn who_waits_for_the_start_holds_nothing_of_the_host() {
+    let join_processes = |config: &mut Value, pid: u32| {
+        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "pid");
+        namespaces.push(json!({"type": "pid", "path": format!("/proc/{pid}/ns/pid")}));
+    };
+    let user_namespace = |config: &mut Value| {
+        let map = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        (config["linux"]["uidMappings"], config["linux"]["gidMappings"]) = (map.clone(), map);
+    };
+    for kind in ["usual", "joined", "user"] {
+        let Some(bench) = bench("true", |config, place| {
+            let bind = json!({"destination": "/seen", "source": place, "options": ["rbind"]});
+            config["mounts"].as_array_mut().unwrap().push(bind);
+            match kind {
+                "joined" => join_processes(config, std::process::id()),
+                "user" => user_namespace(config),
+                _ => {}
+            }
+        }) else {
+            return;
+        };
+        let words = ["--log", &bench.path("log"), "create", "--bundle", &bench.path("bundle"), &bench.id];
+        bench.runtime(&words).ok();
+        let held = fs::read_dir(format!("/proc/{}/fd", bench.state()["pid"])).unwrap();
+        let held = held.map(|entry| fs::read_link(entry.unwrap().path()).unwrap().to_str().unwrap().to_owned());
+        let own = ["/dev/null", &bench.path("out"), &bench.path("err")];
+        let is_own = |to: &String| {
+            own.contains(&to.as_str())
+                || to.starts_with("socket:[")
+                || to.ends_with("/start")
+                || to.ends_with("/report")
+        };
+        assert_eq!(held.filter(|to| !is_own(to)).collect::<Vec<_>>(), [""; 0], "{kind}");
+        bench.on("start").ok();
+        bench.wait_for_end();
+        bench.on("delete").ok();
+        bench.is_clean();
+    }
 }
 
 /// The process that leads an exec in is in the container's control group by then, where it may be killed for memory. Who was led

@@ -97,6 +97,7 @@ fn try_init(plan: &Plan, inputs: InitInputs, reporter: &mut Reporter) -> Result<
     forget_affinity();
     namespaces::settle(plan, inputs.namespaces)?;
     if plan.namespaces.mount != NamespaceSource::New {
+        drop((inputs.base, inputs.stage, inputs.rootfs, inputs.sources));
         return in_joined_mounts(plan, inputs.stdio, (inputs.gate, inputs.hold), inputs.manner, reporter);
     }
     let root = Root::attach(inputs.rootfs, &inputs.base)?;
@@ -112,10 +113,13 @@ fn try_init(plan: &Plan, inputs: InitInputs, reporter: &mut Reporter) -> Result<
     set_names(plan)?;
     sysctl::apply(plan, &mut proc)?;
     mask::apply(plan, &root, &inputs.base, &staged)?;
+    // By name of a descriptor the program could be one of the host's, whatever the root is (CVE-2024-21626).
+    let in_host = inputs.base.in_host;
+    drop(inputs.base);
     if let Some(gate) = &inputs.gate {
         gate.mounted(reporter)?;
     }
-    if inputs.base.in_host {
+    if in_host {
         namespace::stand_at_root().explain("cannot find the mount namespace's root")?;
     }
     root.enter(plan, inputs.manner)?;

@@ -261,11 +261,20 @@ fn listen_fds(variable: impl Fn(&str) -> Option<String>, own: u32) -> u32 {
 pub(super) fn preserved(parsed: &Parsed, listening: u32) -> Result<u32> {
     let count: u32 = parsed.number("preserve-fds")?.unwrap_or(0).min(MAX_FDS);
     let all = listening + count;
-    if let Some(closed) = (3..3 + all).find(|fd| fs::symlink_metadata(format!("/proc/self/fd/{fd}")).is_err()) {
+    if let Some(closed) = (3..3 + all).find(|fd| !is_inherited(*fd)) {
         return Err(Error::new(format!("--preserve-fds {count}: descriptor {closed} is not open")));
     }
     process::close_on_exec_from(3 + all).map_err(Error::doing("close_range"))?;
     Ok(all)
+}
+
+/// Whether a descriptor came from the caller. Those of this process's own (its log may have a number that the caller left free) are
+/// closed when it executes something.
+fn is_inherited(fd: u32) -> bool {
+    const CLOSE_ON_EXEC: u32 = 0o2_000_000;
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
+    let flags = info.lines().find_map(|line| u32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
+    flags.is_some_and(|flags| flags & CLOSE_ON_EXEC == 0)
 }
 
 /// Where the init stops: for its start, and for network devices and hooks before its root is entered.

@@ -68,6 +68,7 @@ impl Init<'_> {
             true => spawn(flags::MOUNT, None, |mut reporter| self.lead(opened, into_group, &mut reporter))
                 .map(|leader| Launched { leading: true, ..leader }),
             false => spawn(clone_flags(spaces), into_group, |mut reporter| {
+                self.close_others(&opened, None, &reporter);
                 let made = base::make_beside_host(self.place);
                 let failed = |error| Failure::host("cannot make the container's first mounts", &error);
                 match signal::block_all().and(made).map_err(failed) {
@@ -96,8 +97,21 @@ impl Init<'_> {
         })
     }
 
+    /// Closes what a copy of the runtime holds besides what the container is made from: its log, control groups of the host, what its
+    /// caller left open.
+    fn close_others(&self, opened: &Opened, into: Option<BorrowedFd<'_>>, reporter: &Reporter) {
+        let Opened { rootfs, sources, entrance: Entrance { namespaces, cgroups } } = opened;
+        let start = self.gate.iter().filter_map(|gate| gate.start.as_ref());
+        let own = [rootfs].into_iter().chain(sources).chain(cgroups).chain(start).chain(&self.report);
+        let mut keep: Vec<_> = own.chain(namespaces.iter().map(|(_, fd)| fd)).map(AsFd::as_fd).collect();
+        keep.extend(into);
+        keep.push(reporter.socket().as_fd());
+        process::close_from_but(3 + self.manner.preserve_fds, &keep);
+    }
+
     /// The leader's side, and its clone's.
     fn lead(self, mut opened: Opened, into: Option<BorrowedFd<'_>>, reporter: &mut Reporter) -> i32 {
+        self.close_others(&opened, into, reporter);
         let made = signal::block_all().and_then(|()| base::make_beside_host(self.place));
         let led = made
             .map_err(|error| Failure::host("cannot make the container's first mounts", &error))

@@ -20,8 +20,11 @@ def waits_on(number, pid):
             return False
 
     def sleeps_deep():
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rsplit(") ")[-1][0] == "D"
+        try:
+            with open(f"/proc/{pid}/stat") as stat:
+                return stat.read().rsplit(") ")[-1][0] == "D"
+        except OSError:
+            return False  # it has ended
 
     os.kill(pid, signal.SIGUSR1)
     # The caller may wait in that state for a lock that is_valid() holds: only a lasting sleep counts.
