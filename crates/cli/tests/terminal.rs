@@ -119,3 +119,68 @@ fn signals_reach_the_container() {
     drop(child.stdin.take());
     assert_eq!(child.wait().expect("ends").code(), Some(0));
 }
+
+/// What is on the screen after these bytes, line by line.
+fn screen(shown: &str) -> Vec<String> {
+    let (mut lines, mut at) = (vec![String::new()], 0);
+    let mut rest = shown;
+    while let Some(c) = rest.chars().next() {
+        if let Some(order) = rest.strip_prefix("\x1b[") {
+            let end = order.find(|c: char| c.is_ascii_alphabetic()).expect("an order ends");
+            let number: usize = order[..end].parse().unwrap_or(1);
+            match &order[end..=end] {
+                "A" => at = usize::checked_sub(at, number).expect("not above what was shown"),
+                "B" => at += number,
+                "K" => lines[at].clear(),
+                other => panic!("an order that nobody knows: {other}"),
+            }
+            rest = &order[end + 1..];
+            continue;
+        }
+        match c {
+            '\n' => at += 1,
+            '\r' => {}
+            c => lines[at].push(c),
+        }
+        lines.resize(lines.len().max(at + 1), String::new());
+        rest = &rest[c.len_utf8()..];
+    }
+    lines.into_iter().map(|line| line.trim_end().to_owned()).filter(|line| !line.is_empty()).collect()
+}
+
+#[test]
+fn progress_has_a_line_for_each_part() {
+    let progress = |id: &str, status: &str, current: u64| {
+        format!(
+            "{{\"id\":\"{id}\",\"status\":\"{status}\",\"progressDetail\":{{\"current\":{current},\"total\":1000}}}}\r\n"
+        )
+    };
+    let state =
+        |id: &str, status: &str| format!("{{\"id\":\"{id}\",\"status\":\"{status}\",\"progressDetail\":{{}}}}\r\n");
+    let mut messages = "{\"id\":\"1\",\"status\":\"Pulling from app\"}\r\n".to_owned();
+    for id in ["aaaaaaaaaaaa", "bbbbbbbbbbbb"] {
+        messages.push_str(&state(id, "Pulling fs layer"));
+    }
+    for current in [1, 500, 1000] {
+        messages.push_str(&progress("aaaaaaaaaaaa", "Downloading", current));
+        messages.push_str(&progress("bbbbbbbbbbbb", "Downloading", current / 2));
+    }
+    messages.push_str(&state("aaaaaaaaaaaa", "Pull complete"));
+    messages.push_str("{\"status\":\"Digest: sha256:0\"}\r\n");
+    let daemon = Daemon::start(move |_| Reply::Json(200, messages.clone()));
+    let (mut ours, theirs) = terminal();
+    let mut child = spawn(&daemon, &["pull", "app:1"], &theirs);
+    let shown = read_until(&mut ours, "docker.io/library/app:1");
+    assert_eq!(child.wait().expect("ends").code(), Some(0));
+    assert!(shown.contains("Downloading [="), "{shown:?}");
+    let half = format!("bbbbbbbbbbbb: Downloading [{}>{}]     500B/1kB", "=".repeat(25), " ".repeat(25));
+    let expect =
+        ["1: Pulling from app", "aaaaaaaaaaaa: Pull complete", &half, "Digest: sha256:0", "docker.io/library/app:1"];
+    assert_eq!(screen(&shown), expect, "{shown:?}");
+    // A screen of fewer columns gets shorter lines, none of them broken in two.
+    tcsetwinsize(&ours, Winsize { ws_row: 33, ws_col: 40, ws_xpixel: 0, ws_ypixel: 0 }).expect("size");
+    let mut child = spawn(&daemon, &["pull", "app:1"], &theirs);
+    let narrow = read_until(&mut ours, "docker.io/library/app:1");
+    assert_eq!(child.wait().expect("ends").code(), Some(0));
+    assert!(screen(&narrow).iter().all(|line| line.chars().count() <= 40), "{narrow:?}");
+}

@@ -1,6 +1,7 @@
 //! The blob store's promises: verified, resumable, held while in use.
 
 use std::io::{Read, Write};
+use std::time::Duration;
 
 use corten_base::ErrorKind;
 
@@ -143,6 +144,38 @@ fn leases_hold_until_they_are_dropped() {
     assert!(store.contains(&digests[0]) && !store.contains(&digests[1]));
     assert!(lease(&store).hold(&digests[0]).unwrap());
     assert!(!lease(&store).hold(&digests[1]).unwrap());
+}
+
+#[test]
+fn a_lease_says_whose_it_is_and_ends_with_its_time() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let options = LeaseOptions {
+        owner: "pull x".into(),
+        ttl: Some(Duration::from_secs(3600)),
+        labels: [("reason".to_owned(), "test".to_owned())].into(),
+        ..LeaseOptions::default()
+    };
+    let held = store.lease(options).unwrap();
+    let mut ingest = store.ingest_nameless(Algorithm::Sha256, None).unwrap();
+    ingest.write_all(b"a").unwrap();
+    let (digest, _) = ingest.commit(None, &held).unwrap();
+    held.abandon();
+    let database = store.database();
+    let row = database.read(|connection| -> Result<(String, String, i64)> {
+        let query = "SELECT owner, labels, expires - created FROM content_lease";
+        Ok(connection.query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?)
+    });
+    assert_eq!(row.unwrap(), ("pull x".to_owned(), r#"{"reason":"test"}"#.to_owned(), 3600));
+    assert_eq!(collect(&store, &[]), 0);
+    // Two hours later, without a restart.
+    let age = |transaction: &corten_metadata::rusqlite::Transaction<'_>| -> Result<()> {
+        transaction.execute("UPDATE content_lease SET created = created - 7200, expires = expires - 7200", [])?;
+        Ok(())
+    };
+    database.write(age).unwrap();
+    assert_eq!(collect(&store, &[]), 1);
+    assert!(!store.contains(&digest));
 }
 
 #[test]

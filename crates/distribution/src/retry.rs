@@ -24,12 +24,29 @@ pub(crate) fn after_status(status: StatusCode, headers: &HeaderMap, tries: Tries
     if !is_transient || attempt >= most {
         return None;
     }
-    match headers.get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok()) {
-        Some(text) => retry_after(text, now).filter(|&delay| delay <= LONGEST),
+    match asked(headers, now) {
+        Asked::Wait(delay) => Some(delay),
+        Asked::TooMuch => None,
         // Without a word on when, a rate limit is tried once more only.
-        None if status == StatusCode::TOO_MANY_REQUESTS && attempt > 1 => None,
-        None => Some(back_off(attempt, first)),
+        Asked::Nothing if status == StatusCode::TOO_MANY_REQUESTS && attempt > 1 => None,
+        Asked::Nothing => Some(back_off(attempt, first)),
     }
+}
+
+/// What an answer says on when to come again.
+pub(crate) enum Asked {
+    Nothing,
+    Wait(Duration),
+    /// More than anybody waits, or nothing that makes sense.
+    TooMuch,
+}
+
+/// Reads `Retry-After`.
+pub(crate) fn asked(headers: &HeaderMap, now: SystemTime) -> Asked {
+    let Some(text) = headers.get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok()) else {
+        return Asked::Nothing;
+    };
+    retry_after(text, now).filter(|&delay| delay <= LONGEST).map_or(Asked::TooMuch, Asked::Wait)
 }
 
 /// `first`, doubled each time, with a part that differs between clients.

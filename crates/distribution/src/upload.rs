@@ -10,14 +10,14 @@ use crate::client::{Action, Client, Requested, content_digest, token_key, transl
 use crate::credentials::Credentials;
 use crate::error::{Cause, Error, Result};
 use crate::outgoing::Outgoing;
-use crate::retry;
+use crate::retry::{self, Asked};
 use crate::transport::Call;
 use crate::url::{join, same_origin, shown};
 use bytes::Bytes;
 use corten_base::{Digest, Reference};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use std::io::{self, Read};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Blobs up to this size need no stream of their own.
 const SMALL: u64 = 256 * 1024;
@@ -71,8 +71,8 @@ pub enum Mounted {
 enum Failed {
     /// It makes no sense to go on.
     Final(Error),
-    /// The registry may have a part of it.
-    Broken(Error),
+    /// The registry may have a part of it, and perhaps asks to be left alone so long.
+    Broken(Error, Option<Duration>),
     /// The registry does not know of the upload any more.
     Forgotten(Error),
 }
@@ -205,18 +205,19 @@ impl Client {
                     Err(failed) => Err(failed),
                 },
             };
-            let (error, is_forgotten) = match done {
+            let (error, is_forgotten, pause) = match done {
                 Ok(digest) => return Ok(digest),
                 Err(Failed::Final(error)) => return Err(error),
-                Err(Failed::Broken(error)) => (error, false),
-                Err(Failed::Forgotten(error)) => (error, true),
+                Err(Failed::Broken(error, pause)) => (error, false, pause),
+                Err(Failed::Forgotten(error)) => (error, true, None),
             };
             failures += 1;
             if failures >= self.limits().attempts {
                 return Err(error);
             }
             tracing::debug!(url = shown(&session.url), offset, %error, "an upload is resumed");
-            tokio::time::sleep(retry::back_off(failures, self.timeouts().back_off)).await;
+            let pause = pause.unwrap_or_else(|| retry::back_off(failures, self.timeouts().back_off));
+            tokio::time::sleep(pause).await;
             let there = if is_forgotten { None } else { self.status(request, session, credentials).await? };
             offset = match there {
                 Some(there) => there,
@@ -256,14 +257,14 @@ impl Client {
         let response = match self.transport().stream(&call, body, &sent, &progress).await {
             Ok(response) => response,
             Err(cause @ (Cause::Source(_) | Cause::Cancelled)) => return Err(Failed::Final(call.failed(cause))),
-            Err(cause) => return Err(Failed::Broken(call.failed(cause))),
+            Err(cause) => return Err(Failed::Broken(call.failed(cause), None)),
         };
         let response = checked(self.words(), response, request).await?;
         session.advance(&response).map_err(Failed::Final)?;
         match received(response.headers()) {
             // What it has not taken of a stream that was sent to its end comes again.
             Some(there) if there < offset + sent.bytes() => {
-                Err(Failed::Broken(call.failed(Cause::Range(offset + sent.bytes()))))
+                Err(Failed::Broken(call.failed(Cause::Range(offset + sent.bytes())), None))
             }
             _ => Ok(()),
         }
@@ -387,10 +388,13 @@ async fn checked(words: Words, response: Response<Body>, request: &Requested<'_>
     if status.is_success() {
         return Ok(response);
     }
+    let asked = retry::asked(response.headers(), SystemTime::now());
     let error = translated(words, response, request).await;
-    Err(match status.as_u16() {
-        404 => Failed::Forgotten(error),
-        401 | 408 | 416 | 429 | 499 | 500..=599 => Failed::Broken(error),
+    Err(match (status.as_u16(), asked) {
+        (404, _) => Failed::Forgotten(error),
+        (408 | 429 | 500..=599, Asked::TooMuch) => Failed::Final(error),
+        (408 | 429 | 500..=599, Asked::Wait(pause)) => Failed::Broken(error, Some(pause)),
+        (401 | 408 | 416 | 429 | 499 | 500..=599, _) => Failed::Broken(error, None),
         _ => Failed::Final(error),
     })
 }

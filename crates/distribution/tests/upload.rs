@@ -23,6 +23,8 @@ enum Fate {
     Less(usize),
     /// Refuses with this status.
     Refuse(u16),
+    /// Takes nothing, and asks with this status to come back in a second.
+    Busy(u16),
 }
 
 #[derive(Default)]
@@ -93,11 +95,13 @@ fn serve(state: &Mutex<State>, mut stream: TcpStream) -> io::Result<()> {
         let most = if let Some(Fate::Cut(most)) = fate { most } else { usize::MAX };
         let body = body(&mut reader, length, chunked, most)?;
         let mut state = state.lock().unwrap();
+        let before = state.upload.len();
         state.upload.extend_from_slice(&body);
         match fate {
             Some(Fate::Cut(_)) => return Ok(()),
             Some(Fate::Forget) => state.sessions += 1,
             Some(Fate::Less(most)) => state.upload.truncate(most),
+            Some(Fate::Busy(_)) => state.upload.truncate(before),
             Some(Fate::Refuse(_)) | None => {}
         }
         let location = format!("Location: /upload/{}\r\n", state.sessions);
@@ -105,6 +109,7 @@ fn serve(state: &Mutex<State>, mut stream: TcpStream) -> io::Result<()> {
         let is_current = path.contains(&format!("/upload/{}", state.sessions));
         let head = match (method, fate) {
             (_, Some(Fate::Refuse(status))) => format!("{status} Refused\r\n"),
+            (_, Some(Fate::Busy(status))) => format!("{status} Busy\r\nRetry-After: 1\r\n"),
             ("HEAD", _) => "404 Not Found\r\n".to_owned(),
             ("POST", _) => {
                 state.upload.clear();
@@ -212,6 +217,17 @@ async fn an_upload_that_is_refused_is_given_up_and_taken_back() {
     let (done, offsets) = upload(&registry, &sample(), true).await;
     assert!(done.is_err());
     assert_eq!(offsets.len(), 5);
+}
+
+#[tokio::test]
+async fn a_registry_that_is_busy_is_asked_again_when_it_says() {
+    let data = sample();
+    let registry = Registry::start(&[Fate::Cut(300_000), Fate::Busy(429), Fate::Busy(503)]);
+    let begun = std::time::Instant::now();
+    let (done, offsets) = upload(&registry, &data, true).await;
+    assert_eq!(done, Ok(Digest::sha256(&data)), "{:?}", registry.requests());
+    assert_eq!(offsets, [0, 300_000, 300_000, 300_000]);
+    assert!(begun.elapsed() >= std::time::Duration::from_secs(2), "as long as it was asked to, twice");
 }
 
 #[tokio::test]

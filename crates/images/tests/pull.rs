@@ -189,6 +189,27 @@ fn a_broken_connection_is_continued() {
 }
 
 #[test]
+fn who_falls_silent_is_not_waited_for() {
+    let (fixture, registry) = (Fixture::new(), Registry::start());
+    let store = fixture.open();
+    let image = image(2);
+    registry.push("app", "1", &image, Packing::Plain);
+    let layer = json!({ "digest": corten_base::Digest::sha256(&image.layers[1]) });
+    let config = json!({ "digest": image.id() });
+    let tries = 5;
+    for (path, part) in [(blob_path(&config), "image configuration"), (blob_path(&layer), "layer ")] {
+        registry.fault(&path, Some(Fault::Silent(100)));
+        registry.take_blob_requests();
+        let error = pull(&store, &registry, "app:1").unwrap_err();
+        assert!(error.to_string().starts_with(&format!("{}: {part}", registry.name("app:1"))), "{error}");
+        let asked = registry.take_blob_requests().into_iter().filter(|(asked, _)| *asked == path).count();
+        assert!(asked <= tries, "{asked}");
+        registry.fault(&path, None);
+    }
+    pull(&store, &registry, "app:1").unwrap();
+}
+
+#[test]
 fn what_a_hostile_registry_sends_is_refused() {
     let registry = Registry::start();
     let image = image(2);

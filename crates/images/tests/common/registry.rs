@@ -23,6 +23,8 @@ pub enum Fault {
     Changed,
     /// Another length than it is told, and no end.
     Endless,
+    /// So many bytes, then nothing for as long as somebody waits.
+    Silent(usize),
 }
 
 #[derive(Default)]
@@ -68,6 +70,7 @@ impl Registry {
     pub fn client(&self) -> Blocking {
         let mut config = RegistryConfig::default();
         config.timeouts.back_off = std::time::Duration::from_millis(1);
+        config.timeouts.stall = std::time::Duration::from_millis(500);
         Client::new(config).blocking(self.runtime.clone())
     }
 
@@ -171,6 +174,11 @@ fn serve(state: &Mutex<State>, mut stream: TcpStream) -> std::io::Result<()> {
                 write!(stream, "content-length: {}\r\n\r\n", body.len())?;
                 if method == "HEAD" {
                     continue;
+                }
+                if let Some(Fault::Silent(bytes)) = fault {
+                    stream.write_all(&body[..bytes.saturating_sub(offset).min(body.len())])?;
+                    // Until the client gives up.
+                    return reader.fill_buf().map(drop);
                 }
                 if let Some(Fault::Cut(bytes, _)) = fault {
                     return stream.write_all(&body[..bytes.saturating_sub(offset).min(body.len())]);
