@@ -182,7 +182,7 @@ fn a_lease_says_whose_it_is_and_ends_with_its_time() {
 fn leases_end_with_the_process_unless_they_have_an_expiry() {
     let fixture = Fixture::new();
     let store = fixture.open();
-    let ttl = Some(std::time::Duration::from_secs(60));
+    let ttl = Some(Duration::from_secs(60));
     let lasting = store.lease(LeaseOptions { ttl, ..LeaseOptions::default() }).unwrap();
     let passing = lease(&store);
     let (a, b) = (Digest::sha256(b"a"), Digest::sha256(b"b"));
@@ -249,7 +249,7 @@ fn abandoned_leases_hold_until_somebody_comes_back() {
     let store = fixture.open();
     let options = || LeaseOptions {
         owner: "pull x".into(),
-        ttl: Some(std::time::Duration::from_secs(60)),
+        ttl: Some(Duration::from_secs(60)),
         ..LeaseOptions::default()
     };
     let (a, b) = (Digest::sha256(b"a"), Digest::sha256(b"b"));
