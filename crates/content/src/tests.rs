@@ -199,7 +199,7 @@ fn leases_end_with_the_process_unless_they_have_an_expiry() {
 fn an_operation_that_outlasts_its_lease_s_time_still_holds() {
     let fixture = Fixture::new();
     let store = fixture.open();
-    let expired = Some(std::time::Duration::ZERO);
+    let expired = Some(Duration::ZERO);
     let slow = store.lease(LeaseOptions { ttl: expired, ..LeaseOptions::default() }).unwrap();
     let blob = Digest::sha256(b"a");
     slow.hold(&blob).unwrap();
@@ -247,11 +247,8 @@ fn damage_on_the_disk_is_noticed() {
 fn abandoned_leases_hold_until_somebody_comes_back() {
     let fixture = Fixture::new();
     let store = fixture.open();
-    let options = || LeaseOptions {
-        owner: "pull x".into(),
-        ttl: Some(Duration::from_secs(60)),
-        ..LeaseOptions::default()
-    };
+    let options =
+        || LeaseOptions { owner: "pull x".into(), ttl: Some(Duration::from_secs(60)), ..LeaseOptions::default() };
     let (a, b) = (Digest::sha256(b"a"), Digest::sha256(b"b"));
     let first = store.lease(options()).unwrap();
     first.hold(&a).unwrap();
