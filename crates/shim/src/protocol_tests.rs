@@ -53,6 +53,25 @@ fn requests_of_version_1() {
         ),
     );
     golden(
+        &request(Command::Start(Start {
+            sources: 0,
+            namespaces: vec![NamespaceKind::User],
+            pid: PidNamespace::New,
+            user: true,
+            cgroups: 1,
+            memory: None,
+            join_cgroups: true,
+            streams: Streams { tty: false, open_stdin: false, stdin_once: false, size: None, log: LogConfig::None },
+            attach: vec![],
+            agent: true,
+            external: None,
+        })),
+        concat!(
+            r#"{"seq":7,"type":"Start","sources":0,"namespaces":["user"],"pid":"new","user":true,"cgroups":1,"join_cgroups":true,"#,
+            r#""streams":{"tty":false,"open_stdin":false,"stdin_once":false,"log":{"driver":"none"}},"attach":[],"agent":true}"#
+        ),
+    );
+    golden(
         &request(Command::Attach(Attach {
             exec_id: None,
             mode: AttachMode { stdin: false, stdout: true, stderr: true },
