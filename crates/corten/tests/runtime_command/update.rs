@@ -7,117 +7,59 @@ use serde_json::{Value, json};
 
 use crate::support::{Bench, bench};
 
-/// A flag with its value, the same as a document, and the files that then say so: on v1 in the hierarchy of a controller, and on
-/// v2, where `None` is a limit that v2 does not know.
-struct Change {
-    flag: &'static str,
-    document: Value,
-    v1: (&'static str, &'static [&'static str], &'static str),
-    v2: Option<(&'static [&'static str], &'static str)>,
-}
-
-fn change(
-    flag: &'static str,
-    document: Value,
-    v1: (&'static str, &'static [&'static str], &'static str),
-    v2: Option<(&'static [&'static str], &'static str)>,
-) -> Change {
-    Change { flag, document, v1, v2 }
-}
+/// A flag and its value, its section and key in the document; v1's controller and files of which one then says the value; v2's
+/// files likewise with what one then says, nothing where v2 has no such limit.
+struct Change(&'static str, &'static str, [&'static str; 2], [&'static str; 2], [&'static str; 2]);
 
 /// In an order in which each is possible after the one before.
-fn changes() -> Vec<Change> {
-    let cpu = |key: &str, value: Value| json!({"cpu": {key: value}});
-    let memory = |value: u64| json!({"memory": {"reservation": value}});
-    vec![
-        change(
-            "--cpu-period=50000",
-            cpu("period", json!(50000)),
-            ("cpu", &["cpu.cfs_period_us"], "50000"),
-            Some((&["cpu.max"], "max 50000")),
-        ),
-        change(
-            "--cpu-quota=20000",
-            cpu("quota", json!(20000)),
-            ("cpu", &["cpu.cfs_quota_us"], "20000"),
-            Some((&["cpu.max"], "20000 50000")),
-        ),
-        change(
-            "--cpu-burst=7000",
-            cpu("burst", json!(7000)),
-            ("cpu", &["cpu.cfs_burst_us"], "7000"),
-            Some((&["cpu.max.burst"], "7000")),
-        ),
-        change(
-            "--cpu-share=512",
-            cpu("shares", json!(512)),
-            ("cpu", &["cpu.shares"], "512"),
-            Some((&["cpu.weight"], "59")),
-        ),
-        change(
-            "--cpu-rt-period=500000",
-            cpu("realtimePeriod", json!(500_000)),
-            ("cpu", &["cpu.rt_period_us"], "500000"),
-            None,
-        ),
-        change(
-            "--cpu-rt-runtime=1000",
-            cpu("realtimeRuntime", json!(1000)),
-            ("cpu", &["cpu.rt_runtime_us"], "1000"),
-            None,
-        ),
-        change(
-            "--cpuset-cpus=0",
-            cpu("cpus", json!("0")),
-            ("cpuset", &["cpuset.cpus"], "0"),
-            Some((&["cpuset.cpus"], "0")),
-        ),
-        change(
-            "--cpuset-mems=0",
-            cpu("mems", json!("0")),
-            ("cpuset", &["cpuset.mems"], "0"),
-            Some((&["cpuset.mems"], "0")),
-        ),
-        change("--cpu-idle=1", cpu("idle", json!(1)), ("cpu", &["cpu.idle"], "1"), Some((&["cpu.idle"], "1"))),
-        change(
-            "--memory-reservation=32m",
-            memory(32 << 20),
-            ("memory", &["memory.soft_limit_in_bytes"], "33554432"),
-            Some((&["memory.low"], "33554432")),
-        ),
-        change(
-            "--memory=64m",
-            json!({"memory": {"limit": 64 << 20}}),
-            ("memory", &["memory.limit_in_bytes"], "67108864"),
-            Some((&["memory.max"], "67108864")),
-        ),
-        change(
-            "--pids-limit=77",
-            json!({"pids": {"limit": 77}}),
-            ("pids", &["pids.max"], "77"),
-            Some((&["pids.max"], "77")),
-        ),
-        change(
-            "--blkio-weight=300",
-            json!({"blockIO": {"weight": 300}}),
-            ("blkio", &["blkio.bfq.weight", "blkio.weight"], "300"),
-            Some((&["io.bfq.weight", "io.weight"], "default 300")),
-        ),
-    ]
-}
+const CHANGES: [Change; 13] = [
+    Change("cpu-period", "50000", ["cpu", "period"], ["cpu", "cpu.cfs_period_us"], ["cpu.max", "max 50000"]),
+    Change("cpu-quota", "20000", ["cpu", "quota"], ["cpu", "cpu.cfs_quota_us"], ["cpu.max", "20000 50000"]),
+    Change("cpu-burst", "7000", ["cpu", "burst"], ["cpu", "cpu.cfs_burst_us"], ["cpu.max.burst", "7000"]),
+    Change("cpu-share", "512", ["cpu", "shares"], ["cpu", "cpu.shares"], ["cpu.weight", "59"]),
+    Change("cpu-rt-period", "500000", ["cpu", "realtimePeriod"], ["cpu", "cpu.rt_period_us"], ["", ""]),
+    Change("cpu-rt-runtime", "1000", ["cpu", "realtimeRuntime"], ["cpu", "cpu.rt_runtime_us"], ["", ""]),
+    Change("cpuset-cpus", "0", ["cpu", "cpus"], ["cpuset", "cpuset.cpus"], ["cpuset.cpus", "0"]),
+    Change("cpuset-mems", "0", ["cpu", "mems"], ["cpuset", "cpuset.mems"], ["cpuset.mems", "0"]),
+    Change("cpu-idle", "1", ["cpu", "idle"], ["cpu", "cpu.idle"], ["cpu.idle", "1"]),
+    Change(
+        "memory-reservation",
+        "33554432",
+        ["memory", "reservation"],
+        ["memory", "memory.soft_limit_in_bytes"],
+        ["memory.low", "33554432"],
+    ),
+    Change("memory", "67108864", ["memory", "limit"], ["memory", "memory.limit_in_bytes"], ["memory.max", "67108864"]),
+    Change("pids-limit", "77", ["pids", "limit"], ["pids", "pids.max"], ["pids.max", "77"]),
+    Change(
+        "blkio-weight",
+        "300",
+        ["blockIO", "weight"],
+        ["blkio", "blkio.bfq.weight|blkio.weight"],
+        ["io.bfq.weight|io.weight", "default 300"],
+    ),
+];
 
 impl Change {
     /// The file that holds it, and what it is to say; nothing where this layout has no such limit.
     fn place(&self, bench: &Bench) -> Option<(PathBuf, &'static str)> {
+        let Change(_, value, _, [controller, v1], [v2, says]) = *self;
         let groups = bench.groups();
-        let (controller, names, value) = self.v1;
         let part = format!("/{controller}/");
         let (group, names, value) = match groups.iter().find(|group| group.to_str().unwrap().contains(&part)) {
-            Some(group) => (group, names, value),
-            None => self.v2.map(|(names, value)| (&groups[0], names, value))?,
+            Some(group) => (group, v1, value),
+            None if v2.is_empty() => return None,
+            None => (&groups[0], v2, says),
         };
-        let mut files = names.iter().map(|name| group.join(name));
+        let mut files = names.split('|').map(|name| group.join(name));
         Some((files.clone().find(|file| file.exists()).unwrap_or_else(|| files.next_back().unwrap()), value))
+    }
+
+    /// As a document: lists are text, everything else is a number.
+    fn document(&self) -> Value {
+        let Change(_, value, [section, key], ..) = *self;
+        let value = if ["cpus", "mems"].contains(&key) { json!(value) } else { serde_json::from_str(value).unwrap() };
+        json!({section: {key: value}})
     }
 
     /// Makes the change, which succeeds where the kernel has the file, and else names it.
@@ -154,8 +96,8 @@ fn end(bench: &Bench) {
 #[test]
 fn every_flag_reaches_its_file() {
     let Some(bench) = sleeper() else { return };
-    for change in changes() {
-        change.check(&bench, &[change.flag]);
+    for change in &CHANGES {
+        change.check(&bench, &[&format!("--{}", change.0), change.1]);
     }
     let answer = bench.runtime(&["update", "--kernel-memory", "1m", "--kernel-memory-tcp", "1m", &bench.id]);
     assert!(answer.err.contains("level=warning msg=\"Kernel memory settings are ignored and will be removed\""));
@@ -167,8 +109,8 @@ fn every_flag_reaches_its_file() {
 fn a_document_is_as_good_as_flags() {
     let Some(bench) = sleeper() else { return };
     let file = bench.path("resources");
-    for change in changes() {
-        fs::write(&file, change.document.to_string()).unwrap();
+    for change in &CHANGES {
+        fs::write(&file, change.document().to_string()).unwrap();
         change.check(&bench, &["-r", &file]);
     }
     // Where there is a document, it alone counts.
