@@ -20,7 +20,7 @@ const PACKAGES: [&str; 7] = [
     "corten-seccomp",
     "corten-network",
 ];
-const SUITES: [&str; 6] = ["smoke", "limits", "isolation", "update", "stats", "runtime_command"];
+const SUITES: [&str; 7] = ["smoke", "apparmor", "limits", "isolation", "update", "stats", "runtime_command"];
 
 /// What tests run beside executables.
 const SCRIPTS: [&str; 1] = ["crates/shim/tests/supervise/agent.py"];
