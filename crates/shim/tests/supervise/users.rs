@@ -40,7 +40,7 @@ fn a_user_namespace_through_the_shim(world: &World) {
         let pid = shim.start(&rootfs, &plan(wanted.clone()), pipes(), &[(ALL, &theirs)]).unwrap();
         drop(theirs);
         let output = read_until(&ours, "ready");
-        for expected in ["     100000      65536\n", "box\n", "made\n", "1:3\n", "1:5\n", "Read-only file system\n"] {
+        for expected in ["     100000      65536\n", "box\n", "made\n", "1:3\n", "1:5\n", "Read-only file system"] {
             assert!(output.contains(expected), "{expected:?}: {output}");
         }
         let owner = std::fs::metadata(format!("/proc/{pid}")).unwrap().uid();
