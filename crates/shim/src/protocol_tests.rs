@@ -61,14 +61,16 @@ fn requests_of_version_1() {
             cgroups: 1,
             memory: None,
             join_cgroups: true,
-            streams: Streams { tty: false, open_stdin: false, stdin_once: false, size: None, log: LogConfig::None },
+            streams: Streams { tty: false, open_stdin: false, stdin_once: false, size: None },
             attach: vec![],
             agent: true,
+            held: false,
+            usual_filter: false,
             external: None,
         })),
         concat!(
             r#"{"seq":7,"type":"Start","sources":0,"namespaces":["user"],"pid":"new","user":true,"cgroups":1,"join_cgroups":true,"#,
-            r#""streams":{"tty":false,"open_stdin":false,"stdin_once":false,"log":{"driver":"none"}},"attach":[],"agent":true}"#
+            r#""streams":{"tty":false,"open_stdin":false,"stdin_once":false},"attach":[],"agent":true}"#
         ),
     );
     golden(
