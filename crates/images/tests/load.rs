@@ -16,6 +16,7 @@ use corten_images::Error;
 use corten_testkit::image::{
     Packing, TestImage, docker_archive_bytes, hostile_archives, link, oci_archive_bytes, pack, tar, tar_of,
 };
+use serde_json::json;
 
 fn layers() -> [Vec<u8>; 2] {
     [
@@ -316,4 +317,48 @@ fn what_is_wrong_is_told_with_its_image_and_layer() {
     assert!(short.starts_with("hostile:1: failed to register layer "), "{short}");
     let config = told("a layout with a changed configuration");
     assert!(config.starts_with("hostile:1: blob blobs/sha256/"), "{config}");
+}
+
+/// A layout whose index leads through so many others to an image; each digest is right, as far as that can be.
+fn nested(depth: usize) -> Vec<u8> {
+    let image = TestImage::new("deep:1", layers());
+    let mut blobs: Vec<Vec<u8>> = image.layers.clone();
+    let mut add = |bytes: Vec<u8>, media_type: &str| {
+        let descriptor = json!({ "mediaType": media_type, "digest": Digest::sha256(&bytes), "size": bytes.len() });
+        blobs.push(bytes);
+        descriptor
+    };
+    let layer = |bytes: &Vec<u8>| json!({ "mediaType": "application/octet-stream", "digest": Digest::sha256(bytes), "size": bytes.len() });
+    let config = add(image.config(), "application/vnd.oci.image.config.v1+json");
+    let manifest =
+        json!({ "schemaVersion": 2, "config": config, "layers": image.layers.iter().map(layer).collect::<Vec<_>>() });
+    let mut below = add(manifest.to_string().into_bytes(), "application/vnd.oci.image.manifest.v1+json");
+    for _ in 0..depth {
+        let index = json!({ "schemaVersion": 2, "manifests": [below] });
+        below = add(index.to_string().into_bytes(), "application/vnd.oci.image.index.v1+json");
+    }
+    below["annotations"] = json!({ "io.containerd.image.name": "docker.io/library/deep:1" });
+    let index = json!({ "schemaVersion": 2, "manifests": [below] }).to_string().into_bytes();
+    let names = blobs.iter().map(|bytes| format!("blobs/sha256/{}", Digest::sha256(bytes).hex())).collect::<Vec<_>>();
+    let mut files: Vec<(&str, &[u8])> =
+        vec![("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#), ("index.json", &index)];
+    files.extend(names.iter().map(String::as_str).zip(blobs.iter().map(Vec::as_slice)));
+    tar(&files)
+}
+
+#[test]
+fn indexes_within_indexes_end_somewhere() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    // Layers of a type that nobody knows are what they look like.
+    let loaded = store.load(&nested(3)).unwrap();
+    assert_eq!(loaded[0].names, ["deep:1"]);
+    let found = store.images.resolve("deep:1", None).unwrap();
+    assert_eq!(store.images.manifests(&found.target).unwrap().len(), 1);
+    store.images.remove("deep:1", false, false, &common::nobody).unwrap();
+    let told = store.load(&nested(6)).unwrap_err();
+    let causes = std::iter::successors(std::error::Error::source(&told), |cause| cause.source());
+    let told = causes.fold(told.to_string(), |text, cause| format!("{text}: {cause}"));
+    assert!(told.starts_with("deep:1: invalid manifest sha256:") && told.ends_with("nested too deeply"), "{told}");
+    assert_eq!(store.holdings(&fixture), [0; 4]);
 }
