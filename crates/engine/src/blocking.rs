@@ -2,23 +2,12 @@
 //!
 //! The runtime has one thread; what runs here has the runtime's bounded pool of small threads.
 
-use std::time::Duration;
-
 use crate::error::Error;
-
-/// What somebody waits for gets the processors soon.
-const SLICE: Duration = Duration::from_micros(100);
-
-/// Gives the calling thread, and those it makes from now on, the short time slice of what somebody waits for. A kernel without
-/// time slices to choose (before Linux 6.12) ignores it.
-pub fn take_precedence() {
-    let _ = corten_sys::process::set_slice(SLICE);
-}
 
 /// As [`run`], for what nobody waits for: it gives way to what somebody does.
 pub(crate) async fn run_behind<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
     let behind = || {
-        let _ = corten_sys::process::set_slice(Duration::ZERO);
+        corten_sys::process::give_way();
         // If it panics, too: the thread does other things next.
         let _precedence = Precedence;
         work()
@@ -30,7 +19,7 @@ struct Precedence;
 
 impl Drop for Precedence {
     fn drop(&mut self) {
-        take_precedence();
+        corten_sys::process::take_precedence();
     }
 }
 

@@ -19,7 +19,7 @@ use crate::protocol::{
     Assign, Attach, Command, Event, Exec as ExecRequest, ExecStarted, External, Phase, Prepare, Resize, SOCKET_NAME,
     Signal, Start, State, Target, VERSION,
 };
-use crate::stub::{Fds, MAX_PLAN, Order, START_SLICE, Stub, read_agent, read_process};
+use crate::stub::{Fds, MAX_PLAN, Order, Stub, read_agent, read_process};
 use crate::supervisor::{Exec, Origin, Supervisor};
 
 const SIGKILL: i32 = 9;
@@ -122,7 +122,7 @@ impl Supervisor {
         let mut ahead = std::mem::take(&mut self.ahead);
         ahead.extend(fds.0);
         let mut fds = Fds(ahead.into_iter());
-        let _ = process::set_slice(START_SLICE);
+        process::take_precedence();
         let handed = Handed::take(&request, &mut fds).map_err(|error| Failure::host("malformed start", &error))?;
         (self.cgroups, self.memory) = (handed.cgroups, request.memory);
         let (mut io, stdio) =

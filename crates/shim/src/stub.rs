@@ -6,7 +6,6 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
 
 use corten_runtime::agent::Agent;
 use corten_runtime::apply::base::{Base, leave_minimal_root};
@@ -21,8 +20,6 @@ use crate::protocol::MAX_FDS;
 /// No plan is larger.
 pub(crate) const MAX_PLAN: u64 = 16 << 20;
 
-/// What somebody waits for gets the processors soon. The program does not inherit it.
-pub(crate) const START_SLICE: Duration = Duration::from_micros(100);
 const URGENT: Manner = Manner { preserve_fds: 0, keep_keyring: false, no_pivot: false, urgent: true };
 
 /// A process under construction, from the shim's side.
@@ -253,7 +250,7 @@ fn await_start(
 fn wait_and_lead(mut reporter: Reporter, usual: Option<&Plan>) {
     process::close_all_but(&[reporter.socket().as_fd()]);
     let Some((order, fds)) = await_start(&mut reporter, |_, _| {}) else { return };
-    let _ = process::set_slice(START_SLICE);
+    process::take_precedence();
     let failure = match lead((order, usual), fds, &mut reporter) {
         Ok(Some((plan, inputs))) => apply::init(&plan, inputs, &mut reporter),
         Ok(None) => process::exit_now(0),
@@ -308,7 +305,7 @@ fn become_init(
     order: (Order, Option<&'static Plan>),
     fds: Fds,
 ) {
-    let _ = process::set_slice(START_SLICE);
+    process::take_precedence();
     let failure = match inputs(base, prepared, order, fds) {
         // Whoever is not led into it would run as the host's root.
         Ok((plan, _)) if plan.namespaces.user != NamespaceSource::Host => {

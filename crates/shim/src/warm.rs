@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
 
 use corten_runtime::Plan;
 use corten_sys::mount::{self, Propagation};
@@ -88,7 +87,7 @@ fn become_supervisor(daemon: &Seqpacket) -> io::Result<()> {
 fn leave_daemon() -> io::Result<Seqpacket> {
     process::set_name(c"corten-shim")?;
     // The daemon's is short. Nobody waits for a warm shim.
-    let _ = process::set_slice(Duration::ZERO);
+    process::give_way();
     // Copies of this process stand inside containers until they exec: nothing there may trace them or follow
     // their /proc links (CVE-2016-9962, CVE-2019-5736).
     process::set_dumpable(false)?;

@@ -9,7 +9,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 /// With more than this in the queue, callers remove for themselves: nothing grows without bound.
 const QUEUE: usize = 512;
@@ -43,7 +42,7 @@ impl Reaper {
         let reaper = Arc::clone(self);
         let spawned = thread::Builder::new().name("reaper".into()).stack_size(256 << 10).spawn(move || {
             // Whoever waits for something comes first; a kernel without time slices to choose treats both alike.
-            let _ = corten_sys::process::set_slice(Duration::ZERO);
+            corten_sys::process::give_way();
             reaper.run();
         });
         if spawned.is_err() {

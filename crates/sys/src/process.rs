@@ -347,10 +347,23 @@ pub(crate) struct SchedAttr {
     pub(crate) utilisation_max: u32,
 }
 
-/// Asks the scheduler for a custom time slice for the calling thread (Linux 6.12; older kernels ignore it); a short
-/// one gets the thread onto the processor sooner. Zero restores the default. Children inherit it. Niceness stays, and
-/// a thread with a policy other than the normal one is left alone.
-pub fn set_slice(slice: Duration) -> io::Result<()> {
+/// What somebody waits for gets the processor soon: such a thread's time slice.
+const SHORT_SLICE: Duration = Duration::from_micros(100);
+
+/// Gives the calling thread a short time slice (Linux 6.12; older kernels ignore it), which gets it onto the processor sooner.
+/// Children inherit it. Niceness stays, and a thread with a policy other than the normal one is left alone. It is a favour: a
+/// host that refuses it has its reasons.
+pub fn take_precedence() {
+    let _ = set_slice(SHORT_SLICE);
+}
+
+/// Gives the calling thread the usual time slice again.
+pub fn give_way() {
+    let _ = set_slice(Duration::ZERO);
+}
+
+/// See sched_setattr(2): `sched_runtime` of the normal policy; zero is the default.
+fn set_slice(slice: Duration) -> io::Result<()> {
     let size = size_of::<SchedAttr>() as u32;
     let mut attributes = SchedAttr::default();
     // SAFETY: the kernel writes at most `size` bytes into a structure of that size; 0 names the calling thread.

@@ -76,7 +76,7 @@ pub struct Manner {
     pub keep_keyring: bool,
     /// The root is moved over `/` instead of being pivoted into: for a host that runs from its initial ramdisk.
     pub no_pivot: bool,
-    /// The process has a short time slice ([`corten_sys::process::set_slice`]), which the program does not inherit.
+    /// The process has a short time slice ([`corten_sys::process::take_precedence`]), which the program does not inherit.
     pub urgent: bool,
 }
 

@@ -7,7 +7,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
 
 use corten_sys::credentials::{self, Capabilities};
 use corten_sys::pty::{self, Terminal};
@@ -107,7 +106,7 @@ pub(super) fn become_program(
     }
     if placement.manner.urgent {
         // A kernel without slices has none to take back. The filter to come may not let this through.
-        let _ = process::set_slice(Duration::ZERO);
+        process::give_way();
     }
     signal::unblock_all().explain("cannot reset signals")?;
     if plan.no_new_privileges {

@@ -126,7 +126,7 @@ impl Runtime {
             surroundings().map_err(|error| Failure::host("cannot prepare for the runtime", &error))?;
             // Runtimes make files and directories with the mode that they mean, as long as nobody else's mask stands out.
             rustix::process::umask(Mode::from_raw_mode(0o022));
-            let _ = process::set_slice(Duration::ZERO);
+            process::give_way();
             body(reporter)
         })
     }
