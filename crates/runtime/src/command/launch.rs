@@ -117,7 +117,11 @@ impl Init<'_> {
             .map_err(|error| Failure::host("cannot make the container's first mounts", &error))
             .and_then(|()| apply::lead(self.plan, &mut opened.entrance, into, reporter));
         match led {
-            Ok(true) => self.become_init(opened, reporter),
+            Ok(true) => {
+                // On v2 the leader's way in was a directory of the host: who waits for the start holds it no more.
+                self.close_others(&opened, None, reporter);
+                self.become_init(opened, reporter)
+            }
             Ok(false) => 0,
             Err(failure) => give_up(failure, None, reporter),
         }
