@@ -136,7 +136,8 @@ fn prepare(
     let mut undo = Undo::default();
     let Spare { layer, rootfs: root, directory } = place(shared, &id, &image, &spec)?;
     make_working_directory(root.as_fd(), &spec.working_dir)?;
-    directory.give(&shared.container_directory(&id))?;
+    let log = (spec.log_driver != "none").then(|| launch::log_name(&id));
+    directory.give(&shared.container_directory(&id), log.as_deref())?;
     undo.push(|| remove_directory(shared, &id));
     let mut made_volumes = Vec::new();
     let volumes = crate::volumes::make(shared, namespace, &id, &spec, &mut mounts, &mut made_volumes)
@@ -221,7 +222,7 @@ pub(crate) fn files(shared: &Shared, record: &Record, rootfs: Option<&RootFs>) -
     let directory = shared.container_directory(&record.id);
     let log = match record.spec.log_driver.as_str() {
         "none" => Default::default(),
-        _ => directory.join(launch::log_name(record)),
+        _ => directory.join(launch::log_name(&record.id)),
     };
     let folders = |rootfs: &RootFs| (rootfs.lower.clone(), rootfs.upper.clone(), rootfs.work.clone());
     let (lower, upper, work) = rootfs.map(folders).unwrap_or_default();

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use corten_base::ContainerId;
 use corten_cgroup::Group;
 use corten_runtime::agent::{Agent, Container};
 use corten_runtime::plan::{Facts, MountKind, MountPlan};
@@ -529,7 +530,7 @@ fn log_config(record: &Record) -> LogConfig {
     let max_size = option("max-size").and_then(|size| corten_base::units::parse_ram(size).ok());
     let max_files = option("max-file").and_then(|count| count.parse().ok()).unwrap_or(1);
     LogConfig::JsonFile {
-        file: log_name(record),
+        file: log_name(&record.id),
         max_size: max_size.and_then(|size| u64::try_from(size).ok()),
         max_files,
         attrs: crate::create::log_attributes(spec),
@@ -537,8 +538,8 @@ fn log_config(record: &Record) -> LogConfig {
 }
 
 /// The log's file name in the container's directory.
-pub(crate) fn log_name(record: &Record) -> String {
-    format!("{}-json.log", record.id)
+pub(crate) fn log_name(id: &ContainerId) -> String {
+    format!("{id}-json.log")
 }
 
 /// Makes the container's volumes available. Returns the names of those it did, for taking it back.
@@ -556,7 +557,7 @@ fn mount_volumes(shared: &Shared, record: &Record) -> Result<Vec<String>, Error>
 }
 
 /// Ends the container's use of volumes.
-pub(crate) fn unmount_volumes(shared: &Shared, id: &corten_base::ContainerId, names: &[String]) {
+pub(crate) fn unmount_volumes(shared: &Shared, id: &ContainerId, names: &[String]) {
     for name in names {
         log("a volume stays mounted", shared.volumes.unmount(name, id.as_str()));
     }

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +26,8 @@ const READY: usize = 2;
 const KINDS: usize = 4;
 /// The files that every container's directory has from its start on.
 const FILES: [&str; 3] = ["hostname", "hosts", "resolv.conf"];
+/// The log, which gets its name with the container. A new file is the dearest part of a log's opening.
+const LOG: &str = "log";
 
 /// What a spare can be used for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,9 +196,7 @@ impl Spares {
         let rootfs = layer.root().mount_detached(kind.options).map_err(failed())?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let directory = Directory::make(self.place.join(number.to_string()))?;
-        for name in FILES {
-            fs::File::create(directory.0.join(name)).map_err(Error::failed("cannot make a container's files"))?;
-        }
+        directory.fill().map_err(Error::failed("cannot make a container's files"))?;
         Ok(Spare { layer, rootfs, directory })
     }
 
@@ -218,9 +219,25 @@ impl Directory {
         Ok(Directory(path))
     }
 
-    /// Gives it to a container, under this name.
-    pub(crate) fn give(mut self, path: &Path) -> Result<(), Error> {
-        fs::rename(&self.0, path).map_err(Error::failed("cannot make the container's directory"))?;
+    /// Makes the files that every container has, empty.
+    fn fill(&self) -> std::io::Result<()> {
+        for name in FILES {
+            fs::File::create(self.0.join(name))?;
+        }
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o640).open(self.0.join(LOG)).map(drop)
+    }
+
+    /// Gives it to a container, under this name, with a log of that name if it has one.
+    pub(crate) fn give(mut self, path: &Path, log: Option<&str>) -> Result<(), Error> {
+        let failed = || Error::failed("cannot make the container's directory");
+        let named = match log {
+            Some(name) => fs::rename(self.0.join(LOG), self.0.join(name)),
+            None => fs::remove_file(self.0.join(LOG)),
+        };
+        match named {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed()(error)),
+            _ => fs::rename(&self.0, path).map_err(failed())?,
+        }
         self.0.clear();
         Ok(())
     }
