@@ -5,8 +5,8 @@ mod common;
 use std::fs;
 
 use common::{engine, engine_with};
-use corten_testkit::image::{Packing, TestImage, docker_archive_bytes, tar};
-use corten_testkit::{TestEngine, is_root};
+use corten_testkit::image::{self, Packing, TestImage, docker_archive_bytes, tar};
+use corten_testkit::{Answer, TestEngine, is_root};
 use serde_json::Value;
 
 /// Loads two images that share their lower layer, `base:1` and `app:1`.
@@ -245,6 +245,78 @@ fn unused_images_go_when_the_disk_fills() {
     let refused = std::process::Command::new(common::CORTEN).args(["daemon", "--image-gc-high", "101"]).output();
     let refused = refused.expect("the daemon runs");
     assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("is no percentage"));
+}
+
+#[test]
+fn images_go_from_the_high_mark_to_the_low_one() {
+    if !is_root("images_go_from_the_high_mark_to_the_low_one") {
+        return;
+    }
+    let mut engine = on_small_disk(&["--image-gc-high", "60", "--image-gc-low", "40", "--image-gc-min-age", "0"]);
+    let loaded = load_until(&engine, || percent_in_use(&engine) >= 60 || !names(&engine).contains("image00"));
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while percent_in_use(&engine) >= 40 {
+        assert!(std::time::Instant::now() < deadline, "the disk stays full; the log:\n{}", engine.log());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let left = names(&engine);
+    assert!(!left.contains("image00") && left.contains(&format!("image{:02}", loaded - 1)), "{left}");
+    assert!(percent_in_use(&engine) > 20, "it ends at the low mark: {left}");
+    leave_disk(&mut engine);
+    engine.finish();
+}
+
+#[test]
+fn without_marks_all_images_stay() {
+    if !is_root("without_marks_all_images_stay") {
+        return;
+    }
+    let mut engine = on_small_disk(&[]);
+    let loaded = load_until(&engine, || percent_in_use(&engine) >= 70);
+    // A look is taken whenever an image has arrived: there have been as many.
+    assert_eq!(names(&engine).matches("image").count(), loaded);
+    leave_disk(&mut engine);
+    engine.finish();
+}
+
+/// An engine whose data root is on a disk of its own, in its mount namespace.
+fn on_small_disk(flags: &[&str]) -> TestEngine {
+    let mut engine = engine_with(flags);
+    engine.stop_daemon();
+    let data = engine.path().join("data");
+    Answer::of(engine.inside("mount").args(["-t", "tmpfs", "-o", "size=64m", "own"]).arg(data), b"").ok();
+    engine.start_daemon();
+    engine
+}
+
+fn leave_disk(engine: &mut TestEngine) {
+    engine.stop_daemon();
+    let data = engine.path().join("data");
+    Answer::of(engine.inside("umount").arg(data), b"").ok();
+    engine.start_daemon();
+}
+
+fn percent_in_use(engine: &TestEngine) -> u32 {
+    let table = Answer::of(engine.inside("df").arg("--output=pcent").arg(engine.path().join("data")), b"");
+    table.ok().lines().last().expect("a line").trim().trim_end_matches('%').parse().expect("a percentage")
+}
+
+fn names(engine: &TestEngine) -> String {
+    engine.corten(&["images", "--format", "{{.Repository}}"]).ok().to_owned()
+}
+
+/// Loads images of 3 MB of noise, `image00` and so on. How many.
+fn load_until(engine: &TestEngine, done: impl Fn() -> bool) -> usize {
+    let (archive, filler) = (engine.path().join("one.tar"), engine.path().join("filler.tar"));
+    let mut loaded = 0;
+    while !done() || loaded == 0 {
+        assert!(loaded < 30, "{}", names(engine));
+        image::tar_of_random_file(&filler, 3 << 20).expect("writing an archive");
+        image::docker_archive(&archive, &format!("image{loaded:02}:1"), &[&filler]).expect("writing an archive");
+        engine.corten(&["load", "-i", &archive.display().to_string()]).ok();
+        loaded += 1;
+    }
+    loaded
 }
 
 #[test]
