@@ -197,6 +197,17 @@ fn settings_reach_the_container() {
     assert_eq!(run(&["busybox", "grep", "CapEff", "/proc/self/status"]), "CapEff:\t00000000a80425fb");
     assert_eq!(run(&["busybox", "grep", "Seccomp:", "/proc/self/status"]), "Seccomp:\t2");
     assert_eq!(run(&["--privileged", "busybox", "grep", "Seccomp:", "/proc/self/status"]), "Seccomp:\t0");
+    // Its control groups are mounted anew, while the group gets its name.
+    for _ in 0..20 {
+        let groups = run(&[
+            "--privileged",
+            "busybox",
+            "sh",
+            "-c",
+            "ls /sys/fs/cgroup | grep -c .; cut -d: -f3 /proc/self/cgroup",
+        ]);
+        assert!(!groups.starts_with("0\n") && !groups.contains("pool"), "{groups}");
+    }
     let readonly = engine.docker(&[
         "run",
         "--rm",

@@ -86,21 +86,19 @@ pub(super) fn mount_v1(context: &mut Context<'_>, plan: &MountPlan) -> Result<()
     Ok(())
 }
 
-fn add(context: &Context<'_>, plan: &MountPlan, top: &OwnedFd, hierarchy: &Hierarchy) -> Result<(), Failure> {
+fn add(context: &mut Context<'_>, plan: &MountPlan, top: &OwnedFd, hierarchy: &Hierarchy) -> Result<(), Failure> {
     let name = hierarchy.directory();
     let what = || format!("cgroup hierarchy {name}");
     mkdirat(top, &*name, Mode::from_raw_mode(0o755)).explain_with(what)?;
     let place = path::open_in_root(top, &name, OFlags::PATH | OFlags::NOFOLLOW).explain_with(what)?;
-    // The root of a mount of one's own is the cgroup namespace's.
-    let part = if context.private_cgroup || hierarchy.path == "/" {
-        hierarchy.mount(plan.set)
-    } else if let Some(whole) = at_hand(context.base, &name) {
-        // Mounting it anew would cost a grace period of the kernel when that mount, which is never attached, goes.
-        path::find(&whole, &hierarchy.path)
-            .and_then(|group| mount::clone_of(group.as_fd(), false))
-            .and_then(|part| set(part, plan.set))
-    } else {
-        hierarchy.mount(plan.set).and_then(|whole| part_of(context, whole, &hierarchy.path, plan.set))
+    let part = match own_part(context, hierarchy, plan.set) {
+        // Whoever makes the container may be giving its group the name that it will have: once.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let own = parse(&context.proc.read_own("cgroup").explain("cannot read the cgroups")?);
+            let renamed = own.iter().find(|own| own.controllers == hierarchy.controllers && own.path != hierarchy.path);
+            renamed.map_or(Err(error), |renamed| own_part(context, renamed, plan.set))
+        }
+        part => part,
     };
     let part = part.explain_with(what)?;
     mount::attach(part.as_fd(), place.as_fd()).explain_with(what)?;
@@ -110,6 +108,20 @@ fn add(context: &Context<'_>, plan: &MountPlan, top: &OwnedFd, hierarchy: &Hiera
         }
     }
     Ok(())
+}
+
+/// The container's own part of a hierarchy, detached.
+fn own_part(context: &Context<'_>, hierarchy: &Hierarchy, attributes: u64) -> std::io::Result<OwnedFd> {
+    // The root of a mount of one's own is the cgroup namespace's.
+    if context.private_cgroup || hierarchy.path == "/" {
+        return hierarchy.mount(attributes);
+    }
+    if let Some(whole) = at_hand(context.base, &hierarchy.directory()) {
+        // Mounting it anew would cost a grace period of the kernel when that mount, which is never attached, goes.
+        let group = path::find(&whole, &hierarchy.path)?;
+        return set(mount::clone_of(group.as_fd(), false)?, attributes);
+    }
+    part_of(context, hierarchy.mount(attributes)?, &hierarchy.path, attributes)
 }
 
 /// A hierarchy that is mounted in the minimal root.
