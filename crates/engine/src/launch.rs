@@ -138,6 +138,8 @@ pub(crate) fn send(mut launch: Launch) -> Result<Sent, Error> {
         }
     };
     let external = runtime.is_some();
+    let held = Held { shared: shared.clone(), record: record.clone(), netns, group, network, external, undo };
+    let mut sent = Sent { link, wanted: 0, held };
     let making = Making {
         shared: &shared,
         record: &record,
@@ -145,10 +147,8 @@ pub(crate) fn send(mut launch: Launch) -> Result<Sent, Error> {
         rootfs: &rootfs,
         attaches: &launch.attaches,
         joined: &launch.joined,
-        network: &network.clone(),
+        network: &sent.held.network,
     };
-    let held = Held { shared: shared.clone(), record: record.clone(), netns, group, network, external, undo };
-    let mut sent = Sent { link, wanted: 0, held };
     let (group, connection) = (&mut sent.held.group, sent.link.connection());
     let handed = match runtime {
         None => hand_over(&making, group, connection),
@@ -253,7 +253,7 @@ impl Making<'_> {
         assigned.map(drop).map_err(unsent())
     }
 
-    /// The files that tell the container about its networks; another container's, if it has that one's network.
+    /// The files that tell the container about its networks, to be written; none for one that has another's network, and its files.
     pub(crate) fn network_files(&self) -> Result<Option<NetworkFiles<'_>>, Error> {
         self.joined.network.is_none().then(|| NetworkFiles::open(self.files)).transpose()
     }

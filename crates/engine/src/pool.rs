@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::blocking;
 use crate::error::Error;
-use crate::refill::{CALM, Demand, Refill};
+use crate::refill::{Demand, Refill};
 use crate::undo::log;
 use corten_cgroup::{CgroupPath, Group, Limits, Tree};
 use corten_runtime::Plan;
@@ -123,7 +123,8 @@ impl Pool {
             if self.is_closed() {
                 return;
             }
-            if self.refill.asked(CALM).await {
+            let calm = self.lock().demand.calm_after();
+            if self.refill.asked(calm).await {
                 self.refill.due(|| self.is_empty()).await;
             } else {
                 self.lock().demand.calm();

@@ -11,7 +11,7 @@ const PAUSE: Duration = Duration::from_millis(8);
 /// How long the container that took the last one has the processors for itself.
 const AFTER_START: Duration = Duration::from_millis(3);
 /// After so long without a start nobody is in a hurry.
-pub(crate) const CALM: Duration = Duration::from_secs(10);
+const CALM: Duration = Duration::from_secs(10);
 /// A store grows to no more than so many times its least size.
 const MOST: usize = 3;
 
@@ -36,6 +36,11 @@ impl Demand {
     /// The last one was taken before there was a pause to make others in.
     pub(crate) fn ran_out(&mut self) {
         self.wanted = (self.wanted + self.least).min(MOST * self.least);
+    }
+
+    /// After how long without a start there are too many; never, if they are as few as they get.
+    pub(crate) fn calm_after(&self) -> Option<Duration> {
+        (self.wanted > self.least).then_some(CALM)
     }
 
     /// Nobody has asked for a while.
@@ -67,8 +72,12 @@ impl Refill {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Waits until a container has been started; false after so long ([`CALM`]) without.
-    pub(crate) async fn asked(&self, calm: Duration) -> bool {
+    /// Waits until a container has been started; false after so long without, if it matters to the asker.
+    pub(crate) async fn asked(&self, calm: Option<Duration>) -> bool {
+        let Some(calm) = calm else {
+            self.started.notified().await;
+            return true;
+        };
         tokio::time::timeout(calm, self.started.notified()).await.is_ok()
     }
 
@@ -99,7 +108,7 @@ mod tests {
             }
         };
         let due = async {
-            assert!(refill.asked(CALM).await);
+            assert!(refill.asked(None).await);
             refill.due(|| false).await;
         };
         tokio::select! {
@@ -108,17 +117,17 @@ mod tests {
             () = due => panic!("between two starts"),
         }
         refill.ask();
-        assert!(refill.asked(CALM).await);
+        assert!(refill.asked(None).await);
         refill.due(|| false).await;
         refill.due(|| true).await;
         refill.close();
-        assert!(refill.asked(CALM).await && refill.is_closed());
+        assert!(refill.asked(None).await && refill.is_closed());
         refill.due(|| false).await;
     }
 
     #[tokio::test]
     async fn without_starts_it_is_calm() {
-        assert!(!Refill::default().asked(Duration::from_millis(1)).await);
+        assert!(!Refill::default().asked(Some(Duration::from_millis(1))).await);
     }
 
     #[test]
@@ -127,6 +136,7 @@ mod tests {
         let mut wanted = Vec::new();
         for _ in 0..4 {
             wanted.push(demand.wanted());
+            assert_eq!(demand.calm_after().is_some(), demand.wanted() > 3);
             demand.ran_out();
         }
         assert_eq!(wanted, [3, 6, 9, 9]);

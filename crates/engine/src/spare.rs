@@ -11,13 +11,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use corten_base::ChainId;
 use corten_snapshot::{ActiveDraft, MountOptions, Snapshots};
 
 use crate::blocking;
 use crate::error::Error;
-use crate::refill::{CALM, Demand, Refill};
+use crate::refill::{Demand, Refill};
 use crate::undo::log;
 
 /// How many are kept of a kind at least: one for the create that comes while the other is being replaced.
@@ -105,6 +106,10 @@ impl State {
         &mut self.kinds[0]
     }
 
+    fn calm_after(&self) -> Option<Duration> {
+        self.kinds.iter().find_map(|known| known.demand.calm_after())
+    }
+
     /// Nobody has asked for a while: no more is kept than what a single start needs.
     fn calm(&mut self) {
         for known in &mut self.kinds {
@@ -147,7 +152,8 @@ impl Spares {
     /// Makes new ones at each [`Spares::refill`], until it is closed.
     pub(crate) async fn keep_filled(self: Arc<Spares>) {
         loop {
-            if self.refill.asked(CALM).await {
+            let calm = self.lock().calm_after();
+            if self.refill.asked(calm).await {
                 self.refill.due(|| self.lacks_all_of_a_kind()).await;
             } else {
                 self.lock().calm();
