@@ -14,6 +14,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 
 use crate::error::{Error, chain};
 use crate::grouped::Grouped;
+use crate::joined::shm_of;
 use crate::launch::{self, MOUNT_HINT, Making};
 use crate::runtimes::ExternalRuntime;
 
@@ -82,7 +83,7 @@ fn tree_of(mount: &Mount, making: &Making<'_>) -> Result<Option<OwnedFd>, Error>
     let (Some("bind"), Some(source)) = (mount.typ().as_deref(), mount.source()) else { return Ok(None) };
     if let (Some(pid), true) = (making.joined.ipc, *source == making.files.directory) {
         let failed = Error::failed("cannot share the other container's /dev/shm");
-        return launch::shm_of(pid).map(Some).map_err(failed);
+        return shm_of(pid).map(Some).map_err(failed);
     }
     let is_set = |name: &str| mount.options().iter().flatten().any(|option| option == name);
     if !is_set("shared") && !is_set("rshared") {

@@ -14,13 +14,12 @@ use std::time::{Duration, Instant};
 use corten_base::ContainerId;
 use corten_cgroup::Group;
 use corten_runtime::agent::{Agent, Container};
-use corten_runtime::plan::{Facts, MountKind, MountPlan};
+use corten_runtime::plan::Facts;
 use corten_runtime::sources;
 use corten_shim::client::{Connection, Error as ShimError, StartRequest};
 use corten_shim::protocol::{AttachMode, Event, LogConfig, Started, Streams, TerminalSize};
 use corten_snapshot::MountOptions;
 use corten_spec::{Namespace, Namespaces};
-use corten_sys::mount;
 use corten_sys::process::Child;
 use oci_spec::runtime::ContainerState;
 use rustix::fs::{CWD, Mode, OFlags};
@@ -29,8 +28,8 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use crate::blocking;
 use crate::error::{Error, chain};
 use crate::grouped::{self, Grouped};
+use crate::joined::{Joined, share_shm};
 use crate::link::Link;
-use crate::network::Joined;
 use crate::network_files::NetworkFiles;
 use crate::pool::{Usual, Warm};
 use crate::record::Record;
@@ -334,27 +333,6 @@ fn create_failure(message: &str, exit_code: i32) -> Error {
 
 pub(crate) fn borrow(fds: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
     fds.iter().map(AsFd::as_fd).collect()
-}
-
-/// Who joins another container's IPC namespace sees its `/dev/shm` as well: POSIX shared memory and semaphores are files there. That mount
-/// is in the other container's mount namespace alone, so it is looked up there, and takes the place of the bind source that stood for it.
-fn share_shm(plan: &corten_runtime::Plan, files: &Files, joined: &Joined, trees: &mut [OwnedFd]) -> Result<(), Error> {
-    let failed = Error::failed("cannot share the other container's /dev/shm");
-    let stands_for_it = |mount: &MountPlan| match &mount.kind {
-        MountKind::Bind { source, path, .. } if std::path::Path::new(path) == files.directory => Some(*source),
-        _ => None,
-    };
-    let place = plan.mounts.iter().filter(|mount| mount.destination == "/dev/shm").find_map(stands_for_it);
-    let (Some(pid), Some(tree)) = (joined.ipc, place.and_then(|index| trees.get_mut(index))) else { return Ok(()) };
-    *tree = shm_of(pid).map_err(failed)?;
-    Ok(())
-}
-
-/// The `/dev/shm` of a process's mount namespace, detached.
-pub(crate) fn shm_of(pid: i32) -> std::io::Result<OwnedFd> {
-    let namespace = fs::File::open(format!("/proc/{pid}/ns/mnt"))?;
-    let shm = || corten_sys::path::find(CWD, "dev/shm").and_then(|found| mount::clone_of(found.as_fd(), false));
-    corten_sys::namespace::in_mount_namespace(namespace.as_fd(), shm)
 }
 
 fn start_facts(

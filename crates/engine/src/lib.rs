@@ -28,6 +28,7 @@ mod grouped;
 mod info;
 mod init_layer;
 mod init_program;
+mod joined;
 mod launch;
 pub mod life;
 mod limits;

@@ -8,28 +8,11 @@ use corten_events::Kind;
 use corten_network::{Attachment, EndpointRequest, PortMapping, Sandbox};
 
 use crate::error::Error;
+use crate::joined::Joined;
 use crate::record::Record;
 use crate::settings::{ContainerSpec, EndpointSettings, NetworkMode};
 use crate::shared::Shared;
-use crate::view::{BoundPort, EndpointView, Files, NetworkView};
-
-/// Other containers whose namespaces this one joins.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Joined {
-    /// Whose network namespace.
-    pub network: Option<JoinedNetwork>,
-    /// Whose IPC namespace, by a process in it.
-    pub ipc: Option<i32>,
-    /// Whose PID namespace, likewise.
-    pub pid: Option<i32>,
-}
-
-/// A container whose network namespace another one joins.
-#[derive(Debug, Clone)]
-pub(crate) struct JoinedNetwork {
-    pub pid: i32,
-    pub files: std::sync::Arc<Files>,
-}
+use crate::view::{BoundPort, EndpointView, NetworkView};
 
 /// A Docker container has a sandbox of its own; its id is made from the container's, so that a later daemon knows it without a record.
 pub(crate) fn sandbox_id(id: &ContainerId) -> SandboxId {

@@ -2,12 +2,14 @@
 //! follows, and performs that. While it is busy (starting, say), requests wait in the mailbox and readers see the last snapshot; no
 //! other container notices.
 
+mod ending;
+mod launching;
 mod requests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use corten_base::ExecId;
 use corten_events::{Actor, Kind};
@@ -16,29 +18,19 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::blocking;
 use crate::containers::{RemoveOptions, StopOptions, UpdateContainer};
 use crate::error::{Error, chain};
 use crate::exec::Entry;
-use crate::grouped;
-use crate::launch::{self, Launch};
-use crate::life::{self, Effect, Event, Phase, Policy, Refusal, State, Told, Who};
-use crate::network::{self, Joined};
+use crate::life::{self, Effect, Event, Phase, Policy, State, Told, Who};
+use crate::network;
 use crate::record::Record;
 use crate::registry::Reply;
 use crate::run::Run;
-use crate::settings::{IpcMode, NetworkMode};
 use crate::shared::Shared;
 use crate::view::{ContainerView, ExecSpec, Files, NetworkView};
 
 /// Requests that may wait for one container.
 pub(crate) const MAILBOX: usize = 32;
-
-/// How long the tear-down lets those who waited for the end have the processors. Often they remove the container, and then its end
-/// need not be recorded.
-const AFTER_EXIT: Duration = Duration::from_millis(2);
-/// How long a removed container's files stay, so that a later change makes the removal durable along with itself.
-const UNTIL_SETTLED: Duration = Duration::from_millis(100);
 
 /// What others ask of a container.
 #[derive(Debug)]
@@ -350,191 +342,12 @@ impl Task {
         None
     }
 
-    async fn launch(&mut self) -> Event {
-        match self.try_launch().await {
-            Ok(pid) => Event::Launched { pid },
-            Err(error) => {
-                let exit_code = match &error {
-                    Error::Launch { exit_code, .. } => *exit_code,
-                    _ => 128,
-                };
-                let message = error.message();
-                self.launch_error = Some(error);
-                Event::LaunchFailed { exit_code, message }
-            }
-        }
-    }
-
-    async fn try_launch(&mut self) -> Result<i32, Error> {
-        if let Some(teardown) = self.teardown.take() {
-            let _ = teardown.await;
-        }
-        let joined = self.joined()?;
-        if let Some(other) = &joined.network {
-            // Docker's containers see the files of the one whose network they share.
-            let files = Files {
-                log: self.files.log.clone(),
-                directory: self.files.directory.clone(),
-                ..(*other.files).clone()
-            };
-            let own = Files {
-                hosts: files.hosts,
-                hostname: files.hostname,
-                resolv_conf: files.resolv_conf,
-                ..(*self.files).clone()
-            };
-            self.files = Arc::new(own);
-        }
-        let launch = Launch {
-            shared: self.shared.clone(),
-            record: self.record.clone(),
-            files: self.files.clone(),
-            rootfs: self.rootfs.take(),
-            attaches: std::mem::take(&mut self.attaches),
-            joined,
-        };
-        let permit = self
-            .shared
-            .starts_with(&self.record.spec.runtime)
-            .acquire()
-            .await
-            .map_err(Error::failed("the engine is ending"))?;
-        let launched = match blocking::run(move || launch::send(launch)).await? {
-            Ok(sent) => sent.answered().await,
-            Err(error) => Err(error),
-        };
-        drop(permit);
-        self.shared.pool.refill();
-        self.shared.spares.refill();
-        let mut launched = launched?;
-        if let Some(spare) = launched.spare.take() {
-            self.shared.background.spawn(async move {
-                let done = blocking::run_behind(move || grouped::discard(&spare)).await;
-                crate::undo::log("a control group stays behind", done);
-            });
-        }
-        let (run, network, warnings) = Run::new(launched);
-        for warning in warnings {
-            tracing::warn!(container = %self.record.id, warning, "a setting was not applied as asked");
-        }
-        let pid = run.pid;
-        self.run = Some(run);
-        self.record.network = Arc::new(network);
-        crate::volumes::tell_mounted(&self.shared, &self.record);
-        Ok(pid)
-    }
-
-    /// The containers whose namespaces this one joins, which have to run.
-    fn joined(&self) -> Result<Joined, Error> {
-        let spec = &self.record.spec;
-        let running = |name: &String, what: &str| {
-            let context = |error: Error| Error::Launch {
-                message: format!("joining {what} namespace of container: {}", error.message()),
-                exit_code: 128,
-            };
-            let other = self.shared.registry.find(&self.record.namespace, name).map_err(context)?.now();
-            match other.state.phase {
-                Phase::Running | Phase::Paused => Ok(other),
-                Phase::Restarting => Err(context(Refusal::Restarting(other.id.to_string()).into())),
-                _ => Err(context(Error::Conflict(format!(
-                    "cannot join {what} namespace of a non running container: container {} is {}",
-                    other.id,
-                    other.state.phase.as_str()
-                )))),
-            }
-        };
-        let mut joined = Joined::default();
-        if let NetworkMode::Container(name) = &spec.network_mode {
-            let other = running(name, "network")?;
-            joined.network = Some(network::JoinedNetwork { pid: other.state.pid, files: other.files.clone() });
-        }
-        if let IpcMode::Container(name) = &spec.ipc_mode {
-            let other = running(name, "IPC")?;
-            if matches!(other.spec.ipc_mode, IpcMode::Private | IpcMode::None) {
-                let message = format!(
-                    "failed to join IPC namespace: container {}: non-shareable IPC (hint: use IpcMode:shareable for the donor \
-                     container)",
-                    other.id
-                );
-                return Err(Error::Launch { message, exit_code: 128 });
-            }
-            joined.ipc = Some(other.state.pid);
-        }
-        if let crate::settings::JoinMode::Container(name) = &spec.pid_mode {
-            joined.pid = Some(running(name, "PID")?.state.pid);
-        }
-        Ok(joined)
-    }
-
     async fn signal(&mut self, signal: i32) {
         let Some(run) = &mut self.run else { return };
         if let Err(error) = run.link.call(|shim| shim.signal(None, signal)).await {
             // It may have ended a moment ago: the report of that is on its way.
             tracing::debug!(container = %self.record.id, error = chain(&error), signal, "a signal was not delivered");
         }
-    }
-
-    /// Removes the container for good: the record first; what it leaves is swept behind the answer, when that has settled.
-    async fn destroy(&mut self) -> Option<Event> {
-        let layer = match self.shared.records.remove(&self.record.namespace, &self.record.id).await {
-            Ok(layer) => layer,
-            Err(error) => return Some(Event::RemoveFailed { message: error.message() }),
-        };
-        if self.remove_volumes && self.record.mounts.iter().any(|point| point.kind == "volume") {
-            crate::undo::log("a container's anonymous volumes stay behind", self.remove_anonymous_volumes().await);
-        }
-        self.shared.registry.remove(&self.record.namespace, &self.record.id);
-        self.shared.execs.forget(&self.record.id);
-        self.tell_action("destroy", []);
-        self.view.send_modify(|view| {
-            let mut last = ContainerView::clone(view);
-            last.removed = true;
-            *view = Arc::new(last);
-        });
-        self.rootfs = None;
-        let (shared, id, teardown) = (self.shared.clone(), self.record.id.clone(), self.teardown.take());
-        self.shared.background.spawn(async move {
-            if let Some(teardown) = teardown {
-                let _ = teardown.await;
-            }
-            tokio::time::sleep(UNTIL_SETTLED).await;
-            if let Err(error) = shared.records.settled().await {
-                return tracing::warn!(
-                    error = error.message(),
-                    "what a removed container left stays until the next start"
-                );
-            }
-            let swept = blocking::run_behind(move || {
-                layer.into_iter().for_each(|layer| shared.snapshots.sweep(layer));
-                crate::create::remove_directory(&shared, &id);
-            });
-            crate::undo::log("what a removed container left stays behind", swept.await);
-        });
-        None
-    }
-
-    /// After the container, for good: it must not come back without them.
-    async fn remove_anonymous_volumes(&self) -> Result<(), Error> {
-        self.shared.records.settled().await?;
-        let (shared, record) = (self.shared.clone(), self.record.clone());
-        blocking::run(move || crate::volumes::remove_anonymous(&shared, &record)).await?
-    }
-
-    fn tear_down(&mut self) {
-        let Some(run) = self.run.take() else { return };
-        // A container that is about to be removed has no use for a record of its end.
-        let saved = (!self.record.spec.auto_remove || self.state.phase == Phase::Restarting)
-            .then(|| (self.record.clone(), self.state.clone()));
-        let (shared, record, view) = (self.shared.clone(), self.record.clone(), self.view.subscribe());
-        self.teardown = Some(self.shared.background.spawn(async move {
-            // Until the shim is released it knows of the end: whoever dies meanwhile, nothing is lost.
-            tokio::time::sleep(AFTER_EXIT).await;
-            let removed = view.borrow().removed;
-            if let Some((record, state)) = saved.filter(|_| !removed) {
-                crate::undo::log("a container's end is not recorded", shared.records.saved(&record, &state).await);
-            }
-            run.tear_down(&shared, &record).await;
-        }));
     }
 
     /// Shows readers the present state.
