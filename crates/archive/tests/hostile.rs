@@ -75,9 +75,19 @@ fn hard_links_stay_inside() {
     assert_eq!(refused(&Tar::new().symlink("up", "../..").link("x", "up/outside").end()).to_string(), "link /x");
     let tar = Tar::new().symlink("s", "../outside").link("x", "s").file("x", "own").end();
     assert!(fs::symlink_metadata(harmless(&tar).top().join("x")).unwrap().is_file());
-    refused(&Tar::new().directory("d").link("x", "d").end());
-    refused(&Tar::new().link("x", "x").end());
-    refused(&Tar::new().link("x", "").end());
+    for target in ["d", "/d/", ".", "/", ""] {
+        refused(&Tar::new().directory("d").link("x", target).end());
+        refused(&Tar::new().directory("d").link("d/x", target).end());
+    }
+    for target in ["x", "/x", "./d/../x"] {
+        assert_eq!(refused(&Tar::new().link("x", target).end()).to_string(), "link /x", "{target}");
+        assert_eq!(refused(&Tar::new().link("x", target).file("x", "later").end()).to_string(), "link /x", "{target}");
+    }
+    assert_eq!(refused(&Tar::new().link("x", "y").file("y", "later").end()).to_string(), "link /x");
+    assert_eq!(refused(&Tar::new().link("x", "y").link("y", "x").end()).to_string(), "link /x");
+    // Of a file that a later one of the same name replaces the link keeps what it was.
+    let stack = harmless(&Tar::new().file("x", "one").link("y", "x").file("x", "two").end());
+    assert_eq!(["x", "y"].map(|name| fs::read_to_string(stack.top().join(name)).unwrap()), ["two", "one"]);
     harmless(&Tar::new().file("x", "1").link("./x", "/x").end());
     refused(&Tar::new().file("d/x", "1").link("d", "d/x").end());
     refused(&Tar::new().file(".wh.etc", "").link("x", "etc").end());
@@ -99,8 +109,21 @@ fn parents_that_are_no_directories() {
 
 #[test]
 fn whiteout_tricks() {
-    for name in [".wh.", ".wh..", ".wh...", "a/.wh...", "../.wh.outside", "x/../../.wh.outside"] {
-        refused(&Tar::new().file(name, "").end());
+    let reason = "a whiteout of a directory itself";
+    for name in [".wh.", ".wh..", ".wh...", "a/.wh.", "a/.wh..", "a/.wh...", "a/b/../.wh...", "etc/.wh..."] {
+        let tar = Tar::new().file(name, "").end();
+        assert!(refused(&tar).to_string().ends_with(reason), "{name}");
+    }
+    for name in ["../.wh.outside", "x/../../.wh.outside", "../.wh..wh..opq", "a/../../.wh..."] {
+        let error = refused(&Tar::new().file(name, "").end());
+        assert_eq!(error.to_string(), format!("invalid path in archive: \"{name}\" is outside of its root"));
+    }
+    // aufs' own files hide nothing, whatever follows.
+    for name in [".wh..wh.", ".wh..wh..", ".wh..wh...", "etc/.wh..wh.passwd", ".wh..wh.plnk/x", ".wh..wh..opq/x"] {
+        let mut stack = Stack::new();
+        stack.apply(&Tar::new().file("etc/passwd", "root").end()).unwrap();
+        stack.apply(&Tar::new().file(name, "").end()).unwrap();
+        assert_eq!(fs::read_dir(stack.top()).unwrap().count(), 0, "{name}");
     }
     // Through a link: the whiteout lands in the layer.
     let stack =
@@ -208,9 +231,6 @@ fn seal(tar: &mut [u8]) {
 
 #[test]
 fn forged_numbers() {
-    refused(&forged(124..136, &[0xff; 12]));
-    refused(&forged(124..136, &[0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]));
-    refused(&forged(124..136, &[0x80, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]));
     refused(&forged(124..136, b"99999999999\0"));
     refused(&forged(108..116, &[0xff; 8]));
     refused(&forged(108..116, &[0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]));
@@ -226,6 +246,75 @@ fn forged_numbers() {
     tar[124..136].copy_from_slice(b"77777777777\0");
     seal(&mut tar);
     assert!(harmless(&tar).top().join("f").exists());
+}
+
+/// A size in twelve bytes that are no text.
+fn binary(size: i128) -> [u8; 12] {
+    let mut field = [0; 12];
+    field.copy_from_slice(&size.to_be_bytes()[4..]);
+    field[0] |= 0x80;
+    field
+}
+
+/// A tar behind an extension header with this record.
+fn behind(record: &str, tar: &[u8]) -> Vec<u8> {
+    // The length counts its own two digits, the space and the line's end.
+    let record = format!("{} {record}\n", record.len() + 4);
+    let mut extension = Tar::new().file("x", &record).end();
+    extension.truncate(1024);
+    extension[156] = b'x';
+    seal(&mut extension[..512]);
+    [&extension, tar].concat()
+}
+
+#[test]
+fn forged_sizes() {
+    let header = |reason: &str| format!("invalid tar header at byte 0: {reason}");
+    let cut = "unexpected EOF: the archive ends within a file".to_owned();
+    let check = |field: &[u8], expect: &str| {
+        let tar = forged(124..136, field);
+        assert_eq!(refused(&tar).to_string(), expect, "{field:?}");
+        // A name that is as long as that.
+        let mut extension = tar.clone();
+        extension[156] = b'L';
+        seal(&mut extension[..512]);
+        let long = if expect == cut { header("an extension is longer than 1 MiB") } else { expect.to_owned() };
+        assert_eq!(refused(&extension).to_string(), long, "{field:?}");
+    };
+    check(&binary(-1), &header("the size is negative"));
+    check(&binary(-512), &header("the size is negative"));
+    check(&binary(i128::from(i64::MIN)), &header("the size is negative"));
+    check(&binary(i128::from(i64::MAX) + 1), &header("a number is out of range"));
+    check(&binary(i128::from(u64::MAX)), &header("a number is out of range"));
+    check(&binary(i128::from(u64::MAX) + 2), &header("a number is out of range"));
+    check(b"-1\0\0\0\0\0\0\0\0\0\0", &header("a number is not octal"));
+    check(b"-00000000001", &header("a number is not octal"));
+    check(b"0x10\0\0\0\0\0\0\0\0", &header("a number is not octal"));
+    check(b"7 7\0\0\0\0\0\0\0\0\0", &header("a number is not octal"));
+    check(&binary(i128::from(i64::MAX)), &cut);
+    check(b"777777777777", &cut);
+    check(b"00010000000\0", &cut);
+    // A record's size takes the place of the header's.
+    let two = Tar::new().file("a", &"x".repeat(700)).file("b", "").end();
+    let record = |size: &str, expect: &str| {
+        assert_eq!(refused(&behind(&format!("size={size}"), &two)).to_string(), expect, "{size}");
+    };
+    record("9223372036854775807", &cut);
+    record("1000000000", &cut);
+    record("9223372036854775808", &header("a number is out of range"));
+    record("18446744073709551617", &header("a number is not decimal"));
+    record("-1", &header("a number is not decimal"));
+    record("0x10", &header("a number is not decimal"));
+    // Of a smaller one the rest is no header.
+    assert!(refused(&behind("size=100", &two)).to_string().starts_with("invalid tar header at byte 2048: "));
+    // On what has no data it means nothing.
+    assert!(
+        harmless(&behind("size=99999999", &Tar::new().directory("d").file("f", "x").end())).top().join("f").exists()
+    );
+    // A larger one that is there takes the next entry for data, and nothing beyond that.
+    let stack = harmless(&behind("size=1536", &two));
+    assert_eq!(fs::metadata(stack.top().join("a")).unwrap().len(), 1536);
+    assert!(!stack.top().join("b").exists());
 }
 
 #[test]

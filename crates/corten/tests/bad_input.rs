@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{CORTEN, engine, engine_with};
-use corten_testkit::{Answer, TestEngine, debian, engine::docker_client, image, is_root, leaks::Leaks};
+use corten_testkit::{Answer, TestEngine, debian, engine::docker_client, hostile, image, is_root, leaks::Leaks};
 
 /// Runs `attempt` and asserts that the engine has on the machine what it had before.
 #[track_caller]
@@ -103,7 +103,7 @@ fn archives_that_lie() {
     let bytes = std::fs::read(&whole).expect("reading the archive");
     let outside = engine.path().join("outside");
     std::fs::write(&outside, "untouched").expect("writing a file beside the data root");
-    for (what, archive) in image::hostile_archives(&bytes, &outside) {
+    for (what, archive) in hostile::archives(&bytes, &outside) {
         leaves_nothing(&engine, |engine| {
             let answer = engine.client(docker_client(), &["load"], &archive);
             assert_ne!(answer.code, 0, "{what} was loaded: {answer:?}");

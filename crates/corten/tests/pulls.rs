@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use common::{CORTEN, wait_until};
 use corten_base::{Algorithm, Digest};
-use corten_testkit::image::{Packing, TestImage, pack, tar};
-use corten_testkit::{TestEngine, debian, engine::docker_client, is_root};
+use corten_testkit::image::{Packing, TestImage, noise, pack, tar};
+use corten_testkit::{TestEngine, debian, engine::docker_client, hostile, is_root};
 use fake::{CONFIG, Fake, Fault, LAYER, MANIFEST, blob_path};
 use serde_json::{Value, json};
 
@@ -19,18 +19,6 @@ const SHA256: Algorithm = Algorithm::Sha256;
 
 fn sound(engine: &TestEngine) {
     assert!(engine.corten(&["system", "check"]).ok().ends_with("nothing is wrong"));
-}
-
-/// Bytes that don't compress, different ones for each seed.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed + 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    (0..length).map(|_| next()).collect()
 }
 
 fn image(name: &str, layers: u64, bytes: usize) -> TestImage {
@@ -248,6 +236,13 @@ fn memory_is_bounded_whatever_is_sent() {
         registry.manifest("bad", "1", document, MANIFEST, SHA256);
         let pulled = engine.docker(&["pull", &format!("{}/bad:1", registry.host)]);
         assert!(pulled.code == 1 && pulled.stderr.contains(expect), "{expect}: {}", pulled.stderr);
+    }
+    let name = format!("{}/bad:1", registry.host);
+    for (what, layer) in hostile::layers(&engine.path().join("log")) {
+        let (_, layers) = registry.push("bad", "1", &TestImage::new("bad:1", [layer]), SHA256);
+        let pulled = engine.docker(&["pull", &name]);
+        let expect = format!("{name}: layer {}: failed to register layer ", layers[0].short());
+        assert!(pulled.code == 1 && pulled.stderr.contains(&expect), "{what}: {}", pulled.stderr);
     }
     // The same image from a file.
     let archive = engine.path().join("large.tar").display().to_string();

@@ -8,6 +8,7 @@ use corten_base::Platform;
 use serde::{Deserialize, Serialize};
 
 use crate::config::ImageConfig;
+use crate::media_type::{self, DOCKER_CONFIG, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
 use crate::types::Descriptor;
 use crate::{Error, Result};
 
@@ -17,15 +18,6 @@ pub(crate) const LARGEST: u64 = 8 << 20;
 pub(crate) const MOST_LAYERS: usize = 500;
 /// The most entries an index may have.
 const MOST_MANIFESTS: usize = 1000;
-
-pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
-/// What Docker takes for an image's configuration as well.
-const OLD_CONFIGS: [&str; 4] = ["", "application/octet-stream", "application/json", "text/html"];
-const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
-const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
-const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// One platform's image: its configuration and its layers, lowest first.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -46,6 +38,8 @@ pub(crate) struct Manifest {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Index {
+    #[serde(default)]
+    pub media_type: Option<String>,
     pub manifests: Vec<IndexEntry>,
 }
 
@@ -108,6 +102,17 @@ struct Probe {
 }
 
 impl Document {
+    /// Reads what a registry has sent as this media type.
+    pub(crate) fn received(bytes: &[u8], sent_as: &str, what: &str) -> Result<Document> {
+        let document = Document::parse(bytes, what)?;
+        let (own, is_index) = match &document {
+            Document::Manifest(manifest) => (&manifest.media_type, false),
+            Document::Index(index) => (&index.media_type, true),
+        };
+        let refusal = media_type::disagreement(sent_as, own.as_deref().unwrap_or_default(), is_index);
+        refusal.map_or(Ok(document), |reason| Err(Error::document(what, reason)))
+    }
+
     /// Reads a manifest or an index; `what` names it in errors.
     pub(crate) fn parse(bytes: &[u8], what: &str) -> Result<Document> {
         let invalid = |error: serde_json::Error| Error::document(what, error);
@@ -121,10 +126,10 @@ impl Document {
         if probe.manifests.is_some() && (probe.config.is_some() || probe.layers.is_some()) {
             return Err(Error::document(what, "it is a manifest and an index at once"));
         }
-        let says_index = probe.media_type.as_deref().is_some_and(is_index);
+        let says_index = probe.media_type.as_deref().is_some_and(media_type::is_index);
         if probe.manifests.is_some() || says_index {
             let index: Index = serde_json::from_slice(bytes).map_err(invalid)?;
-            if probe.media_type.as_deref().is_some_and(is_manifest) {
+            if probe.media_type.as_deref().is_some_and(media_type::is_manifest) {
                 return Err(Error::document(what, "its media type is that of a manifest"));
             }
             check_count(what, "manifests", index.manifests.len(), MOST_MANIFESTS)?;
@@ -162,11 +167,9 @@ impl Manifest {
         self.media_type.as_deref().unwrap_or(OCI_MANIFEST)
     }
 
-    /// Whether this is something else than a container image: an artifact, an attestation. Old registries and clients wrote
-    /// other types for images' configurations, or none.
+    /// Whether this is something else than a container image: an artifact, an attestation.
     pub(crate) fn is_artifact(&self) -> bool {
-        let kind = self.config.media_type.as_str();
-        !kind.contains("image.config") && !kind.contains("container.image") && !OLD_CONFIGS.contains(&kind)
+        !media_type::is_config(&self.config.media_type)
     }
 
     /// What sort of artifact it is.
@@ -248,40 +251,12 @@ pub(crate) fn manifest_descriptor(bytes: &[u8]) -> Descriptor {
     Descriptor { media_type: DOCKER_MANIFEST.to_owned(), ..config_descriptor(bytes) }
 }
 
-/// The descriptor of a layer's blob. Of what archives have, registries have layers only as gzip: anything else is called a plain one.
-pub(crate) fn layer_descriptor(digest: &corten_base::Digest, size: u64, is_gzip: bool) -> Descriptor {
-    let suffix = if is_gzip { ".gzip" } else { "" };
-    Descriptor { media_type: format!("{DOCKER_LAYER}{suffix}"), digest: digest.clone(), size }
-}
-
-/// Whether a layer is stored as an archive had it, as a plain tar or packed in a way of its own: no registry has it so.
-pub(crate) fn is_plain_layer(media_type: &str) -> bool {
-    media_type == DOCKER_LAYER
-}
-
-/// The media type of the same layer packed with gzip.
-pub(crate) fn packed_layer(media_type: &str) -> String {
-    if media_type.starts_with("application/vnd.docker.") {
-        format!("{DOCKER_LAYER}.gzip")
-    } else {
-        "application/vnd.oci.image.layer.v1.tar+gzip".to_owned()
-    }
-}
-
 /// The media type to record for a document whose descriptor doesn't say one.
 pub(crate) fn media_type(document: &Document) -> &str {
     match document {
         Document::Manifest(manifest) => manifest.media_type.as_deref().unwrap_or(OCI_MANIFEST),
-        Document::Index(_) => OCI_INDEX,
+        Document::Index(index) => index.media_type.as_deref().unwrap_or(OCI_INDEX),
     }
-}
-
-fn is_index(media_type: &str) -> bool {
-    [OCI_INDEX, DOCKER_LIST].contains(&media_type)
-}
-
-fn is_manifest(media_type: &str) -> bool {
-    [OCI_MANIFEST, DOCKER_MANIFEST].contains(&media_type)
 }
 
 fn check_count(what: &str, things: &str, count: usize, most: usize) -> Result<()> {

@@ -81,6 +81,9 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A layer whose media type no image's layer has; Docker's text.
+    #[error("unsupported media type {0}")]
+    MediaType(String),
     /// A file that the archive's manifest names isn't in it.
     #[error("invalid image archive: {0} is missing")]
     Missing(String),
@@ -171,6 +174,7 @@ impl Error {
             | Error::Filter(_)
             | Error::Archive(_)
             | Error::Document { .. }
+            | Error::MediaType(_)
             | Error::Missing(_)
             | Error::Mismatch { .. }
             | Error::Change(_)

@@ -25,6 +25,7 @@ mod history;
 mod import;
 mod list;
 mod load;
+mod media_type;
 mod pull;
 mod push;
 mod record;

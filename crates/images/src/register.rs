@@ -10,7 +10,8 @@ use corten_content::Lease;
 use corten_snapshot::Hold;
 
 use crate::config::ImageConfig;
-use crate::document::{self, Manifest};
+use crate::document::Manifest;
+use crate::media_type;
 use crate::record::{self, ImageRow, NameRow};
 use crate::types::Descriptor;
 use crate::{Error, Images, Result, family};
@@ -65,7 +66,7 @@ pub(crate) struct Moved {
 impl Images {
     /// How a manifest of our own names a layer's blob.
     pub(crate) fn layer_descriptor(&self, blob: &Digest, size: u64) -> Result<Descriptor> {
-        Ok(document::layer_descriptor(blob, size, self.is_gzip(blob)?))
+        Ok(media_type::layer_descriptor(blob, size, self.is_gzip(blob)?))
     }
 
     /// Whether a blob here is packed with gzip, by its first bytes.

@@ -32,7 +32,7 @@ impl Images {
         let (found, bytes) = registry.resolve(&reference, credentials)?;
         let what = format!("manifest {} of {}", found.digest, reference.familiar());
         let descriptor = Descriptor { media_type: found.media_type, digest: found.digest, size: found.size };
-        let platforms = match Document::parse(&bytes, &what)? {
+        let platforms = match Document::received(&bytes, &descriptor.media_type, &what)? {
             Document::Index(index) => index.manifests.into_iter().filter_map(|entry| entry.platform).collect(),
             Document::Manifest(manifest) if manifest.is_artifact() => Vec::new(),
             Document::Manifest(manifest) => {

@@ -20,7 +20,8 @@ use corten_content::Lease;
 use serde_json::{Value, json};
 
 use crate::contents::{Contents, Part};
-use crate::document::{self, Document, LARGEST, Manifest};
+use crate::document::{Document, LARGEST, Manifest};
+use crate::media_type;
 use crate::record::{self, ImageRow, NameRow};
 use crate::resolve::is_id_prefix;
 use crate::types::Descriptor;
@@ -277,7 +278,7 @@ fn documents(items: &[Item]) -> Result<Vec<(&'static str, Vec<u8>)>> {
             repositories.entry(name.familiar_name()).or_default().insert(tag.to_owned(), top);
         }
     }
-    let index = json!({ "schemaVersion": 2, "mediaType": document::OCI_INDEX, "manifests": entries });
+    let index = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": entries });
     let bytes = |value: &Value| value.to_string().into_bytes();
     let mut documents = vec![
         ("index.json", bytes(&index)),

@@ -4,7 +4,6 @@
 
 mod common;
 #[path = "common/registry.rs"]
-#[expect(dead_code, reason = "this registry behaves")]
 mod registry;
 
 use std::path::PathBuf;

@@ -13,9 +13,8 @@ use common::Fixture;
 use corten_archive::{Entry, Kind};
 use corten_base::{Digest, ErrorKind, Platform};
 use corten_images::Error;
-use corten_testkit::image::{
-    Packing, TestImage, docker_archive_bytes, hostile_archives, link, oci_archive_bytes, pack, tar, tar_of,
-};
+use corten_testkit::hostile;
+use corten_testkit::image::{Packing, TestImage, docker_archive_bytes, link, oci_archive_bytes, pack, tar, tar_of};
 use serde_json::json;
 
 fn layers() -> [Vec<u8>; 2] {
@@ -97,7 +96,7 @@ fn hostile_archives_are_refused_and_leave_nothing() {
     let outside = fixture.path("outside");
     fs::create_dir(&outside).unwrap();
     let whole = docker_archive_bytes(&[TestImage::new("app:1", layers())], Packing::Plain);
-    for (what, archive) in hostile_archives(&whole, &outside) {
+    for (what, archive) in hostile::archives(&whole, &outside) {
         let error = store.load(&archive).expect_err(what);
         assert_eq!(error.kind(), ErrorKind::Invalid, "{what}: {error:?}");
         assert_eq!(store.holdings(&fixture), [0; 4], "{what}");
@@ -298,7 +297,7 @@ fn what_is_wrong_is_told_with_its_image_and_layer() {
     let fixture = Fixture::new();
     let store = fixture.open();
     let whole = docker_archive_bytes(&[TestImage::new("whole:1", layers())], Packing::Plain);
-    let archives = hostile_archives(&whole, fixture.folder());
+    let archives = hostile::archives(&whole, fixture.folder());
     let told = |what: &str| {
         let (_, archive) = archives.iter().find(|(name, _)| *name == what).expect(what);
         let error = store.load(archive).unwrap_err();

@@ -1,6 +1,6 @@
-//! Image archives, good and bad, made from nothing.
+//! Image archives, made from nothing.
 
-use corten_archive::{Entry, Kind, Reader, Writer};
+use corten_archive::{Entry, Kind, Writer};
 use corten_base::{DiffId, Digest};
 use serde_json::{Value, json};
 use std::fs::{self, File};
@@ -89,6 +89,18 @@ pub fn pack(bytes: &[u8], packing: Packing) -> Vec<u8> {
         }
         Packing::Zstd => zstd::encode_all(bytes, 1).expect("memory takes everything"),
     }
+}
+
+/// Bytes that don't compress, others for each seed.
+pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed + 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    (0..length).map(|_| next()).collect()
 }
 
 /// What `docker save` writes: configurations and layers by digest, `manifest.json` at the end.
@@ -278,115 +290,8 @@ pub fn tar_of_random_file(path: &Path, bytes: u64) -> io::Result<()> {
     writer.finish().map_err(io::Error::other).map(drop)
 }
 
-/// Archives that `load` must refuse, by what is wrong with them. `whole` is a good docker-archive that some are made from;
-/// `outside` is a folder that some try to write to.
-pub fn hostile_archives(whole: &[u8], outside: &Path) -> Vec<(&'static str, Vec<u8>)> {
-    let layer = tar(&[("a/", b""), ("a/file", b"content")]);
-    let image = TestImage::new("hostile:1", [layer.clone()]);
-    let outside = outside.to_string_lossy();
-    let mut archives = vec![
-        ("nothing", Vec::new()),
-        ("no tar", b"this is no tar\n".repeat(100)),
-        ("an empty tar", tar(&[])),
-        ("cut short in the first header", whole[..300].to_vec()),
-        ("cut short in the middle", whole[..whole.len() / 2].to_vec()),
-        ("cut short before the manifest", without(whole, "manifest.json")),
-        ("gzip cut short", {
-            let packed = pack(whole, Packing::Gzip);
-            packed[..packed.len() / 2].to_vec()
-        }),
-        ("gzip with a damaged check sum", {
-            let mut packed = pack(whole, Packing::Gzip);
-            let at = packed.len() - 6;
-            packed[at] ^= 1;
-            packed
-        }),
-        ("no manifest", without(whole, "manifest.json")),
-        ("a manifest that is no JSON", replaced(whole, "manifest.json", b"[{")),
-        ("a manifest of null", replaced(whole, "manifest.json", b"null")),
-        ("a manifest of another shape", replaced(whole, "manifest.json", b"{\"Config\":1}")),
-        ("a configuration that is missing", archive(&image, |item| item["Config"] = json!("missing.json"))),
-        ("a configuration outside", archive(&image, |item| item["Config"] = json!("../../etc/passwd"))),
-        ("a layer that is missing", archive(&image, |item| item["Layers"] = json!(["missing/layer.tar"]))),
-        ("a layer outside", archive(&image, |item| item["Layers"] = json!(["../../../etc/passwd"]))),
-        (
-            "more layers than the configuration has",
-            archive(&image, |item| {
-                let layer = item["Layers"][0].clone();
-                item["Layers"] = json!([layer, layer]);
-            }),
-        ),
-        ("a tag with upper case", archive(&image, |item| item["RepoTags"] = json!(["Hostile:1"]))),
-        ("a tag that is a path", archive(&image, |item| item["RepoTags"] = json!(["../../x:1"]))),
-        ("a name without a tag", archive(&image, |item| item["RepoTags"] = json!(["hostile"]))),
-        ("another layer than the configuration says", with_layer(&image, &tar(&[("b", b"other")]))),
-        ("a layer that is no tar", with_own_layer(b"{} no tar".repeat(100))),
-        ("a layer cut short", with_own_layer(layer[..700].to_vec())),
-        ("a configuration that is no JSON", with_config(&image, b"{")),
-        ("a configuration of another system", with_config(&image, br#"{"os":"windows","rootfs":{"diff_ids":[]}}"#)),
-        ("diff ids that are paths", with_config(&image, br#"{"os":"linux","rootfs":{"diff_ids":["../../x"]}}"#)),
-        (
-            "links in a circle",
-            tar_of(&[
-                (link(Kind::Symlink, "manifest.json", "b"), b""),
-                (link(Kind::Symlink, "b", "manifest.json"), b""),
-            ]),
-        ),
-        ("a file outside", tar(&[("../../outside", b"x")])),
-        ("a manifest that is a device", tar_of(&[(Entry::new(Kind::CharDevice, "manifest.json", 0o666), b"")])),
-    ];
-    archives.extend(hostile_layers(&outside).into_iter().map(|(what, layer)| (what, with_own_layer(layer))));
-    archives.extend(hostile_layouts());
-    archives
-}
-
-/// Layers that must be refused.
-fn hostile_layers(outside: &str) -> Vec<(&'static str, Vec<u8>)> {
-    let huge = |size: u64| {
-        let mut bytes = tar(&[("file", b"content")]);
-        set_size(&mut bytes, size);
-        bytes
-    };
-    vec![
-        ("a layer with a file above its root", tar(&[("../../escaped", b"x")])),
-        ("a layer with a file above its root, deeper", tar(&[("a/", b""), ("a/../../escaped", b"x")])),
-        ("a layer with a hard link outside", tar_of(&[(link(Kind::HardLink, "x", "../../../etc/shadow"), b"")])),
-        ("a layer with a hard link to nothing", tar_of(&[(link(Kind::HardLink, "x", outside), b"")])),
-        ("a layer with a whiteout of its parent", tar(&[("a/", b""), ("a/.wh...", b"")])),
-        ("a layer with a file larger than itself", huge(1 << 32)),
-        ("a layer with a file larger than any disk", huge(0o77777777777)),
-    ]
-}
-
-/// OCI layouts that must be refused.
-fn hostile_layouts() -> Vec<(&'static str, Vec<u8>)> {
-    let image = TestImage::new("hostile:1", [tar(&[("file", b"content")])]);
-    let whole = oci_archive_bytes(std::slice::from_ref(&image), Packing::Gzip, true);
-    let config = format!("blobs/sha256/{}", image.id().hex());
-    let own = Digest::sha256(b"").hex().to_owned();
-    let circle = json!({ "schemaVersion": 2, "manifests": [{ "digest": format!("sha256:{own}"), "size": 1, "mediaType": INDEX }] });
-    let index = json!({ "schemaVersion": 2, "manifests": vec![circle["manifests"][0].clone(); 2000] });
-    let mut changed = image.config();
-    changed.push(b' ');
-    vec![
-        ("a layout with a changed configuration", replaced(&whole, &config, &changed)),
-        ("a layout without its configuration", without(&whole, &config)),
-        ("a layout with an index of 2000", replaced(&whole, "index.json", index.to_string().as_bytes())),
-        ("a layout of another shape", replaced(&whole, "index.json", b"{\"manifests\":7}")),
-        ("a layout that names what isn't there", replaced(&whole, "index.json", circle.to_string().as_bytes())),
-        (
-            "a layout with a path for a digest",
-            replaced(
-                &whole,
-                "index.json",
-                br#"{"schemaVersion":2,"manifests":[{"digest":"sha256:../../../etc/passwd","size":1}]}"#,
-            ),
-        ),
-    ]
-}
-
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 fn media_type(packing: Packing) -> &'static str {
     match packing {
@@ -413,83 +318,11 @@ fn config(image: &TestImage, diff_ids: &[DiffId]) -> Vec<u8> {
     config.to_string().into_bytes()
 }
 
-/// A docker-archive whose manifest was changed.
-fn archive(image: &TestImage, change: impl FnOnce(&mut Value)) -> Vec<u8> {
-    let whole = docker_archive_bytes(std::slice::from_ref(image), Packing::Plain);
-    let mut manifest: Value = serde_json::from_slice(&read(&whole, "manifest.json")).expect("it was just written");
-    change(&mut manifest[0]);
-    replaced(&whole, "manifest.json", manifest.to_string().as_bytes())
-}
-
-/// A docker-archive with another layer than its configuration says.
-fn with_layer(image: &TestImage, layer: &[u8]) -> Vec<u8> {
-    let whole = docker_archive_bytes(std::slice::from_ref(image), Packing::Plain);
-    replaced(&whole, &format!("{}/layer.tar", Digest::sha256(&image.layers[0]).hex()), layer)
-}
-
-/// A docker-archive whose configuration agrees with this layer.
-fn with_own_layer(layer: Vec<u8>) -> Vec<u8> {
-    docker_archive_bytes(&[TestImage::new("hostile:1", [layer])], Packing::Plain)
-}
-
-fn with_config(image: &TestImage, config: &[u8]) -> Vec<u8> {
-    let whole = docker_archive_bytes(std::slice::from_ref(image), Packing::Plain);
-    replaced(&whole, &format!("{}.json", image.id().hex()), config)
-}
-
-/// The archive with one file's bytes replaced.
-fn replaced(archive: &[u8], name: &str, bytes: &[u8]) -> Vec<u8> {
-    rewritten(archive, |path| if path == name { Some(Some(bytes)) } else { Some(None) })
-}
-
-/// The archive without one file.
-fn without(archive: &[u8], name: &str) -> Vec<u8> {
-    rewritten(archive, |path| if path == name { None } else { Some(None) })
-}
-
-/// `change` answers none to leave a file out, or bytes to put in the place of its own.
-fn rewritten<'a>(archive: &[u8], change: impl Fn(&str) -> Option<Option<&'a [u8]>>) -> Vec<u8> {
-    let mut writer = Writer::new(Vec::new());
-    for_each(archive, |entry, data| {
-        if let Some(replacement) = change(&String::from_utf8_lossy(&entry.path)) {
-            put(&mut writer, entry, replacement.unwrap_or(data));
-        }
-    });
-    finish(writer)
-}
-
-fn read(archive: &[u8], name: &str) -> Vec<u8> {
-    let mut found = Vec::new();
-    for_each(archive, |entry, data| {
-        if entry.path == name.as_bytes() {
-            found = data.to_vec();
-        }
-    });
-    found
-}
-
-fn for_each(archive: &[u8], mut each: impl FnMut(&Entry, &[u8])) {
-    let mut reader = Reader::new(archive, corten_archive::Limits::default());
-    while let Some(entry) = reader.next_entry().expect("the archive is good") {
-        let mut data = Vec::new();
-        reader.read_to_end(&mut data).expect("the archive is good");
-        each(&entry, &data);
-    }
-}
-
-/// Changes the size in the first header, and its check sum.
-fn set_size(tar: &mut [u8], size: u64) {
-    tar[124..136].copy_from_slice(format!("{size:011o}\0").as_bytes());
-    tar[148..156].fill(b' ');
-    let sum: u32 = tar[..512].iter().map(|&byte| u32::from(byte)).sum();
-    tar[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-}
-
-fn put(writer: &mut Writer<Vec<u8>>, entry: &Entry, data: &[u8]) {
+pub(crate) fn put(writer: &mut Writer<Vec<u8>>, entry: &Entry, data: &[u8]) {
     writer.append_bytes(entry, data).expect("memory takes everything");
 }
 
-fn finish(writer: Writer<Vec<u8>>) -> Vec<u8> {
+pub(crate) fn finish(writer: Writer<Vec<u8>>) -> Vec<u8> {
     writer.finish().expect("memory takes everything")
 }
 

@@ -5,6 +5,7 @@ pub mod chroot;
 pub mod debian;
 pub mod elf;
 pub mod engine;
+pub mod hostile;
 pub mod image;
 pub mod kernel;
 pub mod leaks;

@@ -121,13 +121,15 @@ impl Pull<'_> {
 
     fn attestation(&self, descriptor: &Descriptor) -> Result<Vec<Digest>> {
         let digest = &descriptor.digest;
-        let bytes = if self.lease.hold(digest)? {
-            self.images.content().read(digest, LARGEST)?
+        let (sent_as, bytes) = if self.lease.hold(digest)? {
+            (String::new(), self.images.content().read(digest, LARGEST)?)
         } else {
-            self.options.registry.manifest(&self.reference, digest, self.options.credentials)?.1
+            let (sent, bytes) = self.options.registry.manifest(&self.reference, digest, self.options.credentials)?;
+            (sent.media_type, bytes)
         };
-        let Document::Manifest(manifest) = Document::parse(&bytes, &format!("attestation {digest}"))? else {
-            return Err(Error::document(format!("attestation {digest}"), "it is an index"));
+        let what = format!("attestation {digest}");
+        let Document::Manifest(manifest) = Document::received(&bytes, &sent_as, &what)? else {
+            return Err(Error::document(what, "it is an index"));
         };
         let blobs: Vec<Descriptor> = manifest.blobs().cloned().collect();
         blobs.iter().try_for_each(|blob| self.keep(blob))?;

@@ -31,7 +31,7 @@ impl Pull<'_> {
 
     fn choose_from(&self, target: Descriptor, bytes: Vec<u8>, depth: usize) -> Result<Chosen> {
         let what = format!("manifest {} of {}", target.digest, self.reference.familiar());
-        match Document::parse(&bytes, &what)? {
+        match Document::received(&bytes, &target.media_type, &what)? {
             Document::Manifest(manifest) => {
                 let documents = vec![(target.digest.clone(), bytes)];
                 let (descriptor, attestations) = (target.clone(), Vec::new());
@@ -52,7 +52,10 @@ impl Pull<'_> {
             return Err(Error::NoManifest { platform: platform.to_string() });
         };
         let (registry, credentials) = (self.options.registry, self.options.credentials);
-        let (descriptor, bytes) = registry.manifest(&self.reference, &entry.descriptor.digest, credentials)?;
+        let wanted = &entry.descriptor.digest;
+        let received = registry.manifest(&self.reference, wanted, credentials).map_err(Error::from);
+        let part = format!("manifest {}", wanted.short());
+        let (descriptor, bytes) = received.map_err(|error| error.of_part(&self.reference, &part))?;
         let chosen = self.choose_from(converted(descriptor), bytes, depth + 1)?;
         // Of images for platforms, none was for this one.
         if chosen.manifest.is_artifact() && index.manifests.iter().any(|entry| entry.platform.is_some()) {

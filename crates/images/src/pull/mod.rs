@@ -21,6 +21,7 @@ use corten_base::{Digest, ImageId, Platform, Reference};
 use corten_content::{Lease, LeaseOptions};
 
 use crate::document;
+use crate::media_type;
 use crate::record;
 use crate::register::NewImage;
 use crate::types::{Descriptor, Progress, Report, TransferOptions};
@@ -181,6 +182,7 @@ impl Pull<'_> {
     /// Brings an image in, and what is said about it.
     fn image(&self, chosen: &Chosen) -> Result<NewImage> {
         let manifest = &chosen.manifest;
+        self.check_types(&manifest.layers)?;
         let bytes = self.fetch_document(&manifest.config, "image configuration");
         let bytes = bytes.map_err(|error| error.of_part(&self.reference, "image configuration"))?;
         let config = document::parse_config(&bytes, "image configuration", manifest.layers.len())?;
@@ -218,6 +220,13 @@ impl Pull<'_> {
             parent: None,
             held,
         })
+    }
+
+    /// Refuses layers that are none before anything of the image is fetched.
+    fn check_types(&self, layers: &[Descriptor]) -> Result<()> {
+        let Some(odd) = layers.iter().find(|layer| !media_type::is_part(&layer.media_type)) else { return Ok(()) };
+        let error = Error::MediaType(odd.media_type.clone());
+        Err(error.of_part(&self.reference, &format!("layer {}", odd.digest.short())))
     }
 
     /// Brings an artifact in.

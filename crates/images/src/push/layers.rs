@@ -13,7 +13,8 @@ use corten_distribution::{Direction, Mounted, Session, Source};
 use super::Push;
 use super::pack::{Packed, Told};
 use super::plan::{Form, PlannedImage, PlannedLayer};
-use crate::document::{self, Manifest};
+use crate::document::Manifest;
+use crate::media_type;
 use crate::types::{Descriptor, Progress};
 use crate::{Error, Result, record};
 
@@ -127,7 +128,7 @@ impl Push<'_> {
             Form::Stored => Ok(Some(layer.descriptor.clone())),
             Form::Packed(plain) => {
                 let known = self.images.database().read(|connection| record::packed(connection, plain))?;
-                let media_type = document::packed_layer(&layer.descriptor.media_type);
+                let media_type = media_type::packed_layer(&layer.descriptor.media_type);
                 Ok(known.map(|(digest, size)| Descriptor { media_type, digest, size }))
             }
         }
@@ -159,7 +160,8 @@ impl Push<'_> {
             (self.report)(Progress::bytes(layer.id.clone(), "Pushing", current, Some(total)));
             !self.is_cancelled()
         };
-        if let (Form::Packed(plain), media_type) = (&layer.form, document::packed_layer(&layer.descriptor.media_type)) {
+        if let (Form::Packed(plain), media_type) = (&layer.form, media_type::packed_layer(&layer.descriptor.media_type))
+        {
             let (digest, size) = self.upload_packed(plain, session, &progress)?;
             return Ok(Arrival::Uploaded(Descriptor { media_type, digest, size }));
         }

@@ -5,6 +5,7 @@ use corten_base::{Digest, Platform};
 use super::Push;
 use crate::config::ImageConfig;
 use crate::document::{self, Document, Index, LARGEST, Manifest};
+use crate::media_type;
 use crate::record::{self, NameRow};
 use crate::types::Descriptor;
 use crate::{Error, Result};
@@ -230,7 +231,7 @@ impl Push<'_> {
         if !self.lease.hold(&blob.digest)? {
             return Err(corten_content::Error::NotFound(blob.digest.clone()).into());
         }
-        let is_plain = diff_id.is_some() && document::is_plain_layer(&blob.media_type);
+        let is_plain = diff_id.is_some() && media_type::is_plain_layer(&blob.media_type);
         Ok(if is_plain { Form::Packed(blob.digest.clone()) } else { Form::Stored })
     }
 }

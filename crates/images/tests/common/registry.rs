@@ -1,15 +1,20 @@
 //! A small registry on loopback that can be told to misbehave.
 
+#![expect(dead_code, reason = "each test program uses some of it")]
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use corten_base::Digest;
+use corten_base::{Digest, ImageId, Platform, Reference};
 use corten_distribution::{Blocking, Client, RegistryConfig};
-use corten_testkit::image::{Packing, TestImage, pack};
+use corten_images::{Result, TransferOptions};
+use corten_testkit::image::{Packing, TestImage, noise, pack, tar};
 use serde_json::{Value, json};
+
+use crate::common::Opened;
 
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -101,6 +106,21 @@ impl Registry {
         descriptor
     }
 
+    /// Answers something else than what the digest says.
+    pub fn lie(&self, repository: &str, digest: &str, bytes: Vec<u8>, media_type: &str) {
+        self.put(format!("/v2/{repository}/manifests/{digest}"), bytes, media_type);
+    }
+
+    pub fn pull(&self, store: &Opened, name: &str) -> Result<ImageId> {
+        self.pull_for(store, name, None)
+    }
+
+    pub fn pull_for(&self, store: &Opened, name: &str, platform: Option<&Platform>) -> Result<ImageId> {
+        let client = self.client();
+        let options = TransferOptions { registry: &client, credentials: None, platform, cancelled: None };
+        store.images.pull(&Reference::parse_normalized(&self.name(name)).unwrap(), &options, &|_| {})
+    }
+
     pub fn fault(&self, path: &str, fault: Option<Fault>) {
         let mut state = self.state.lock().unwrap();
         match fault {
@@ -111,14 +131,33 @@ impl Registry {
 
     /// The blobs that were asked for since the last call, with their offsets.
     pub fn take_blob_requests(&self) -> Vec<(String, u64)> {
+        let blobs = self.take_requests().into_iter().filter(|(path, _)| path.contains("/blobs/"));
+        blobs.collect()
+    }
+
+    /// What was asked for since the last call, with the offsets.
+    pub fn take_requests(&self) -> Vec<(String, u64)> {
         let requests = std::mem::take(&mut self.state.lock().unwrap().requests);
-        let blobs = requests.into_iter().filter(|(method, path, _)| method == "GET" && path.contains("/blobs/"));
-        blobs.map(|(_, path, offset)| (path, offset)).collect()
+        let got = requests.into_iter().filter(|(method, _, _)| method == "GET");
+        got.map(|(_, path, offset)| (path, offset)).collect()
     }
 
     fn put(&self, path: String, bytes: Vec<u8>, media_type: &str) {
         self.state.lock().unwrap().content.insert(path, (bytes, media_type.to_owned()));
     }
+}
+
+/// An image of so many layers, each of them with 300 kB that don't compress.
+pub fn image(layers: u32) -> TestImage {
+    let layer = |number: u32| {
+        let name = format!("file-{number}");
+        tar(&[("etc/", b""), ("etc/same", name.as_bytes()), (&name, &noise(number.into(), 300_000))])
+    };
+    TestImage::new("app:1", (0..layers).map(layer))
+}
+
+pub fn blob_path(descriptor: &Value) -> String {
+    format!("/v2/app/blobs/{}", descriptor["digest"].as_str().unwrap())
 }
 
 fn serve(state: &Mutex<State>, mut stream: TcpStream) -> std::io::Result<()> {
