@@ -78,6 +78,8 @@ impl BlobStream {
     pub async fn chunk(&mut self) -> Result<Option<Bytes>> {
         loop {
             let cause = match self.read().await? {
+                // One that was all surplus is followed by the next.
+                Ok(Some(piece)) if piece.is_empty() => continue,
                 Ok(Some(piece)) => return Ok(Some(piece)),
                 Ok(None) if self.position == self.blob.size => return Ok(None),
                 Ok(None) => Cause::Closed,
@@ -87,7 +89,8 @@ impl BlobStream {
         }
     }
 
-    /// One read from the present connection: a final error outside, one of the connection inside.
+    /// One read from the present connection, less what was to be passed over: a final error outside, one of the connection
+    /// inside.
     async fn read(&mut self) -> Result<Result<Option<Bytes>, Cause>> {
         let Some(body) = &mut self.body else { return Ok(Ok(None)) };
         let begun = Instant::now();
@@ -111,8 +114,7 @@ impl BlobStream {
             let digest = self.blob.digest.clone();
             return Err(Error::Length { digest, expected: self.blob.size, actual: self.position });
         }
-        // A piece that was all surplus is followed by the next.
-        if piece.is_empty() { Box::pin(self.read()).await } else { Ok(Ok(Some(piece))) }
+        Ok(Ok(Some(piece)))
     }
 
     async fn reconnect(&mut self, cause: Cause) -> Result<()> {

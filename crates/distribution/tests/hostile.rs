@@ -345,6 +345,27 @@ async fn a_broken_download_goes_on_where_it_ended() {
 }
 
 #[tokio::test]
+async fn a_registry_that_begins_anew_in_crumbs() {
+    let data = sample(256 << 10);
+    let crumbs: Vec<u8> = data.iter().flat_map(|byte| [b'1', b'\r', b'\n', *byte, b'\r', b'\n']).collect();
+    let served = data.clone();
+    let server = Server::start(move |number, _| match number {
+        0 => {
+            let mut whole = bytes("200 OK", &[], &served);
+            whole.truncate(250_000);
+            Reply::Close(whole)
+        }
+        _ => {
+            let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+            Reply::Keep([head, &crumbs[..], b"0\r\n\r\n"].concat())
+        }
+    });
+    // All but the last bytes are here already, and come again one by one.
+    assert!(read(&client(), &server.reference("a/b"), &blob(&data), 0).await.unwrap() == data);
+    assert_eq!(server.count(), 2);
+}
+
+#[tokio::test]
 async fn downloads_that_never_get_on() {
     let server = Server::start(|_, head| {
         let mut whole = bytes("200 OK", &[], &[7; 1000]);
