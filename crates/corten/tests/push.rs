@@ -1,14 +1,20 @@
 //! Pushes to Debian's docker-registry on loopback, checked with skopeo, and what came from it back to it byte for byte.
 
 mod common;
+#[path = "common/fake.rs"]
+#[allow(dead_code, reason = "a part of it is for other suites")]
+mod fake;
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::Stdio;
 
 use common::CORTEN;
-use corten_testkit::image::{Packing, pack};
+use corten_base::Algorithm;
+use corten_testkit::image::{Packing, TestImage, pack, tar};
 use corten_testkit::{Answer, Registry, TestEngine, debian, image, is_root};
+use fake::{CONFIG, Fake, LAYER, MANIFEST};
+use serde_json::json;
 
 const HOST: &str = Registry::HOST;
 
@@ -98,6 +104,31 @@ fn what_came_from_a_registry_goes_back_byte_for_byte() {
     skopeo.args([format!("docker://{copy}"), format!("docker://{HOST}/third:x")]);
     Answer::of(&mut skopeo, b"").ok();
     engine.corten(&["pull", "-q", &format!("{HOST}/third@{digests}")]).ok();
+    engine.finish();
+}
+
+#[test]
+fn one_layer_in_two_packings_goes_in_both() {
+    if !is_root("one_layer_in_two_packings_goes_in_both") {
+        return;
+    }
+    let engine = TestEngine::start(CORTEN);
+    let (_registry, from) = (Registry::start(&engine), Fake::start(&engine));
+    // Nothing as a layer, as builders wrote it at different times.
+    let (empty, box_) = (vec![0; 1024], tar(&[("file", b"content")]));
+    let image = TestImage::new("box:1", [empty.clone(), box_.clone(), empty.clone()]);
+    let whole = pack(&empty, Packing::Gzip);
+    let halves = [pack(&empty[..512], Packing::Gzip), pack(&empty[512..], Packing::Gzip)].concat();
+    let blob = |bytes, media_type| from.blob("box", bytes, media_type, Algorithm::Sha256);
+    let layers = [whole, pack(&box_, Packing::Gzip), halves].map(|bytes| blob(bytes, LAYER));
+    let manifest =
+        json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": blob(image.config(), CONFIG), "layers": layers });
+    let pushed = from.manifest("box", "1", &manifest, MANIFEST, Algorithm::Sha256);
+    let (name, copy) = (format!("{}/box:1", from.host), format!("{HOST}/copy:1"));
+    engine.docker(&["pull", "-q", &name]).ok();
+    engine.docker(&["tag", &name, &copy]).ok();
+    engine.docker(&["push", "-q", &copy]).ok();
+    assert_eq!(digest(&engine, "copy:1"), pushed.as_str());
     engine.finish();
 }
 

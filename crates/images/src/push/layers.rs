@@ -21,8 +21,8 @@ use crate::{Error, Result, record};
 /// Repositories that are tried as the source of a mount.
 const MOUNTS: usize = 3;
 
-/// What a layer is called in the registry.
-type Sent = HashMap<String, Descriptor>;
+/// What a layer's blob here is called in the registry.
+type Sent = HashMap<Digest, Descriptor>;
 
 /// How a layer came to be there.
 enum Arrival {
@@ -38,7 +38,7 @@ impl Push<'_> {
         let (descriptor, bytes) = if image.layers.iter().all(|layer| layer.form == Form::Stored) {
             (image.descriptor, image.bytes)
         } else {
-            let layers = image.layers.iter().map(|layer| sent[&layer.id].clone()).collect();
+            let layers = image.layers.iter().map(|layer| sent[&layer.descriptor.digest].clone()).collect();
             self.rewritten(&image.manifest, layers)?
         };
         self.bring_config(&image.manifest.config)?;
@@ -70,7 +70,8 @@ impl Push<'_> {
         let mut unique: Vec<&PlannedLayer> = Vec::new();
         for layer in layers.iter().rev() {
             self.tell(layer, "Preparing");
-            if !unique.iter().any(|other| other.id == layer.id) {
+            // The same files may be there in two packings: each blob goes.
+            if !unique.iter().any(|other| other.descriptor.digest == layer.descriptor.digest) {
                 unique.push(layer);
             }
         }
@@ -81,7 +82,8 @@ impl Push<'_> {
                 let arrived = if self.is_cancelled() { Err(Error::Cancelled) } else { self.layer(layer) };
                 match arrived {
                     Ok(descriptor) => {
-                        sent.lock().unwrap_or_else(PoisonError::into_inner).insert(layer.id.clone(), descriptor);
+                        let blob = layer.descriptor.digest.clone();
+                        sent.lock().unwrap_or_else(PoisonError::into_inner).insert(blob, descriptor);
                     }
                     Err(error) => {
                         first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
