@@ -3,82 +3,31 @@
 //! Image-spec image-index.md; attestations as BuildKit writes them: a manifest beside the image's in the same index, for the
 //! platform `unknown/unknown`, that names the image's manifest in an annotation and holds in-toto statements as layers.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use corten_base::{ChainId, Digest, ImageId, Platform};
 use serde::Deserialize;
 
-use crate::document::{Document, IndexEntry, LARGEST, Manifest};
+use crate::document::{IndexEntry, LARGEST, Manifest};
 use crate::types::{Descriptor, Image, ManifestKind, ManifestSummary, Statement};
+use crate::walk::{Budget, Contents, Part, walk};
 use crate::{Error, Images, Result};
-
-/// Indexes within indexes that are followed.
-const DEEPEST: usize = 4;
-/// The most manifests that one name may lead to.
-const MOST_PARTS: usize = 4000;
 
 const STATEMENT: &str = "application/vnd.in-toto+json";
 const PREDICATE: &str = "in-toto.io/predicate-type";
 
-/// One manifest behind a name.
-#[derive(Clone, Debug)]
-pub(crate) struct Part {
-    pub entry: IndexEntry,
-    /// None if it isn't here.
-    pub manifest: Option<Manifest>,
-}
-
-/// Everything behind a name.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Contents {
-    pub parts: Vec<Part>,
-    /// The indexes on the way.
-    pub indexes: Vec<Digest>,
-}
-
-impl Contents {
-    /// All blobs that are named, here or not.
-    pub fn blobs(&self) -> HashSet<Digest> {
-        let mut blobs: HashSet<Digest> = self.indexes.iter().cloned().collect();
-        for part in &self.parts {
-            blobs.insert(part.entry.descriptor.digest.clone());
-            if let Some(manifest) = &part.manifest {
-                blobs.extend(manifest.blobs().map(|descriptor| descriptor.digest.clone()));
-            }
-        }
-        blobs
-    }
-}
-
 impl Images {
     /// Reads what lies behind a descriptor. Documents that aren't here are left out: a pull brings one platform of many.
+    ///
+    /// # Errors
+    /// [`Error::Document`] if it is more than a name may lead to, which nothing is as it comes, but may become with what comes later.
     pub(crate) fn contents(&self, target: &Descriptor) -> Result<Contents> {
-        let mut contents = Contents::default();
-        let entry = IndexEntry { descriptor: target.clone(), platform: None, annotations: None, artifact_type: None };
-        self.read_contents(entry, 0, &mut contents)?;
-        Ok(contents)
-    }
-
-    fn read_contents(&self, entry: IndexEntry, depth: usize, contents: &mut Contents) -> Result<()> {
-        let digest = &entry.descriptor.digest;
-        let what = format!("manifest {digest}");
-        if depth > DEEPEST || contents.parts.len() > MOST_PARTS {
-            return Err(Error::document(what, "indexes are nested too deeply"));
-        }
-        if !self.content().contains(digest) {
-            contents.parts.push(Part { entry, manifest: None });
-            return Ok(());
-        }
-        match Document::parse(&self.content().read(digest, LARGEST)?, &what)? {
-            Document::Manifest(manifest) => contents.parts.push(Part { entry, manifest: Some(manifest) }),
-            Document::Index(index) => {
-                contents.indexes.push(digest.clone());
-                for entry in index.manifests {
-                    self.read_contents(entry, depth + 1, contents)?;
-                }
-            }
-        }
-        Ok(())
+        let read = |descriptor: &Descriptor| {
+            let digest = &descriptor.digest;
+            let is_here = self.content().contains(digest);
+            Ok(is_here.then(|| self.content().read(digest, LARGEST)).transpose()?)
+        };
+        walk(target, &read, &|_| true, &mut Budget::default())
     }
 
     /// The manifests behind an image's name, in their index's order.
@@ -93,9 +42,9 @@ impl Images {
         let Part { entry, manifest } = part;
         let content = |digest: &Digest| self.content().size(digest);
         let own = content(&entry.descriptor.digest);
-        let needed: Vec<&Descriptor> = manifest.iter().flat_map(Manifest::blobs).collect();
+        let needed: Vec<&Descriptor> = manifest.iter().flat_map(|manifest| manifest.blobs()).collect();
         let sizes: Vec<Option<u64>> = needed.iter().map(|descriptor| content(&descriptor.digest)).collect();
-        let kind = self.kind_of(&entry, manifest.as_ref());
+        let kind = self.kind_of(&entry, manifest.as_deref());
         Ok(ManifestSummary {
             available: own.is_some() && manifest.is_some() && sizes.iter().all(Option::is_some),
             content: own.into_iter().chain(sizes.into_iter().flatten()).sum(),

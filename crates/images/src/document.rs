@@ -184,6 +184,11 @@ impl Manifest {
 }
 
 impl Index {
+    /// Its media type; where it doesn't say, OCI's.
+    pub(crate) fn own_media_type(&self) -> &str {
+        self.media_type.as_deref().unwrap_or(OCI_INDEX)
+    }
+
     /// The entries that may be images for `platform`, best first: exact variants before older ones, then in their order.
     pub(crate) fn candidates(&self, platform: &Platform) -> Vec<&IndexEntry> {
         let fits = |entry: &&IndexEntry| match &entry.platform {
@@ -249,14 +254,6 @@ pub(crate) fn config_descriptor(bytes: &[u8]) -> Descriptor {
 /// The descriptor of a manifest that was written here.
 pub(crate) fn manifest_descriptor(bytes: &[u8]) -> Descriptor {
     Descriptor { media_type: DOCKER_MANIFEST.to_owned(), ..config_descriptor(bytes) }
-}
-
-/// The media type to record for a document whose descriptor doesn't say one.
-pub(crate) fn media_type(document: &Document) -> &str {
-    match document {
-        Document::Manifest(manifest) => manifest.media_type.as_deref().unwrap_or(OCI_MANIFEST),
-        Document::Index(index) => index.media_type.as_deref().unwrap_or(OCI_INDEX),
-    }
 }
 
 fn check_count(what: &str, things: &str, count: usize, most: usize) -> Result<()> {

@@ -39,6 +39,7 @@ mod tag;
 mod types;
 mod unpack;
 mod usage;
+mod walk;
 
 use std::sync::Arc;
 

@@ -88,11 +88,17 @@ impl Images {
     }
 
     /// Records images and their names, all or none; survives power loss when it returns.
+    ///
+    /// # Errors
+    /// [`Error::Document`] for one whose index leads to more than can be looked at.
     pub(crate) fn register(&self, images: Vec<NewImage>) -> Result<Vec<Moved>> {
         let now = time::unix_nanos(SystemTime::now());
         let mut rows = Vec::with_capacity(images.len());
         let mut held = Vec::new();
         for image in images {
+            if image.target != image.manifest {
+                self.contents(&image.target)?;
+            }
             let size = self.size_of(&image)?;
             held.extend(image.held);
             let is_hosts = image.config.platform() == Platform::host();

@@ -7,6 +7,8 @@
 
 mod platform;
 
+use std::collections::HashSet;
+
 use corten_base::{ChainId, ImageId, Reference};
 
 use crate::record::{self, ImageRow, NameRow};
@@ -41,7 +43,7 @@ impl Images {
     pub fn remove(&self, name: &str, force: bool, no_prune: bool, users: Users<'_>) -> Result<Vec<Deleted>> {
         let image = self.find(name)?;
         // A container of another platform's image behind the name uses it as well.
-        let (own, siblings) = (image.id.clone(), self.sibling_ids(&image.target)?);
+        let (own, siblings) = (image.id.clone(), self.relatives(&image)?);
         let users: Users<'_> = &|id| match *id == own {
             true => siblings.iter().filter(|other| *other != id).chain([id]).flat_map(users).collect(),
             false => users(id),
@@ -204,6 +206,20 @@ impl Images {
         for _ in 0..times {
             self.publish("untag", &image.id, image.id.as_str(), &image.labels);
         }
+    }
+
+    /// The images that came behind the same index, from records alone: what can't be read can be removed. Those without a record of
+    /// their own are among the image's blobs, by their configurations.
+    fn relatives(&self, image: &ImageRow) -> Result<HashSet<ImageId>> {
+        if !image.is_of_index() {
+            return Ok(HashSet::new());
+        }
+        let namespace = self.namespace().as_str();
+        self.database().read(|connection| {
+            let blobs = record::blobs_of(connection, namespace, &image.id)?.into_iter().map(ImageId);
+            let members = family::members(connection, namespace, &image.target.digest)?;
+            Ok(blobs.chain(members.into_iter().map(|member| member.id)).collect())
+        })
     }
 
     fn names(&self, id: &ImageId) -> Result<Vec<NameRow>> {

@@ -19,12 +19,12 @@ use corten_base::{DiffId, Digest, ImageId, Platform, Reference};
 use corten_content::Lease;
 use serde_json::{Value, json};
 
-use crate::contents::{Contents, Part};
 use crate::document::{Document, LARGEST, Manifest};
 use crate::media_type;
 use crate::record::{self, ImageRow, NameRow};
 use crate::resolve::is_id_prefix;
 use crate::types::Descriptor;
+use crate::walk::{Contents, Part};
 use crate::{Error, Images, Result};
 
 /// Blobs are read in pieces of this size.

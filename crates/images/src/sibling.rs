@@ -4,6 +4,7 @@
 //! are all here can be run too: they are unpacked when the first container wants them, and go with its last one. Those that were
 //! pulled have a record of their own (see `family`).
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use corten_base::{ChainId, ImageId, Platform};
@@ -65,13 +66,13 @@ impl Images {
     }
 
     /// The ids of all images behind a descriptor whose blobs are all here.
-    pub(crate) fn sibling_ids(&self, target: &Descriptor) -> Result<Vec<ImageId>> {
+    pub(crate) fn sibling_ids(&self, target: &Descriptor) -> Result<HashSet<ImageId>> {
         let siblings = self.siblings(target)?;
-        Ok(siblings.into_iter().map(|(_, manifest)| ImageId(manifest.config.digest)).collect())
+        Ok(siblings.into_iter().map(|(_, manifest)| ImageId(manifest.config.digest.clone())).collect())
     }
 
     /// The images behind a descriptor whose blobs are all here.
-    pub(crate) fn siblings(&self, target: &Descriptor) -> Result<Vec<(Descriptor, Manifest)>> {
+    pub(crate) fn siblings(&self, target: &Descriptor) -> Result<Vec<(Descriptor, Arc<Manifest>)>> {
         let parts = self.contents(target)?.parts.into_iter().filter(|part| !part.entry.is_attestation());
         let images = parts.filter_map(|part| Some((part.entry.descriptor, part.manifest?)));
         let is_here = |manifest: &Manifest| manifest.blobs().all(|blob| self.content().contains(&blob.digest));

@@ -24,6 +24,16 @@ pub struct Descriptor {
     pub size: u64,
 }
 
+impl Descriptor {
+    /// The same, of this media type where it doesn't say one.
+    pub(crate) fn or_of_type(mut self, media_type: &str) -> Descriptor {
+        if self.media_type.is_empty() {
+            media_type.clone_into(&mut self.media_type);
+        }
+        self
+    }
+}
+
 /// One image of one platform, with all that a container's creation or `inspect` needs.
 #[derive(Clone, Debug)]
 pub struct Image {

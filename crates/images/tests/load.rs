@@ -15,7 +15,7 @@ use corten_base::{Digest, ErrorKind, Platform};
 use corten_images::Error;
 use corten_testkit::hostile;
 use corten_testkit::image::{Packing, TestImage, docker_archive_bytes, link, oci_archive_bytes, pack, tar, tar_of};
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn layers() -> [Vec<u8>; 2] {
     [
@@ -300,9 +300,7 @@ fn what_is_wrong_is_told_with_its_image_and_layer() {
     let archives = hostile::archives(&whole, fixture.folder());
     let told = |what: &str| {
         let (_, archive) = archives.iter().find(|(name, _)| *name == what).expect(what);
-        let error = store.load(archive).unwrap_err();
-        let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
-        causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+        told(&store.load(archive).unwrap_err())
     };
     let layer = Digest::sha256(&tar(&[("a/", b""), ("a/file", b"content")]));
     let path = format!("{}/layer.tar", layer.hex());
@@ -318,46 +316,138 @@ fn what_is_wrong_is_told_with_its_image_and_layer() {
     assert!(config.starts_with("hostile:1: blob blobs/sha256/"), "{config}");
 }
 
-/// A layout whose index leads through so many others to an image; each digest is right, as far as that can be.
-fn nested(depth: usize) -> Vec<u8> {
-    let image = TestImage::new("deep:1", layers());
-    let mut blobs: Vec<Vec<u8>> = image.layers.clone();
-    let mut add = |bytes: Vec<u8>, media_type: &str| {
+/// A layout on its way whose digests are right, whatever else is wrong.
+#[derive(Default)]
+struct Layout {
+    blobs: Vec<Vec<u8>>,
+}
+
+impl Layout {
+    fn add(&mut self, bytes: Vec<u8>, media_type: &str) -> Value {
         let descriptor = json!({ "mediaType": media_type, "digest": Digest::sha256(&bytes), "size": bytes.len() });
-        blobs.push(bytes);
+        self.blobs.push(bytes);
         descriptor
-    };
-    let layer = |bytes: &Vec<u8>| json!({ "mediaType": "application/octet-stream", "digest": Digest::sha256(bytes), "size": bytes.len() });
-    let config = add(image.config(), "application/vnd.oci.image.config.v1+json");
-    let manifest =
-        json!({ "schemaVersion": 2, "config": config, "layers": image.layers.iter().map(layer).collect::<Vec<_>>() });
-    let mut below = add(manifest.to_string().into_bytes(), "application/vnd.oci.image.manifest.v1+json");
-    for _ in 0..depth {
-        let index = json!({ "schemaVersion": 2, "manifests": [below] });
-        below = add(index.to_string().into_bytes(), "application/vnd.oci.image.index.v1+json");
     }
-    below["annotations"] = json!({ "io.containerd.image.name": "docker.io/library/deep:1" });
-    let index = json!({ "schemaVersion": 2, "manifests": [below] }).to_string().into_bytes();
-    let names = blobs.iter().map(|bytes| format!("blobs/sha256/{}", Digest::sha256(bytes).hex())).collect::<Vec<_>>();
-    let mut files: Vec<(&str, &[u8])> =
-        vec![("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#), ("index.json", &index)];
-    files.extend(names.iter().map(String::as_str).zip(blobs.iter().map(Vec::as_slice)));
-    tar(&files)
+
+    fn image(&mut self, image: &TestImage) -> Value {
+        // Layers of a type that nobody knows are what they look like.
+        let layers: Vec<Value> =
+            image.layers.iter().map(|layer| self.add(layer.clone(), "application/octet-stream")).collect();
+        let config = self.add(image.config(), "application/vnd.oci.image.config.v1+json");
+        let manifest = json!({ "schemaVersion": 2, "config": config, "layers": layers });
+        self.add(manifest.to_string().into_bytes(), "application/vnd.oci.image.manifest.v1+json")
+    }
+
+    fn index(&mut self, entries: &[Value]) -> Value {
+        let index = json!({ "schemaVersion": 2, "manifests": entries });
+        self.add(index.to_string().into_bytes(), "application/vnd.oci.image.index.v1+json")
+    }
+
+    fn finish(self, mut root: Value, name: &str) -> Vec<u8> {
+        root["annotations"] = json!({ "io.containerd.image.name": format!("docker.io/library/{name}") });
+        let index = json!({ "schemaVersion": 2, "manifests": [root] }).to_string().into_bytes();
+        let path = |bytes: &Vec<u8>| format!("blobs/sha256/{}", Digest::sha256(bytes).hex());
+        let names: Vec<String> = self.blobs.iter().map(path).collect();
+        let mut files: Vec<(&str, &[u8])> =
+            vec![("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#), ("index.json", &index)];
+        files.extend(names.iter().map(String::as_str).zip(self.blobs.iter().map(Vec::as_slice)));
+        tar(&files)
+    }
+}
+
+/// A layout whose index leads through so many others to an image.
+fn nested(depth: usize) -> Vec<u8> {
+    let mut layout = Layout::default();
+    let mut below = layout.image(&TestImage::new("deep:1", layers()));
+    for _ in 0..depth {
+        below = layout.index(&[below]);
+    }
+    layout.finish(below, "deep:1")
+}
+
+/// An error with its causes.
+fn told(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 #[test]
 fn indexes_within_indexes_end_somewhere() {
     let fixture = Fixture::new();
     let store = fixture.open();
-    // Layers of a type that nobody knows are what they look like.
     let loaded = store.load(&nested(3)).unwrap();
     assert_eq!(loaded[0].names, ["deep:1"]);
     let found = store.images.resolve("deep:1", None).unwrap();
     assert_eq!(store.images.manifests(&found.target).unwrap().len(), 1);
     store.images.remove("deep:1", false, false, &common::nobody).unwrap();
-    let told = store.load(&nested(6)).unwrap_err();
-    let causes = std::iter::successors(std::error::Error::source(&told), |cause| cause.source());
-    let told = causes.fold(told.to_string(), |text, cause| format!("{text}: {cause}"));
+    let told = told(&store.load(&nested(6)).unwrap_err());
     assert!(told.starts_with("deep:1: invalid manifest sha256:") && told.ends_with("nested too deeply"), "{told}");
+    assert_eq!(store.holdings(&fixture), [0; 4]);
+}
+
+#[test]
+fn indexes_that_name_each_other_again_and_again_are_read_once() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let mut layout = Layout::default();
+    let mut below = layout.image(&TestImage { tags: Vec::new(), ..TestImage::new("other:1", [tar(&[("a", b"1")])]) });
+    // 6 * 10^11 ways lead to it.
+    for _ in 0..4 {
+        below = layout.index(&vec![below; 900]);
+    }
+    let archive = layout.finish(below, "wide:1");
+    assert_eq!(store.load(&archive).unwrap()[0].names, ["wide:1"]);
+    let found = store.images.resolve("wide:1", None).unwrap();
+    assert_eq!(store.images.manifests(&found.target).unwrap().len(), 900);
+    store.images.remove("wide:1", false, false, &common::nobody).unwrap();
+    assert_eq!(store.holdings(&fixture), [0; 4]);
+}
+
+#[test]
+fn a_name_that_leads_to_too_much_is_refused() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let mut layout = Layout::default();
+    let mut entries = vec![layout.image(&TestImage::new("many:1", layers()))];
+    // Manifests that aren't in the archive cost who made it nothing.
+    for group in 0..5 {
+        let absent = |number: u32| {
+            let digest = Digest::sha256(format!("{group} {number}").as_bytes());
+            json!({ "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": 2 })
+        };
+        let absent: Vec<Value> = (0..1000).map(absent).collect();
+        entries.push(layout.index(&absent));
+    }
+    let root = layout.index(&entries);
+    let told = told(&store.load(&layout.finish(root, "many:1")).unwrap_err());
+    assert!(told.starts_with("many:1: invalid manifest sha256:") && told.ends_with("too many manifests"), "{told}");
+    assert_eq!(store.holdings(&fixture), [0; 4]);
+}
+
+#[test]
+fn what_became_too_deep_is_removed_all_the_same() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let deep = || {
+        let mut layout = Layout::default();
+        let mut below = layout.image(&TestImage::new("deep:1", layers()));
+        for _ in 0..3 {
+            below = layout.index(&[below]);
+        }
+        (layout, below)
+    };
+    // Two levels above an index that comes later: each alone is as deep as it may be.
+    let mut layout = Layout::default();
+    let own = layout.image(&TestImage::new("above:1", [tar(&[("a", b"1")])]));
+    let inner = layout.index(&[own, deep().1]);
+    let outer = layout.index(&[inner]);
+    store.load(&layout.finish(outer, "above:1")).unwrap();
+    let (layout, below) = deep();
+    store.load(&layout.finish(below, "deep:1")).unwrap();
+    let above = store.images.resolve("above:1", None).unwrap();
+    let told = told(&store.images.manifests(&above.target).unwrap_err());
+    assert!(told.ends_with("nested too deeply"), "{told}");
+    store.images.remove("above:1", false, false, &common::nobody).unwrap();
+    store.images.remove("deep:1", false, false, &common::nobody).unwrap();
     assert_eq!(store.holdings(&fixture), [0; 4]);
 }

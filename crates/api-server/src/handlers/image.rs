@@ -51,7 +51,11 @@ async fn list(call: Call) -> Answer {
             line.shared_size = i64::try_from(*shared).unwrap_or(i64::MAX);
         }
         if call.query.flag("manifests") {
-            line.manifests = Some(manifests(&call, &image.target).await?);
+            // What one image's index holds is no reason to show none of the others.
+            match manifests(&call, &image.target).await {
+                Ok(manifests) => line.manifests = Some(manifests),
+                Err(error) => tracing::warn!(image = image.id.short(), error = error.message, "no list of manifests"),
+            }
         } else {
             line.descriptor = None;
         }

@@ -12,13 +12,11 @@ use crate::document::{self, Document, Index, IndexEntry, Manifest};
 use crate::register::NewImage;
 use crate::save::blob_path as path;
 use crate::types::Descriptor;
+use crate::walk::{Budget, Contents, walk};
 use crate::{Error, Result};
 
 pub(super) const INDEX: &str = "index.json";
 pub(super) const LAYOUT: &str = "oci-layout";
-
-/// Indexes within indexes that are followed.
-const DEEPEST: usize = 4;
 
 /// The images of the layout, unpacked: one for each entry of its index that is one, or has one for this machine.
 pub(super) fn images(stage: &mut Stage<'_>) -> Result<Vec<NewImage>> {
@@ -26,156 +24,122 @@ pub(super) fn images(stage: &mut Stage<'_>) -> Result<Vec<NewImage>> {
     let Document::Index(index) = Document::parse(&bytes, INDEX)? else {
         return Err(Error::document(INDEX, "it is not an index"));
     };
-    let mut images: Vec<NewImage> = Vec::new();
+    let (mut images, mut unwanted): (Vec<NewImage>, HashSet<&Digest>) = (Vec::new(), HashSet::new());
+    let mut budget = Budget::of_archive();
     for entry in index.manifests.iter().filter(|entry| !entry.is_attestation()) {
-        let called = name(entry).map_or_else(|| entry.descriptor.digest.to_string(), |name| name.familiar());
-        let Some(image) = image(stage, entry).map_err(Error::of_image(&called))? else { continue };
+        let digest = &entry.descriptor.digest;
         // Several entries are several names of one image, as skopeo writes it.
-        match images.iter_mut().find(|other| other.id == image.id && other.target == image.target) {
-            Some(other) => other.names.extend(image.names),
-            None => images.push(image),
+        if let Some(other) = images.iter_mut().find(|other| other.target.digest == *digest) {
+            other.names.extend(name(entry));
+        } else if !unwanted.contains(digest) {
+            let called = name(entry).map_or_else(|| digest.to_string(), |name| name.familiar());
+            match image(stage, entry, &mut budget).map_err(Error::of_image(&called))? {
+                Some(image) => images.push(image),
+                None => drop(unwanted.insert(digest)),
+            }
         }
     }
     if images.is_empty() {
         return Err(stage.nothing());
     }
-    for image in &mut images {
-        let target = image.target.clone();
-        keep(stage, &target, 0, &mut image.blobs)?;
-    }
     Ok(images)
 }
 
-fn image(stage: &mut Stage<'_>, entry: &IndexEntry) -> Result<Option<NewImage>> {
-    let Some(chosen) = choose(stage, &entry.descriptor, 0)? else { return Ok(None) };
-    let Chosen { target, manifest, documents } = chosen;
-    if manifest.1.is_artifact() {
-        return artifact(stage, entry, target, &manifest);
+fn image(stage: &mut Stage<'_>, entry: &IndexEntry, budget: &mut Budget) -> Result<Option<NewImage>> {
+    let contents = contents(stage, &entry.descriptor, budget)?;
+    let Some((descriptor, manifest)) = choose(stage, &entry.descriptor, &contents, &mut HashSet::new()) else {
+        return Ok(None);
+    };
+    let target = match contents.indexes.last() {
+        Some((descriptor, index)) => descriptor.clone().or_of_type(index.own_media_type()),
+        None => descriptor.clone(),
+    };
+    let names = name(entry).into_iter().collect();
+    if manifest.is_artifact() {
+        let image = artifact(stage, (descriptor, manifest), target, &contents)?;
+        return Ok(image.map(|image| NewImage { names, ..image }));
     }
-    let bytes = blob_document(stage, &manifest.1.config)?;
-    let config = document::parse_config(&bytes, "image configuration", manifest.1.layers.len())?;
+    let bytes = blob_document(stage, &manifest.config)?;
+    let config = document::parse_config(&bytes, "image configuration", manifest.layers.len())?;
     if !stage.wants(&config.platform()) {
         return Ok(None);
     }
     let layers: Vec<_> =
-        manifest.1.layers.iter().map(|layer| (path(&layer.digest), Some(layer.digest.clone()))).collect();
+        manifest.layers.iter().map(|layer| (path(&layer.digest), Some(layer.digest.clone()))).collect();
     let (_, held) = stage.layers(&config, &layers)?;
-    let layer_blobs: Vec<Digest> = manifest.1.layers.iter().map(|layer| layer.digest.clone()).collect();
-    let mut blobs: HashSet<Digest> = layer_blobs.iter().cloned().collect();
-    for (digest, bytes) in documents.iter().chain([&(manifest.1.config.digest.clone(), bytes)]) {
-        blobs.insert(stage.images.put_document(bytes, Some(digest), stage.lease)?);
-    }
-    let id = ImageId(manifest.1.config.digest);
-    let names = name(entry).into_iter().collect();
-    Ok(Some(NewImage {
-        id,
-        config,
-        manifest: manifest.0,
-        target,
-        blobs,
-        layers: layer_blobs,
-        names,
-        parent: None,
-        held,
-    }))
+    let id = ImageId(manifest.config.digest.clone());
+    let layers = manifest.layers.iter().map(|layer| layer.digest.clone()).collect();
+    let blobs = keep(stage, &contents)?;
+    Ok(Some(NewImage { id, config, manifest: descriptor, target, blobs, layers, names, parent: None, held }))
 }
 
 /// Something that is no image and for no platform.
 fn artifact(
     stage: &mut Stage<'_>,
-    entry: &IndexEntry,
+    (descriptor, manifest): (Descriptor, &Manifest),
     target: Descriptor,
-    (descriptor, manifest): &(Descriptor, Manifest),
+    contents: &Contents,
 ) -> Result<Option<NewImage>> {
     if !stage.takes_artifacts() {
         return Ok(None);
     }
-    let mut blobs = HashSet::new();
-    for blob in manifest.blobs() {
-        if !stage.keep(&path(&blob.digest), &blob.digest)? {
-            return Err(Error::Missing(path(&blob.digest)));
+    let blobs = keep(stage, contents)?;
+    if let Some(missing) = manifest.blobs().find(|blob| !blobs.contains(&blob.digest)) {
+        return Err(Error::Missing(path(&missing.digest)));
+    }
+    Ok(Some(NewImage::artifact(manifest, descriptor, target, blobs)))
+}
+
+/// What the archive has behind a descriptor, as far as it is wanted.
+fn contents(stage: &Stage<'_>, root: &Descriptor, budget: &mut Budget) -> Result<Contents> {
+    let source = |descriptor: &Descriptor| {
+        let is_there = descriptor.digest == root.digest || stage.has(&path(&descriptor.digest));
+        is_there.then(|| blob_document(stage, descriptor)).transpose()
+    };
+    let wanted = |entry: &IndexEntry| {
+        entry.is_attestation() || entry.platform.as_ref().is_none_or(|platform| stage.wants(platform))
+    };
+    walk(root, &source, &wanted, budget)
+}
+
+/// Keeps what the archive has behind an image's target: the image, attestations, artifacts, other platforms' images. What it hasn't
+/// is left out.
+fn keep(stage: &mut Stage<'_>, contents: &Contents) -> Result<HashSet<Digest>> {
+    let mut kept = HashSet::new();
+    for digest in contents.blobs() {
+        if stage.keep(&path(&digest), &digest)? {
+            kept.insert(digest);
         }
-        blobs.insert(blob.digest.clone());
     }
-    let names = name(entry).into_iter().collect();
-    Ok(Some(NewImage { names, ..NewImage::artifact(manifest, descriptor.clone(), target, blobs) }))
-}
-
-/// Keeps what else the archive has behind an image's target: attestations, artifacts, other platforms' images as far as they
-/// are wanted. What it hasn't is left out.
-fn keep(stage: &mut Stage<'_>, descriptor: &Descriptor, depth: usize, blobs: &mut HashSet<Digest>) -> Result<()> {
-    let digest = &descriptor.digest;
-    if depth > DEEPEST || !stage.keep(&path(digest), digest)? {
-        return Ok(());
-    }
-    blobs.insert(digest.clone());
-    match Document::parse(&blob_document(stage, descriptor)?, &format!("manifest {digest}"))? {
-        Document::Index(index) => {
-            let wanted = |entry: &&IndexEntry| {
-                entry.is_attestation() || entry.platform.as_ref().is_none_or(|platform| stage.wants(platform))
-            };
-            let entries: Vec<_> = index.manifests.iter().filter(wanted).map(|entry| entry.descriptor.clone()).collect();
-            entries.iter().try_for_each(|entry| keep(stage, entry, depth + 1, blobs))
-        }
-        Document::Manifest(manifest) => manifest.blobs().try_for_each(|blob| {
-            if stage.keep(&path(&blob.digest), &blob.digest)? {
-                blobs.insert(blob.digest.clone());
-            }
-            Ok(())
-        }),
-    }
-}
-
-/// A manifest and how it was found.
-struct Chosen {
-    target: Descriptor,
-    manifest: (Descriptor, Manifest),
-    /// The manifest and the indexes above it.
-    documents: Vec<(Digest, Vec<u8>)>,
-}
-
-impl Chosen {
-    /// The same, found in an index.
-    fn within(mut self, target: Descriptor, index: Vec<u8>) -> Chosen {
-        self.documents.push((target.digest.clone(), index));
-        Chosen { target, ..self }
-    }
+    Ok(kept)
 }
 
 /// The image that a descriptor means: itself, or the best of an index that is in the archive; an artifact where there is no image.
-fn choose(stage: &Stage<'_>, descriptor: &Descriptor, depth: usize) -> Result<Option<Chosen>> {
-    let what = format!("manifest {}", descriptor.digest);
-    if depth > DEEPEST {
-        return Err(Error::document(what, "indexes are nested too deeply"));
+/// What was `tried` before isn't again.
+fn choose<'c>(
+    stage: &Stage<'_>,
+    descriptor: &Descriptor,
+    contents: &'c Contents,
+    tried: &mut HashSet<Digest>,
+) -> Option<(Descriptor, &'c Manifest)> {
+    if !tried.insert(descriptor.digest.clone()) {
+        return None;
     }
-    let bytes = blob_document(stage, descriptor)?;
-    let parsed = Document::parse(&bytes, &what)?;
-    let mut target = descriptor.clone();
-    if target.media_type.is_empty() {
-        target.media_type = document::media_type(&parsed).to_owned();
-    }
-    match parsed {
-        Document::Manifest(manifest) => {
-            let documents = vec![(target.digest.clone(), bytes)];
-            Ok(Some(Chosen { target: target.clone(), manifest: (target, manifest), documents }))
+    let index = contents.indexes.iter().find(|(index, _)| index.digest == descriptor.digest);
+    let Some((_, index)) = index else {
+        // An archive often has one platform of an index only.
+        let manifest = contents.parts.iter().find(|part| *part.digest() == descriptor.digest)?.manifest.as_ref()?;
+        return Some((descriptor.clone().or_of_type(manifest.own_media_type()), manifest));
+    };
+    let mut artifact = None;
+    for entry in ordered(stage, index) {
+        let Some(chosen) = choose(stage, &entry.descriptor, contents, tried) else { continue };
+        if !chosen.1.is_artifact() {
+            return Some(chosen);
         }
-        Document::Index(index) => {
-            let mut artifact = None;
-            for entry in ordered(stage, &index) {
-                // An archive often has one platform of an index only.
-                if !stage.has(&path(&entry.descriptor.digest)) {
-                    continue;
-                }
-                let Some(chosen) = choose(stage, &entry.descriptor, depth + 1)? else { continue };
-                if chosen.manifest.1.is_artifact() {
-                    artifact.get_or_insert(chosen);
-                    continue;
-                }
-                return Ok(Some(chosen.within(target, bytes)));
-            }
-            Ok(artifact.map(|chosen| chosen.within(target, bytes)))
-        }
+        artifact.get_or_insert(chosen);
     }
+    artifact
 }
 
 /// What fits the wanted platforms, best first, then all other images: a lone image of another platform is loaded too, unless

@@ -5,10 +5,8 @@ use corten_base::{Digest, Platform};
 use super::Pull;
 use crate::document::{Document, Index, Manifest};
 use crate::types::Descriptor;
+use crate::walk::DEEPEST;
 use crate::{Error, Result};
-
-/// Indexes within indexes that are followed.
-const DEEPEST: usize = 4;
 
 /// A manifest and how it was found.
 pub(super) struct Chosen {

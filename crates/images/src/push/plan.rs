@@ -1,17 +1,17 @@
 //! What a push has to bring: which manifests, and which of their blobs in which form.
 
+use std::collections::HashSet;
+
 use corten_base::{Digest, Platform};
 
 use super::Push;
 use crate::config::ImageConfig;
-use crate::document::{self, Document, Index, LARGEST, Manifest};
+use crate::document::{Document, Index, LARGEST, Manifest};
 use crate::media_type;
 use crate::record::{self, NameRow};
 use crate::types::Descriptor;
+use crate::walk::Contents;
 use crate::{Error, Result};
-
-/// Indexes within indexes that are followed.
-const DEEPEST: usize = 4;
 
 /// Everything that one tag needs in the registry.
 pub(super) struct Plan {
@@ -68,21 +68,20 @@ impl Plan {
                     let image = push.choose(&index, platform, row)?;
                     Ok(Plan { images: vec![image], index: None, instead_of: None })
                 }
-                None => Plan::of_index(push, row, bytes, &index),
+                None => Plan::of_index(push, row),
             },
         }
     }
 
     /// All of an index if all of it is here, else the one image that is.
-    fn of_index(push: &Push<'_>, row: &NameRow, bytes: Vec<u8>, index: &Index) -> Result<Plan> {
-        let (mut images, mut indexes) = (Vec::new(), Vec::new());
-        if push.collect(index, 0, &mut images, &mut indexes)? {
-            let mut target = row.target.clone();
-            if target.media_type.is_empty() {
-                target.media_type = document::media_type(&Document::Index(index.clone())).to_owned();
-            }
-            indexes.push((target, bytes));
-            return Ok(Plan { images, index: Some(indexes), instead_of: None });
+    fn of_index(push: &Push<'_>, row: &NameRow) -> Result<Plan> {
+        let contents = push.images.contents(&row.target)?;
+        if let Some(images) = push.all_of(&contents)? {
+            let indexes = contents.indexes.iter().map(|(descriptor, index)| {
+                let bytes = push.document(&descriptor.digest)?;
+                Ok((descriptor.clone().or_of_type(index.own_media_type()), bytes))
+            });
+            return Ok(Plan { images, index: Some(indexes.collect::<Result<_>>()?), instead_of: None });
         }
         let image = push.one_of(row)?;
         Ok(Plan { images: vec![image], index: None, instead_of: Some(row.target.clone()) })
@@ -104,46 +103,23 @@ impl Push<'_> {
         }
     }
 
-    /// Gathers everything below an index; false if some of it is not here.
-    fn collect(
-        &self,
-        index: &Index,
-        depth: usize,
-        images: &mut Vec<PlannedImage>,
-        indexes: &mut Vec<(Descriptor, Vec<u8>)>,
-    ) -> Result<bool> {
-        if depth >= DEEPEST {
-            return Ok(false);
-        }
-        for entry in &index.manifests {
-            let digest = &entry.descriptor.digest;
-            if !self.images.content().contains(digest) {
-                return Ok(false);
+    /// All images behind an index, each once; none if some of it is not here.
+    fn all_of(&self, contents: &Contents) -> Result<Option<Vec<PlannedImage>>> {
+        let (mut images, mut seen) = (Vec::new(), HashSet::new());
+        for part in contents.parts.iter().filter(|part| seen.insert(part.digest())) {
+            let here = |blob: &Descriptor| self.images.content().contains(&blob.digest);
+            let Some(manifest) = part.manifest.as_ref().filter(|manifest| manifest.blobs().all(here)) else {
+                return Ok(None);
+            };
+            let bytes = self.document(part.digest())?;
+            let image = self.planned(part.entry.descriptor.clone(), bytes, (**manifest).clone(), false)?;
+            // Its digest is in the index: it goes as it is or not at all.
+            if image.layers.iter().any(|layer| layer.form != Form::Stored) {
+                return Ok(None);
             }
-            let bytes = self.document(digest)?;
-            let what = format!("manifest {digest} of {}", self.reference.familiar());
-            match Document::parse(&bytes, &what)? {
-                Document::Index(inner) => {
-                    if !self.collect(&inner, depth + 1, images, indexes)? {
-                        return Ok(false);
-                    }
-                    indexes.push((entry.descriptor.clone(), bytes));
-                }
-                Document::Manifest(manifest) => {
-                    let here = |blob: &Descriptor| self.images.content().contains(&blob.digest);
-                    if !here(&manifest.config) || !manifest.layers.iter().all(here) {
-                        return Ok(false);
-                    }
-                    let image = self.planned(entry.descriptor.clone(), bytes, manifest, false)?;
-                    // Its digest is in the index: it goes as it is or not at all.
-                    if image.layers.iter().any(|layer| layer.form != Form::Stored) {
-                        return Ok(false);
-                    }
-                    images.push(image);
-                }
-            }
+            images.push(image);
         }
-        Ok(true)
+        Ok(Some(images))
     }
 
     /// The image of an index for a platform.
@@ -211,10 +187,7 @@ impl Push<'_> {
         manifest: Manifest,
         is_tagged: bool,
     ) -> Result<PlannedImage> {
-        let mut descriptor = descriptor;
-        if descriptor.media_type.is_empty() {
-            descriptor.media_type = document::media_type(&Document::Manifest(manifest.clone())).to_owned();
-        }
+        let descriptor = descriptor.or_of_type(manifest.own_media_type());
         let diff_ids = self.config(&manifest)?.map(|config| config.rootfs.diff_ids);
         let mut layers = Vec::with_capacity(manifest.layers.len());
         for (number, blob) in manifest.layers.iter().enumerate() {

@@ -6,16 +6,17 @@
 //! the rule of Docker's other stores.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use corten_base::{Digest, ImageId, Platform};
 use corten_metadata::rusqlite::Transaction;
 
 use super::{Checks, Users};
-use crate::contents::{Contents, Part};
 use crate::document::Manifest;
 use crate::record::{self, ImageRow};
 use crate::register::NewImage;
 use crate::types::{Deleted, Descriptor, Image};
+use crate::walk::{Contents, Part};
 use crate::{Error, Images, Result, family};
 
 const FORCE: &str =
@@ -97,7 +98,9 @@ impl Images {
     fn heir(&self, target: &Descriptor, gone: &Image) -> Result<Option<ImageId>> {
         let others = self.siblings(target)?.into_iter().filter(|(_, manifest)| manifest.config.digest != gone.id.0);
         // Those for other systems can't be unpacked.
-        let image = |(descriptor, manifest)| Some((self.behind(gone, target, descriptor, &manifest).ok()?, manifest));
+        let image = |(descriptor, manifest): (Descriptor, Arc<Manifest>)| {
+            Some((self.behind(gone, target, descriptor, &manifest).ok()?, manifest))
+        };
         let mut others: Vec<_> = others.filter_map(image).collect();
         let host = Platform::host();
         others.sort_by_key(|(image, _)| !host.matches(&image.config.platform()));
@@ -132,15 +135,13 @@ impl Images {
 fn going(contents: &Contents, id: &ImageId) -> Going {
     let own: Vec<&str> = contents.parts.iter().filter(|part| is_of(part, id)).map(digest).collect();
     let is_gone = |part: &&Part| own.contains(&digest(part)) || is_about(part, &own);
-    let blobs =
-        |parts: &[&Part]| Contents { parts: parts.iter().copied().cloned().collect(), indexes: Vec::new() }.blobs();
     let (gone, stay): (Vec<&Part>, Vec<&Part>) = contents.parts.iter().partition(is_gone);
-    let stay = blobs(&stay);
+    let stay: HashSet<&Digest> = stay.into_iter().flat_map(Part::blobs).collect();
     let manifests = gone.iter().filter(|part| part.manifest.is_some());
     Going {
         id: id.clone(),
-        manifests: manifests.map(|part| part.entry.descriptor.digest.clone()).collect(),
-        blobs: blobs(&gone).into_iter().filter(|blob| !stay.contains(blob)).collect(),
+        manifests: manifests.map(|part| part.digest().clone()).collect(),
+        blobs: gone.iter().flat_map(|part| part.blobs()).filter(|blob| !stay.contains(blob)).cloned().collect(),
     }
 }
 
@@ -153,7 +154,7 @@ fn is_about(part: &Part, subjects: &[&str]) -> bool {
 }
 
 fn digest(part: &Part) -> &str {
-    part.entry.descriptor.digest.as_str()
+    part.digest().as_str()
 }
 
 /// Takes it from all records of the index, and the names from its own one.
