@@ -14,6 +14,8 @@ use oci_spec::runtime::{Hook, State};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use crate::failure::describe;
+
 /// As much of a hook's output goes into its error.
 const MAX_OUTPUT: usize = 16 * 1024;
 
@@ -45,12 +47,13 @@ pub fn run(stage: &str, hooks: &[Hook], state: &State, directory: Option<&Path>)
 }
 
 fn run_one(hook: &Hook, state: &State, directory: Option<&Path>) -> Result<(), String> {
-    let failed = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
+    let failed = |what: &'static str| move |error: std::io::Error| format!("{what}: {}", describe(&error));
     // A file instead of a pipe: a hook that reads nothing, or late, keeps nobody waiting.
     let text = serde_json::to_vec(state).map_err(|error| error.to_string())?;
     let input = memfd::sealed("state", &text).map_err(failed("cannot write the state"))?;
-    let (output, theirs) =
-        pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(|error| failed("pipe")(error.into()))?;
+    let (output, theirs) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| failed("pipe")(error.into()))?;
+    // This end alone: a hook that writes more than there is room for has to wait, not to fail.
+    rustix::io::ioctl_fionbio(&output, true).map_err(|error| failed("pipe")(error.into()))?;
     let copy = theirs.try_clone().map_err(failed("pipe"))?;
     let mut command = Command::new(hook.path());
     let mut args = hook.args().iter().flatten();
@@ -72,7 +75,7 @@ fn run_one(hook: &Hook, state: &State, directory: Option<&Path>) -> Result<(), S
 
 /// Waits for the hook's end and gathers what it says. Whatever it leaves behind with the pipe open is not waited for.
 fn supervise(child: &mut Child, output: OwnedFd, timeout: Option<i64>) -> Result<(ExitStatus, String), String> {
-    let failed = |error: std::io::Error| format!("cannot wait for it: {error}");
+    let failed = |error: std::io::Error| format!("cannot wait for it: {}", describe(&error));
     let pid = i32::try_from(child.id()).map_err(|_| "odd process id".to_owned())?;
     let pidfd = process::open_pidfd(pid).map_err(failed)?;
     let limit = timeout.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
@@ -102,7 +105,7 @@ fn ended(output: &mut Output, pidfd: &OwnedFd, left: Option<Duration>) -> Result
     match poll(&mut fds, left.as_ref()) {
         Ok(_) => {}
         Err(rustix::io::Errno::INTR) => return Ok(false),
-        Err(error) => return Err(format!("cannot wait for it: {error}")),
+        Err(error) => return Err(format!("cannot wait for it: {}", describe(&error.into()))),
     }
     let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
     if ready.get(1) == Some(&true) {

@@ -70,6 +70,20 @@ fn hooks_have_words_and_an_environment_of_their_own() {
     }
 }
 
+/// More than a pipe has room for, and than an error tells.
+#[test]
+fn hooks_may_say_much() {
+    let script = "dd if=/dev/zero bs=64k count=64 && dd if=/dev/zero bs=64k count=64 >&2 && echo done >../said";
+    let Some(bench) = bench("true", |config, _| {
+        config["hooks"] = json!({"createRuntime": [{"path": "/usr/bin/sh", "args": ["sh", "-ec", script], "env": ["PATH=/bin:/usr/bin"]}]});
+    }) else {
+        return;
+    };
+    bench.run(&[]).ok();
+    assert_eq!(fs::read_to_string(bench.path("said")).unwrap(), "done\n");
+    bench.is_clean();
+}
+
 #[test]
 fn a_hook_that_fails_or_takes_too_long_ends_the_container() {
     let failing = json!([{"path": "/usr/bin/sh", "args": ["sh", "-c", "echo why >&2; exit 3"]}]);
