@@ -54,3 +54,29 @@ fn an_exec_takes_none_in() {
     bench.runtime(&["delete", "--force", &bench.id]).ok();
     bench.is_clean();
 }
+
+/// The kernel ends nobody with an init that has no PID namespace of its own.
+#[test]
+fn who_is_killed_leaves_nobody_behind() {
+    let script = "sleep 1000 & exec sleep 1000";
+    let Some(bench) = bench(script, |config, _| in_hosts_processes(config)) else { return };
+    let pids = || serde_json::from_str::<Value>(&bench.runtime(&["ps", "-f", "json", &bench.id]).ok()).unwrap();
+    let count = |count| until("as many processes", || pids().as_array().unwrap().len() == count);
+    bench.run(&["--detach"]).ok();
+    count(2);
+    bench.runtime(&["kill", &bench.id, "KILL"]).ok();
+    count(0);
+    // As often as asked, as with runc; another signal is the init's alone.
+    bench.runtime(&["kill", &bench.id, "KILL"]).ok();
+    bench.on("kill").fails(1, "container not running");
+    bench.on("delete").ok();
+    bench.run(&["--detach"]).ok();
+    count(2);
+    bench.runtime(&["kill", &bench.id, "USR1"]).ok();
+    bench.wait_for_end();
+    count(1);
+    bench.runtime(&["kill", &bench.id, "KILL"]).ok();
+    count(0);
+    bench.on("delete").ok();
+    bench.is_clean();
+}

@@ -3,12 +3,13 @@
 use std::fs;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use corten_base::signal;
 use corten_sys::process;
 use oci_spec::runtime::ContainerState;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
 use super::error::{Error, Result};
 use super::flags::{Flag, Parsed};
@@ -39,9 +40,7 @@ pub(super) fn start(context: &Context, parsed: &Parsed) -> Result<u8> {
     // Opened for writing alone it fails if nobody waits any more. The init holds the report open until it executes.
     let go = open(&fifo, OFlags::WRONLY)?;
     let report = open(&report, OFlags::RDONLY)?;
-    // The name is the claim: one start wins.
-    fs::remove_file(&fifo).map_err(Error::doing("cannot start a container that is being started"))?;
-    rustix::io::write(&go, b"1").map_err(Error::doing("cannot start the container"))?;
+    claim_start(&go, &fifo)?;
     let failure = read_report(report)?;
     let spec = container.spec()?;
     let poststart = match failure {
@@ -57,6 +56,17 @@ pub(super) fn start(context: &Context, parsed: &Parsed) -> Result<u8> {
     Ok(0)
 }
 
+/// Gives the word. One start wins: who holds the lock and still finds the name. The name goes last, so that a start which is killed at
+/// any point leaves a container that waits and can be started, or one that runs.
+fn claim_start(go: &OwnedFd, fifo: &Path) -> Result<()> {
+    let failed = || Error::doing("cannot start the container");
+    rustix::io::retry_on_intr(|| flock(go, FlockOperation::LockExclusive)).map_err(failed())?;
+    fs::metadata(fifo).map_err(Error::doing("cannot start a container that is being started"))?;
+    rustix::io::write(go, b"1").map_err(failed())?;
+    fs::remove_file(fifo).map_err(Error::doing("cannot start the container"))?;
+    flock(go, FlockOperation::Unlock).map_err(failed())
+}
+
 /// What the init wrote before the file's end, which comes with the execution.
 fn read_report(report: OwnedFd) -> Result<Option<String>> {
     let mut text = Vec::new();
@@ -65,7 +75,8 @@ fn read_report(report: OwnedFd) -> Result<Option<String>> {
     Ok((!text.is_empty()).then(|| String::from_utf8_lossy(&text).into_owned()))
 }
 
-/// Sends a signal to the init, or to all processes of the container.
+/// Sends a signal to the init, or to all processes of the container. Without a PID namespace of its own they would outlive an init that
+/// is killed: SIGKILL goes to all of them then, also once the init is gone.
 pub(super) fn kill(context: &Context, parsed: &Parsed) -> Result<u8> {
     let container = Container::load(context, parsed.id())?;
     let word = parsed.rest.get(1).map_or("SIGTERM", String::as_str);
@@ -79,9 +90,29 @@ pub(super) fn kill(context: &Context, parsed: &Parsed) -> Result<u8> {
         }
         return Ok(0);
     }
-    let pidfd = container.process().ok_or_else(|| Error::new("container not running"))?;
+    let not_running = || Error::new("container not running");
+    if number == 9 && !store::is_contained(&container.spec()?) {
+        let group = container.group().map_err(|_| not_running())?;
+        group.kill_all().map_err(Error::doing("unable to kill all processes"))?;
+        return Ok(0);
+    }
+    let pidfd = container.process().ok_or_else(not_running)?;
     process::signal_pidfd(pidfd.as_fd(), number).map_err(Error::doing("unable to signal init"))?;
+    if number == 9 {
+        // The signal is sent: what keeps the group frozen is the next command's to find.
+        let _ = thaw(&container);
+    }
     Ok(0)
+}
+
+/// Lets a frozen container go on. On v1 its processes take no signal before, not even the last one.
+fn thaw(container: &Container) -> Result<()> {
+    match container.group() {
+        Ok(group) if group.is_frozen().unwrap_or(false) => {
+            group.freeze(false).map_err(Error::doing("cannot resume the container"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Signals each process of a group, which is frozen meanwhile so that none of its ids can become another's.
@@ -125,14 +156,10 @@ pub(super) fn delete(context: &Context, parsed: &Parsed) -> Result<u8> {
     Ok(0)
 }
 
-/// Kills the init and waits for its end; a frozen one would not get the signal.
+/// Kills the init and waits for its end.
 fn end(container: &Container, pidfd: &OwnedFd) -> Result<()> {
     let _ = process::signal_pidfd(pidfd.as_fd(), 9);
-    if let Ok(group) = container.group()
-        && group.is_frozen().unwrap_or(false)
-    {
-        group.freeze(false).map_err(Error::doing("cannot resume the container"))?;
-    }
+    thaw(container)?;
     let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
     match rustix::io::retry_on_intr(|| poll(&mut fds, Some(&PATIENCE))) {
         Ok(0) => Err(Error::new("container init still running")),

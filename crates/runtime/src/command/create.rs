@@ -19,7 +19,7 @@ use super::terminal::{self, Console};
 use super::{Context, own_binary, wait};
 use crate::agent::{Agent, Container as Listening};
 use crate::apply::{Gate, Manner};
-use crate::plan::{NetDevice, PidNamespace};
+use crate::plan::NetDevice;
 
 /// More descriptors than a process may have by default are a mistake.
 const MAX_FDS: u32 = 1 << 20;
@@ -154,7 +154,7 @@ impl<'a> Making<'a> {
             let _ = store::remove_group(&group);
             let _ = store::remove_rdt(rdt.as_ref());
         })?;
-        let contained = plan.namespaces.pid_mode() == PidNamespace::New;
+        let contained = store::is_contained(&bundle.spec);
         Ok(Making { context, bundle, container, launched, group, terminal: false, contained, signals: None, devices })
     }
 

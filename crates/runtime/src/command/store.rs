@@ -4,7 +4,7 @@
 //! <root>/<id>/
 //!   state.json      the record below, replaced by rename
 //!   start.pending   FIFO: the container is being created
-//!   start           the same FIFO, once the container waits for its start
+//!   start           the same FIFO, once the container waits for its start; locked by whoever starts it
 //!   report          FIFO: what goes wrong after the start
 //!   init/           empty; the init's minimal root is mounted there, in its own mount namespace
 //! ```
@@ -19,7 +19,8 @@ use std::path::{Path, PathBuf};
 
 use corten_cgroup::{CgroupPath, Group, Tree};
 use corten_sys::process;
-use oci_spec::runtime::{ContainerState, Hook, Spec, State};
+use oci_spec::runtime::{ContainerState, Hook, LinuxNamespaceType, Spec, State};
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -183,11 +184,18 @@ impl Container {
             Status::Creating
         } else if self.group().is_ok_and(|group| group.is_frozen().unwrap_or(false)) {
             Status::Paused
-        } else if self.directory.join("start").exists() {
+        } else if self.waits() {
             Status::Created
         } else {
             Status::Running
         }
+    }
+
+    /// Whether the init waits for its start. Its end of the FIFO closes when it executes its program, and the name may outlive that where
+    /// a start was killed.
+    fn waits(&self) -> bool {
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        rustix::fs::open(self.directory.join("start"), flags, Mode::empty()).is_ok()
     }
 
     /// The control group.
@@ -221,6 +229,14 @@ impl Container {
         run_poststop(context, &spec, &self.record.id, &self.record.bundle);
         Ok(())
     }
+}
+
+/// Whether a container has a PID namespace of its own: nothing in it outlives its init.
+pub(super) fn is_contained(spec: &Spec) -> bool {
+    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    let joined = |path: &Option<PathBuf>| path.as_ref().is_some_and(|path| !path.as_os_str().is_empty());
+    let mut all = namespaces.into_iter().flatten();
+    all.any(|namespace| namespace.typ() == LinuxNamespaceType::Pid && !joined(namespace.path()))
 }
 
 /// Kills what is left in a group and removes it.
