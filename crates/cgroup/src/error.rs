@@ -26,8 +26,8 @@ pub enum Error {
     /// Device rules that can't be expressed.
     #[error("device rule {0:?} denies a part of what an earlier rule allows")]
     DeviceRules(String),
-    /// A file of the group couldn't be written.
-    #[error("writing {value:?} to {} failed", .file.display())]
+    /// A file of the group couldn't be written; runc's words.
+    #[error("failed to write {value:?}: write {}", .file.display())]
     Write {
         /// The file.
         file: PathBuf,

@@ -2,6 +2,11 @@
 
 use std::error::Error as StdError;
 use std::fmt::Display;
+use std::io;
+
+use rustix::io::Errno;
+
+use crate::failure::describe;
 
 /// A failed command.
 #[derive(Debug)]
@@ -19,7 +24,7 @@ impl Error {
     }
 
     /// For `map_err`: what was done, and the causes.
-    pub(super) fn doing<E: StdError>(what: impl Display) -> impl FnOnce(E) -> Error {
+    pub(super) fn doing<E: StdError + 'static>(what: impl Display) -> impl FnOnce(E) -> Error {
         move |error| Error::new(format!("{what}: {}", chain(&error)))
     }
 
@@ -30,12 +35,37 @@ impl Error {
 }
 
 /// An error and its causes, on one line.
-pub(super) fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
+pub(super) fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut text = own_text(error);
     let mut cause = error.source();
     while let Some(error) = cause {
-        text = format!("{text}: {error}");
+        text = format!("{text}: {}", own_text(error));
         cause = error.source();
     }
     text
+}
+
+/// The kernel's answers read as in the messages of Docker and runc.
+fn own_text(error: &(dyn StdError + 'static)) -> String {
+    match (error.downcast_ref::<io::Error>(), error.downcast_ref::<Errno>()) {
+        (Some(error), _) if error.raw_os_error().is_some() => describe(error),
+        (_, Some(errno)) => describe(&(*errno).into()),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_answers_read_as_runcs() {
+        let kernel = || io::Error::from_raw_os_error(22);
+        let cgroup = corten_cgroup::Error::Write { file: "/a/pids.max".into(), value: "x".into(), source: kernel() };
+        let check = |error: Error, expect: &str| assert_eq!(error.message, expect);
+        check(Error::doing("a")(kernel()), "a: invalid argument");
+        check(Error::doing("a")(Errno::NOENT), "a: no such file or directory");
+        check(Error::doing("a")(cgroup), "a: failed to write \"x\": write /a/pids.max: invalid argument");
+        check(Error::doing("a")(io::Error::other("Some text")), "a: Some text");
+    }
 }
