@@ -76,25 +76,30 @@ impl Resctrl {
         self.root.join("info").join(resource).is_dir()
     }
 
+    /// What [`make`](Resctrl::make) will have made: for a record that is there before.
+    pub fn place(&self, plan: &RdtPlan) -> Made {
+        let group = self.root.join(&plan.group);
+        let monitor = plan.monitor.as_ref().map(|name| group.join("mon_groups").join(name));
+        Made { removed: !plan.named && !plan.group.is_empty(), group, monitor }
+    }
+
     /// Makes or checks the groups of a plan. What fails leaves nothing.
     pub fn make(&self, plan: &RdtPlan) -> Result<Made, Error> {
-        let group = self.root.join(&plan.group);
-        let made = self.make_group(plan, &group)?;
+        let place = self.place(plan);
+        let group = &place.group;
+        let made = self.make_group(plan, group)?;
         let finish = || {
             if made || (plan.group.is_empty() && !plan.schemata.is_empty()) {
-                write_schemata(&group, &plan.schemata)?;
+                write_schemata(group, &plan.schemata)?;
             }
-            plan.monitor.as_ref().map_or(Ok(None), |name| {
-                let path = group.join("mon_groups").join(name);
-                fs::create_dir(&path).map_err(failed("making", &path)).map(|()| Some(path))
-            })
+            place.monitor.as_ref().map_or(Ok(()), |path| fs::create_dir(path).map_err(failed("making", path)))
         };
-        let monitor = finish().inspect_err(|_| {
+        finish().inspect_err(|_| {
             if made {
-                let _ = fs::remove_dir(&group);
+                let _ = fs::remove_dir(group);
             }
         })?;
-        Ok(Made { group, removed: made && !plan.named, monitor })
+        Ok(place)
     }
 
     /// Makes the group's directory unless it may and does exist; true if it is new.

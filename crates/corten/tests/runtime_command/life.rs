@@ -93,40 +93,6 @@ fn a_paused_container_is_killed() {
     bench.is_clean();
 }
 
-/// A start that is killed before it has given the word has not been: the next one can.
-#[test]
-fn a_start_that_is_killed_can_be_done_again() {
-    let Some(bench) = bench("exec sleep 1000", |_, _| {}) else { return };
-    bench.create(&[]).ok();
-    // Whoever starts it holds the lock meanwhile; here somebody else does.
-    let fifo =
-        fs::OpenOptions::new().read(true).write(true).open(bench.path(&format!("state/{}/start", bench.id))).unwrap();
-    fifo.lock().unwrap();
-    let mut start = bench.command(&["start", &bench.id]).spawn().unwrap();
-    let waiting = format!("-> FLOCK  ADVISORY  WRITE {} ", start.id());
-    until("the start waits for the lock", || fs::read_to_string("/proc/locks").unwrap().contains(&waiting));
-    start.kill().unwrap();
-    start.wait().unwrap();
-    drop(fifo);
-    assert_eq!(bench.status(), "created");
-    bench.on("start").ok();
-    assert_eq!(bench.status(), "running");
-    bench.runtime(&["delete", "--force", &bench.id]).ok();
-    bench.is_clean();
-}
-
-/// One that is killed after it has given the word leaves a container that runs, whatever else it did not come to.
-#[test]
-fn a_start_that_is_killed_may_have_been_one() {
-    let Some(bench) = bench("exec sleep 1000", |_, _| {}) else { return };
-    bench.create(&[]).ok();
-    fs::write(bench.path(&format!("state/{}/start", bench.id)), "1").unwrap();
-    until("the program runs", || bench.status() == "running");
-    bench.on("start").fails(1, "cannot start a container in the running state");
-    bench.runtime(&["delete", "--force", &bench.id]).ok();
-    bench.is_clean();
-}
-
 /// The root is the bundle's where its path is relative; versions 1.x are understood.
 #[test]
 fn the_version_and_the_root() {

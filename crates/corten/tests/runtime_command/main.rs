@@ -8,6 +8,7 @@ mod devices;
 mod exec;
 mod flags;
 mod hooks;
+mod killed;
 mod labels;
 mod life;
 mod limits;

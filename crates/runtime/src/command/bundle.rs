@@ -8,9 +8,13 @@ use serde_json::value::RawValue;
 
 use super::error::{Error, Result};
 use super::log::Log;
-use crate::plan::{Facts, SeccompProgram};
-use crate::resctrl::{self, Made, Resctrl};
+use crate::plan::{Facts, RdtPlan, SeccompProgram};
+use crate::resctrl::{self, Resctrl};
 use crate::{Plan, devices};
+
+const MAKE: &str = "cannot make the container's cgroup";
+/// For what goes wrong with the processor's resources.
+pub(super) const DIVIDE: &str = "cannot divide the processor's resources";
 
 /// A bundle, read.
 #[derive(Debug)]
@@ -66,11 +70,11 @@ impl Bundle {
         })
     }
 
-    /// Makes or finds the groups of the processor's resources that are asked for.
-    pub(super) fn make_rdt(&self, id: &str) -> Result<Option<Made>> {
+    /// How the processor's resources are to be divided, and where.
+    pub(super) fn rdt(&self, id: &str) -> Result<Option<(Resctrl, RdtPlan)>> {
         let plan = crate::plan::rdt(&self.spec, id).map_err(Error::doing("invalid specification"))?;
-        let make = |plan| Resctrl::find().ok_or(resctrl::Error::Absent)?.make(&plan);
-        plan.map(make).transpose().map_err(Error::doing("cannot divide the processor's resources"))
+        let find = |plan| Resctrl::find().ok_or(resctrl::Error::Absent).map(|resctrl| (resctrl, plan));
+        plan.map(find).transpose().map_err(Error::doing(DIVIDE))
     }
 
     /// The limits, with the rules on devices that every container has.
@@ -92,18 +96,22 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Makes the group. One that others live in is refused: the container's limits and end would be theirs, too.
-    pub(super) fn make(&self) -> Result<Group> {
-        let failed = || Error::doing("cannot make the container's cgroup");
-        if let Ok(present) = self.tree.open(&self.path) {
-            let count = present.procs().map_err(failed())?.len();
-            if count > 0 {
-                return Err(Error::new(format!("container's cgroup is not empty: {count} process(es) found")));
-            }
-            if present.is_frozen().unwrap_or(false) {
-                return Err(Error::new("container's cgroup unexpectedly frozen"));
-            }
+    /// Refuses a group that others live in: the container's limits and end would be theirs, too.
+    pub(super) fn check(&self) -> Result<()> {
+        let Ok(present) = self.tree.open(&self.path) else { return Ok(()) };
+        let count = present.procs().map_err(Error::doing(MAKE))?.len();
+        if count > 0 {
+            return Err(Error::new(format!("container's cgroup is not empty: {count} process(es) found")));
         }
+        if present.is_frozen().unwrap_or(false) {
+            return Err(Error::new("container's cgroup unexpectedly frozen"));
+        }
+        Ok(())
+    }
+
+    /// Makes the group, or takes one that is there.
+    pub(super) fn make(&self) -> Result<Group> {
+        let failed = || Error::doing(MAKE);
         self.tree.enable_root_controllers().map_err(failed())?;
         self.tree.create(&self.path).map_err(failed())
     }

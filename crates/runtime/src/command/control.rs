@@ -134,14 +134,10 @@ fn signal_all(group: &corten_cgroup::Group, number: i32) -> Result<()> {
 pub(super) fn delete(context: &Context, parsed: &Parsed) -> Result<u8> {
     let force = parsed.is_set("force");
     let id = parsed.id();
-    let container = match Container::load(context, id) {
-        Ok(container) => container,
-        // A directory without a record is what a creation that was killed has left.
-        Err(error) => {
-            store::check_id(id)?;
-            let removed = fs::remove_dir_all(context.root.join(id)).is_ok();
-            return if force || removed { Ok(0) } else { Err(error) };
-        }
+    let Some(container) = Container::find(context, id)? else {
+        // A directory without a record is what a creation that was killed at its beginning has left. As with runc it is no container.
+        let _ = fs::remove_dir_all(context.root.join(id));
+        return if force { Ok(0) } else { Err(Container::missing()) };
     };
     let process = container.process();
     let status = container.status();

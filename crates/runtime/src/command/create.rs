@@ -10,7 +10,7 @@ use corten_cgroup::{Group, Tree};
 use corten_sys::{netlink, process};
 use oci_spec::runtime::{ContainerState, Hook, Hooks, Spec};
 
-use super::bundle::{Bundle, Place};
+use super::bundle::{Bundle, DIVIDE, Place};
 use super::error::{Error, Result};
 use super::flags::{Flag, Parsed};
 use super::launch::{Init, Launched, Stage, open_fifo};
@@ -20,6 +20,7 @@ use super::{Context, own_binary, wait};
 use crate::agent::{Agent, Container as Listening};
 use crate::apply::{Gate, Manner};
 use crate::plan::NetDevice;
+use crate::resctrl::Made;
 
 /// More descriptors than a process may have by default are a mistake.
 const MAX_FDS: u32 = 1 << 20;
@@ -64,7 +65,7 @@ pub(super) fn run(context: &Context, parsed: &Parsed) -> Result<u8> {
         }
         let code = wait::foreground(&making.launched, console, making.signals.as_ref());
         if !parsed.is_set("keep") {
-            making.remove(context)?;
+            making.remove_or_warn();
         }
         code
     };
@@ -123,16 +124,21 @@ impl<'a> Making<'a> {
         if listening > 0 {
             plan.process.env.extend([format!("LISTEN_FDS={listening}"), "LISTEN_PID=1".to_owned()]);
         }
+        let devices = crate::plan::net_devices(&bundle.spec).map_err(Error::doing("invalid specification"))?;
+        let cgroup = bundle.cgroup(id, &tree)?;
+        cgroup.check()?;
+        let rdt = bundle.rdt(id)?;
+        // The intent, before anything is made that the directory doesn't hold: should this process be killed, a removal finds it.
+        let intended = rdt.as_ref().map(|(resctrl, plan)| resctrl.place(plan));
+        let container = Container::save(record(id, &bundle, &cgroup, intended, manner), directory.to_owned())?;
         let place = directory.join("init");
         fs::create_dir(&place).map_err(Error::doing(format!("cannot make {}", place.display())))?;
         let (start, report) = match waits {
             true => (Some(open_fifo(&directory.join("start.pending"))?), Some(open_fifo(&directory.join("report"))?)),
             false => (None, None),
         };
-        let devices = crate::plan::net_devices(&bundle.spec).map_err(Error::doing("invalid specification"))?;
         let gate = gate(&bundle, id, start, !devices.is_empty());
-        let cgroup = bundle.cgroup(id, &tree)?;
-        let rdt = bundle.make_rdt(id)?;
+        let rdt = rdt.map(|(resctrl, plan)| resctrl.make(&plan)).transpose().map_err(Error::doing(DIVIDE))?;
         let group = cgroup.make().inspect_err(|_| drop(store::remove_rdt(rdt.as_ref())))?;
         let launch = || {
             group.apply(&bundle.limits()).map_err(Error::doing("cannot set the container's limits"))?;
@@ -143,10 +149,7 @@ impl<'a> Making<'a> {
             let agent = Agent::connect(&bundle.spec, whose).map_err(Error::doing("seccomp"))?;
             let launched = Launched { agent, ..init.launch()? };
             context.log.debug(&format!("the container's init is process {}", launched.pid));
-            let record = record(id, &bundle, &launched, cgroup, manner);
-            let record = record.map(|record| Record { rdt: rdt.cloned(), ..record });
-            let saved = record.and_then(|record| Container::save(record, directory.to_owned()));
-            let container = saved.inspect_err(|_| launched.kill())?;
+            let container = container.with_process(launched.pid).inspect_err(|_| launched.kill())?;
             Ok((launched, container))
         };
         let (launched, container) = launch().inspect_err(|_: &Error| {
@@ -210,23 +213,25 @@ impl<'a> Making<'a> {
     /// After a failure: the processes, the group and the directory go, and those who were told of the container hear.
     fn undo(&self) {
         self.launched.kill();
-        if let Err(error) = self.remove(self.context) {
+        self.remove_or_warn();
+    }
+
+    /// What cannot be removed is told of and left to `delete`; the result is the program's, or the first error.
+    fn remove_or_warn(&self) {
+        if let Err(error) = self.remove() {
             self.context.log.warn(&error.message);
         }
     }
 
     /// After the end.
-    fn remove(&self, context: &Context) -> Result<()> {
-        if self.contained {
-            self.group.remove().map_err(Error::doing("cannot remove the container's cgroup"))?;
-        } else {
-            store::remove_group(&self.group)?;
-        }
+    fn remove(&self) -> Result<()> {
+        let group = match self.contained {
+            true => self.group.remove().map_err(Error::doing("cannot remove the container's cgroup")),
+            false => store::remove_group(&self.group),
+        };
+        self.container.remove_rest(group)?;
         let record = &self.container.record;
-        store::remove_rdt(record.rdt.as_ref())?;
-        fs::remove_dir_all(&self.container.directory)
-            .map_err(Error::doing("cannot remove the container's directory"))?;
-        store::run_poststop(context, &self.bundle.spec, &record.id, &record.bundle);
+        store::run_poststop(self.context, &self.bundle.spec, &record.id, &record.bundle);
         Ok(())
     }
 }
@@ -312,22 +317,22 @@ pub(super) fn run_hooks(spec: &Spec, record: &Record, stage: &str, status: Conta
     crate::hooks::run(stage, list(hooks, stage), &state, Some(&record.bundle)).map_err(Error::doing("hooks"))
 }
 
-fn record(id: &str, bundle: &Bundle, launched: &Launched, cgroup: Place, manner: Manner) -> Result<Record> {
-    let stat = store::stat(launched.pid).ok_or_else(|| Error::new("the container's process is gone"))?;
-    Ok(Record {
+/// What is to be made; it has no process yet.
+fn record(id: &str, bundle: &Bundle, cgroup: &Place, rdt: Option<Made>, manner: Manner) -> Record {
+    Record {
         format: store::FORMAT,
         id: id.to_owned(),
-        pid: launched.pid,
-        start_time: stat.start_time,
+        pid: 0,
+        start_time: 0,
         bundle: bundle.directory.clone(),
         rootfs: bundle.rootfs.clone(),
         created: rfc3339_nano(SystemTime::now()),
         cgroup: cgroup.path.to_string(),
-        cgroup_roots: cgroup.roots,
-        rdt: None,
+        cgroup_roots: cgroup.roots.clone(),
+        rdt,
         keeps_keyring: manner.keep_keyring,
         config: bundle.config.clone(),
-    })
+    }
 }
 
 /// Tells those who asked for it which process it is: a file by its id, a socket by its descriptor.

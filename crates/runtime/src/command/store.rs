@@ -37,7 +37,7 @@ pub(super) const FORMAT: u32 = 1;
 pub(super) struct Record {
     pub(super) format: u32,
     pub(super) id: String,
-    /// The init, in the caller's PID namespace.
+    /// The init, in the caller's PID namespace; 0 before it is made.
     pub(super) pid: i32,
     /// When it began, in clock ticks since boot: field 22 of `/proc/<pid>/stat`.
     pub(super) start_time: u64,
@@ -138,21 +138,35 @@ impl Container {
         Ok(Container { record, directory })
     }
 
+    /// The same container with its init.
+    pub(super) fn with_process(self, pid: i32) -> Result<Container> {
+        let stat = stat(pid).ok_or_else(|| Error::new("the container's process is gone"))?;
+        Container::save(Record { pid, start_time: stat.start_time, ..self.record }, self.directory)
+    }
+
     /// Reads the record of an existing container.
     pub(super) fn load(context: &Context, id: &str) -> Result<Container> {
+        Container::find(context, id)?.ok_or_else(Container::missing)
+    }
+
+    /// What is said of an id that has no record.
+    pub(super) fn missing() -> Error {
+        Error::new("container does not exist")
+    }
+
+    /// Reads the record of a container, if there is one.
+    pub(super) fn find(context: &Context, id: &str) -> Result<Option<Container>> {
         check_id(id)?;
         let directory = context.root.join(id);
         let text = match fs::read(directory.join("state.json")) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::new("container does not exist"));
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             text => text.map_err(Error::doing("cannot read the container's state"))?,
         };
         let record: Record = serde_json::from_slice(&text).map_err(Error::doing("malformed state.json"))?;
         if record.format != FORMAT {
             return Err(Error::new(format!("state.json has format {}, this program reads {FORMAT}", record.format)));
         }
-        Ok(Container { record, directory })
+        Ok(Some(Container { record, directory }))
     }
 
     /// All containers, sorted by id; what is just being made or removed is left out.
@@ -178,7 +192,9 @@ impl Container {
     }
 
     pub(super) fn status(&self) -> Status {
-        if self.process().is_none() {
+        if self.record.pid == 0 {
+            Status::Creating
+        } else if self.process().is_none() {
             Status::Stopped
         } else if self.directory.join("start.pending").exists() {
             Status::Creating
@@ -218,16 +234,20 @@ impl Container {
         crate::parse_spec(self.record.config.get().as_bytes()).map_err(Error::doing("state.json"))
     }
 
-    /// Ends the container: its processes, its group, its directory; then the `poststop` hooks.
+    /// Ends the container: its processes, its groups, its directory; then the `poststop` hooks.
     pub(super) fn destroy(&self, context: &Context) -> Result<()> {
-        if let Ok(group) = self.group() {
-            remove_group(&group)?;
-        }
-        remove_rdt(self.record.rdt.as_ref())?;
-        fs::remove_dir_all(&self.directory).map_err(Error::doing("cannot remove the container's directory"))?;
-        let spec = self.spec()?;
-        run_poststop(context, &spec, &self.record.id, &self.record.bundle);
+        let group = self.group().map_or(Ok(()), |group| remove_group(&group));
+        self.remove_rest(group)?;
+        run_poststop(context, &self.spec()?, &self.record.id, &self.record.bundle);
         Ok(())
+    }
+
+    /// Removes everything but the control group; how that went is `group`. Whatever can go goes, and the first error is told. The record
+    /// goes last: as long as a group is left, a further removal finds it.
+    pub(super) fn remove_rest(&self, group: Result<()>) -> Result<()> {
+        let rdt = remove_rdt(self.record.rdt.as_ref());
+        group.and(rdt)?;
+        fs::remove_dir_all(&self.directory).map_err(Error::doing("cannot remove the container's directory"))
     }
 }
 
