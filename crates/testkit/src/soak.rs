@@ -12,7 +12,9 @@ use std::thread;
 use std::time::Duration;
 
 use crate::TestEngine;
-use crate::image::{Packing, TestImage, docker_archive_bytes, oci_archive_bytes, pack, tar};
+use crate::image::{
+    Packing, TestImage, docker_archive_bytes, oci_archive_bytes, oci_attested_archive_bytes, pack, tar,
+};
 use crate::registry::Registry;
 
 /// The longest time between the operations' start and the kill, in milliseconds.
@@ -21,6 +23,8 @@ const LONGEST: u64 = 600;
 const ENOUGH: usize = 200;
 /// Names that operations work with.
 const NAMES: [&str; 4] = ["soak/a:1", "soak/b:1", "soak/c:1", "soak/d:2"];
+/// Architectures of the image for several platforms; the first ones may be this machine's.
+const ARCHITECTURES: [&str; 4] = ["amd64", "arm64", "386", "s390x"];
 
 /// What a soak did.
 #[derive(Debug, Default)]
@@ -44,6 +48,7 @@ pub fn images(executable: &str, kills: usize, seed: u64, mut progress: impl FnMu
     let archives = archives(&place);
     registry.push(&engine, &archives[0], "pulled:1");
     registry.push(&engine, &archives[1], "pulled:2");
+    registry.push_layout(&engine, archives.last().expect("there are some"), "multi:1");
     let mut random = Random(seed);
     let mut report = Report::default();
     for round in 0..kills {
@@ -59,7 +64,7 @@ pub fn images(executable: &str, kills: usize, seed: u64, mut progress: impl FnMu
         }
         progress(round, check.stdout.lines().last().unwrap_or_default());
     }
-    report.failures.extend(leftovers(&engine));
+    report.failures.extend(leftovers(&engine, &registry));
     drop(registry);
     engine.finish();
     report
@@ -96,7 +101,7 @@ fn kill_within(
             let (ended, arguments) = client.join().expect("a client's thread ends");
             report.ended += ended;
             if let Some(arguments) = arguments {
-                let name = if arguments[0] == "image" { arguments[..2].join(" ") } else { arguments[0].clone() };
+                let name = called(&arguments);
                 *report.met.entry(name).or_default() += 1;
                 met.push(arguments.join(" "));
             }
@@ -105,13 +110,34 @@ fn kill_within(
     met
 }
 
+/// An operation's name in the report.
+fn called(arguments: &[String]) -> String {
+    let is_for_one = arguments.iter().any(|argument| argument == "--platform");
+    match arguments[0].as_str() {
+        "image" => arguments[..2].join(" "),
+        command if is_for_one => format!("{command} --platform"),
+        command => command.to_owned(),
+    }
+}
+
 /// What was interrupted can be continued; with all images gone nothing of them may be left.
-fn leftovers(engine: &TestEngine) -> Option<String> {
-    for tag in [1, 2] {
-        let pulled = engine.corten(&["pull", "-q", &format!("{}/pulled:{tag}", Registry::HOST)]);
+fn leftovers(engine: &TestEngine, registry: &Registry) -> Option<String> {
+    let platforms = ARCHITECTURES.map(|architecture| format!("linux/{architecture}"));
+    let multi = platforms.iter().map(|platform| ("multi:1", Some(platform)));
+    for (name, platform) in [("pulled:1", None), ("pulled:2", None)].into_iter().chain(multi) {
+        let name = format!("{}/{name}", Registry::HOST);
+        let platform: Vec<&str> = platform.iter().flat_map(|platform| ["--platform", platform]).collect();
+        let pulled = engine.corten(&[&["pull", "-q"], &platform[..], &[&name]].concat());
         if pulled.code != 0 {
             return Some(format!("an interrupted pull can't be continued: {}", pulled.stderr));
         }
+    }
+    // All of it is here: it can be pushed whole, and what the registry has then is what was pulled.
+    let [multi, whole] = ["multi:1", "whole:1"].map(|name| format!("{}/{name}", Registry::HOST));
+    engine.corten(&["tag", &multi, &whole]);
+    let pushed = engine.corten(&["push", "-q", &whole]);
+    if pushed.code != 0 || registry.manifest(engine, "whole:1") != registry.manifest(engine, "multi:1") {
+        return Some(format!("the image for several platforms isn't handed on as it came: {pushed:?}"));
     }
     engine.corten(&["image", "prune", "-af"]);
     engine.corten(&["system", "check", "--repair"]);
@@ -143,12 +169,17 @@ fn archives(place: &Path) -> Vec<PathBuf> {
     };
     let [a, b] = [image(NAMES[0], &[0, 1]), image(NAMES[1], &[0, 1, 2])];
     let [c, d] = [image(NAMES[2], &[0, 3]), image(NAMES[3], &[3, 2, 1, 0])];
+    let platforms = ARCHITECTURES.map(|architecture| TestImage {
+        architecture: architecture.to_owned(),
+        ..TestImage::new("soak/multi:1", [layers[1].clone(), tar(&[("platform", architecture.as_bytes())])])
+    });
     let contents = [
         docker_archive_bytes(std::slice::from_ref(&a), Packing::Gzip),
         docker_archive_bytes(std::slice::from_ref(&d), Packing::Plain),
         docker_archive_bytes(&[b.clone(), d.clone()], Packing::Plain),
         oci_archive_bytes(&[c, a], Packing::Zstd, true),
         pack(&oci_archive_bytes(&[d, b], Packing::Plain, false), Packing::Gzip),
+        oci_attested_archive_bytes(&platforms, Packing::Gzip),
     ];
     let write = |(number, bytes): (usize, &Vec<u8>)| {
         let path = place.join(format!("{number}.tar"));
@@ -165,7 +196,9 @@ fn operation(random: &mut Random, archives: &[PathBuf], place: &Path) -> Vec<Str
     let pulled = format!("{}/pulled:{}", Registry::HOST, 1 + random.below(2));
     let saved = place.join("saved.tar").display().to_string();
     let pushed = format!("{}/pushed:{}", Registry::HOST, random.below(3));
-    let words: &[&str] = match random.below(11) {
+    let multi = if random.below(4) == 0 { "soak/multi:1".to_owned() } else { format!("{}/multi:1", Registry::HOST) };
+    let platform = format!("linux/{}", ARCHITECTURES[random.below(ARCHITECTURES.len() as u64) as usize]);
+    let words: &[&str] = match random.below(20) {
         0..=2 => &["load", "-qi", &archive],
         3 | 4 => &["pull", "-q", &pulled],
         5 => &["rmi", "-f", name],
@@ -173,7 +206,13 @@ fn operation(random: &mut Random, archives: &[PathBuf], place: &Path) -> Vec<Str
         7 => &["image", "prune", "-af"],
         8 => &["save", "-o", &saved, name],
         9 => &["tag", name, &pushed],
-        _ => &["push", "-q", &pushed],
+        10 | 11 => &["push", "-q", &pushed],
+        12 => &["pull", "-q", &multi],
+        13..=15 => &["pull", "-q", "--platform", &platform, &multi],
+        16 => &["rmi", "-f", "--platform", &platform, &multi],
+        17 => &["rmi", "-f", &multi],
+        18 => &["tag", &multi, &pushed],
+        _ => &["push", "-q", "--platform", &platform, &pushed],
     };
     words.iter().map(|&word| word.to_owned()).collect()
 }
