@@ -1,4 +1,4 @@
-//! Garbage: blobs that nobody names and no lease holds.
+//! Garbage: blobs that nobody names and no lease holds, and parts of blobs that are here.
 
 use std::collections::HashSet;
 use std::sync::PoisonError;
@@ -29,7 +29,9 @@ impl Store {
         let held = self.held()?;
         let live = live()?;
         let mut collected = Collected::default();
-        for digest in self.blobs()? {
+        let blobs = self.blobs()?;
+        self.clear_parts_of(&blobs)?;
+        for digest in blobs {
             if !held.contains(&digest) && !live.contains(&digest) {
                 let size = self.size(&digest).unwrap_or(0);
                 self.remove(&digest)?;

@@ -49,7 +49,7 @@ impl Store {
             return Err(Error::Busy(reference.to_owned()));
         }
         drop(busy);
-        let path = self.ingest_folder().join(Digest::sha256(reference.as_bytes()).hex());
+        let path = self.ingest_path(reference);
         let begun = self.begin(Some(reference.to_owned()), path, algorithm, size);
         if begun.is_err() {
             self.release(reference);
@@ -60,6 +60,14 @@ impl Store {
             ingest.restart(algorithm)?;
         }
         Ok(ingest)
+    }
+
+    /// Begins or continues the ingest of a blob that is known by its digest.
+    ///
+    /// # Errors
+    /// As [`ingest`](Store::ingest).
+    pub fn ingest_blob(&self, digest: &Digest, size: u64) -> Result<Ingest> {
+        self.ingest(&reference_of(digest), digest.algorithm(), Some(size))
     }
 
     /// Begins an ingest that can't be continued later.
@@ -96,6 +104,27 @@ impl Store {
         self.shared.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(reference);
     }
 
+    /// Removes parts of blobs that have come whole in another way, unless somebody is about to find that out.
+    pub(crate) fn clear_parts_of(&self, blobs: &[Digest]) -> Result<()> {
+        let folder = self.ingest_folder();
+        if fs::read_dir(&folder).map_err(Error::io("list", &folder))?.next().is_none() {
+            return Ok(());
+        }
+        let busy = self.shared.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        for reference in blobs.iter().map(reference_of).filter(|reference| !busy.contains(reference)) {
+            let path = self.ingest_path(&reference);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::io("remove", &path)(error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn ingest_path(&self, reference: &str) -> PathBuf {
+        self.ingest_folder().join(Digest::sha256(reference.as_bytes()).hex())
+    }
+
     /// Removes nameless parts and those that are too old.
     pub(crate) fn clear_ingests(&self) -> Result<()> {
         let folder = self.ingest_folder();
@@ -110,6 +139,11 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// What the ingest of a blob with a known digest is called.
+fn reference_of(digest: &Digest) -> String {
+    format!("blob-{digest}")
 }
 
 impl Ingest {

@@ -261,3 +261,28 @@ fn abandoned_leases_hold_until_somebody_comes_back() {
     drop(second);
     assert!(store.held().unwrap().is_empty());
 }
+
+#[test]
+fn a_part_of_what_came_whole_in_another_way_goes() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let whole = Digest::sha256(b"hello world");
+    let other = Digest::sha256(b"another");
+    let lease = lease(&store);
+    for digest in [&whole, &other] {
+        let mut part = store.ingest_blob(digest, 11).unwrap();
+        part.write_all(b"hello").unwrap();
+    }
+    let mut ingest = store.ingest_nameless(Algorithm::Sha256, None).unwrap();
+    ingest.write_all(b"hello world").unwrap();
+    ingest.commit(None, &lease).unwrap();
+    assert_eq!(fixture.ingests(), 2);
+    // Who is at it finds out by itself.
+    let continued = store.ingest_blob(&whole, 11).unwrap();
+    assert_eq!((collect(&store, &[]), fixture.ingests()), (0, 2));
+    drop(continued);
+    // What hasn't come can still be continued.
+    assert_eq!((collect(&store, &[]), fixture.ingests()), (0, 1));
+    assert_eq!(store.ingest_blob(&other, 11).unwrap().offset(), 5);
+    assert_eq!(store.ingest_blob(&whole, 11).unwrap().offset(), 0);
+}

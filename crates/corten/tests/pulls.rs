@@ -5,7 +5,7 @@ mod common;
 mod fake;
 
 use std::fs;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::{CORTEN, wait_until};
@@ -204,6 +204,57 @@ fn a_cancelled_pull_leaves_what_can_go_on() {
         assert!(asked.len() == 2 && asked[1].1.starts_with("bytes=") && asked[1].1 != "bytes=0-", "{asked:?}");
     }
     assert_eq!(ingests(), [0; 0]);
+    sound(&engine);
+    engine.finish();
+}
+
+#[test]
+fn a_pull_from_who_has_fallen_silent_ends_with_its_client() {
+    if !is_root("a_pull_from_who_has_fallen_silent_ends_with_its_client") {
+        return;
+    }
+    let engine = TestEngine::start(CORTEN);
+    let registry = Fake::start(&engine);
+    let image = image("box", 2, 1 << 20);
+    let (digest, layers) = registry.push("box", "1", &image, SHA256);
+    let name = format!("{}/box:1", registry.host);
+    let config = Digest::sha256(&image.config());
+    let folders = || fs::read_dir(engine.path().join("data/snapshots")).expect("layers").count();
+    let before = folders();
+    let (manifest, config) = (vec!["/v2/box/manifests/1".to_owned()], vec![blob_path("box", &config)]);
+    // Both: what is whole is kept, and would not be asked for again.
+    let layers: Vec<String> = layers.iter().map(|layer| blob_path("box", layer)).collect();
+    let cases = [(&manifest, None), (&manifest, Some(10)), (&config, None), (&layers, None), (&layers, Some(300_000))];
+    let mut left = 0;
+    for (number, (paths, bytes)) in cases.into_iter().enumerate() {
+        paths.iter().for_each(|path| registry.fault(path, &[Fault::Silent(bytes)]));
+        let asked = || paths.iter().map(|path| registry.requests(path).len()).sum::<usize>();
+        let before_it = asked();
+        let program = if number % 2 == 0 { docker_client() } else { CORTEN.into() };
+        let mut client = engine.inside(program);
+        client.args(["pull", &name]).env("DOCKER_HOST", engine.host()).stdout(Stdio::null());
+        let mut client = client.spawn().expect("the client starts");
+        wait_until("it waits", || asked() == before_it + paths.len());
+        // As Ctrl-C does.
+        let interrupted = Command::new("kill").args(["-INT", &client.id().to_string()]).status();
+        assert!(interrupted.expect("kill(1) starts").success());
+        assert!(!client.wait().expect("the client ends").success());
+        left += paths.len();
+        wait_until(&format!("the registry is left: {paths:?}"), || registry.left_alone() == left);
+        wait_until("what was extracted is gone", || folders() == before);
+        assert_eq!(engine.docker(&["images", "-q", &name]).ok(), "");
+        sound(&engine);
+    }
+    // What has come is not asked for again, and nothing is in the way.
+    assert!(engine.docker(&["pull", &name]).ok().contains(&format!("Digest: {digest}")));
+    let last = layers.iter().map(|path| registry.requests(path).pop().expect("it was asked for").1);
+    assert!(
+        last.clone().any(|range| range.starts_with("bytes=") && range != "bytes=0-"),
+        "{:?}",
+        last.collect::<Vec<_>>()
+    );
+    engine.docker(&["rmi", &name]).ok();
+    assert_eq!(fs::read_dir(engine.path().join("data/content/ingest")).expect("ingests").count(), 0);
     sound(&engine);
     engine.finish();
 }

@@ -1,30 +1,46 @@
 //! The client for synchronous code.
 
-use crate::{BlobStream, Client, Credentials, Descriptor, Direction, Limits, Mounted, Result, Session, Source};
+use crate::{BlobStream, Cancel, Client, Credentials, Descriptor, Direction, Limits, Mounted, Result, Session, Source};
 use crate::{WebAddress, WebFile};
 use bytes::{Buf, Bytes};
 use corten_base::{Digest, Reference};
 use std::io::{self, Read};
-use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 
 /// A [`Client`] that waits. Clones may be used on several threads at once; none of them may be one that runs a runtime. What
-/// comes from the network is decrypted on the calling thread.
+/// comes from the network is decrypted on the calling thread. Every wait ends with [`Error::Cancelled`](crate::Error::Cancelled)
+/// when it is [given up](Blocking::under).
 #[derive(Clone, Debug)]
 pub struct Blocking {
     client: Client,
     handle: Handle,
+    cancel: Cancel,
 }
 
 impl Blocking {
     pub(crate) fn new(client: Client, handle: Handle) -> Blocking {
-        Blocking { client, handle }
+        Blocking { client, handle, cancel: Cancel::default() }
+    }
+
+    /// The same for an operation that may be given up; what was given up before counts no longer.
+    #[must_use]
+    pub fn under(&self, cancel: &Cancel) -> Blocking {
+        Blocking { cancel: cancel.clone(), ..self.clone() }
+    }
+
+    /// What gives up on everything done with this.
+    pub fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+
+    fn wait<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.handle.block_on(self.cancel.unless(work))
     }
 
     /// See [`Client::resolve`].
     pub fn resolve(&self, reference: &Reference, credentials: Option<&Credentials>) -> Result<(Descriptor, Vec<u8>)> {
-        let (descriptor, bytes) = self.handle.block_on(self.client.resolve(reference, credentials))?;
+        let (descriptor, bytes) = self.wait(self.client.resolve(reference, credentials))?;
         Ok((descriptor, bytes.into()))
     }
 
@@ -35,18 +51,18 @@ impl Blocking {
         digest: &Digest,
         credentials: Option<&Credentials>,
     ) -> Result<(Descriptor, Vec<u8>)> {
-        let (descriptor, bytes) = self.handle.block_on(self.client.manifest(reference, digest, credentials))?;
+        let (descriptor, bytes) = self.wait(self.client.manifest(reference, digest, credentials))?;
         Ok((descriptor, bytes.into()))
     }
 
     /// See [`Client::tags`].
     pub fn tags(&self, reference: &Reference, credentials: Option<&Credentials>) -> Result<Vec<String>> {
-        self.handle.block_on(self.client.tags(reference, credentials))
+        self.wait(self.client.tags(reference, credentials))
     }
 
     /// See [`Client::head`].
     pub fn head(&self, reference: &Reference, credentials: Option<&Credentials>) -> Result<Option<Descriptor>> {
-        self.handle.block_on(self.client.head(reference, credentials))
+        self.wait(self.client.head(reference, credentials))
     }
 
     /// See [`Client::blob`].
@@ -57,18 +73,18 @@ impl Blocking {
         offset: u64,
         credentials: Option<&Credentials>,
     ) -> Result<Reader> {
-        let stream = self.handle.block_on(self.client.blob(reference, blob, offset, credentials))?;
+        let stream = self.wait(self.client.blob(reference, blob, offset, credentials))?;
         Ok(self.reader(Stream::Blob(Box::new(stream))))
     }
 
     /// See [`Client::download`].
     pub fn download(&self, address: &WebAddress) -> Result<Reader> {
-        let file = self.handle.block_on(self.client.download(address))?;
+        let file = self.wait(self.client.download(address))?;
         Ok(self.reader(Stream::File(Box::new(file))))
     }
 
     fn reader(&self, stream: Stream) -> Reader {
-        Reader { stream, piece: Bytes::new(), handle: self.handle.clone() }
+        Reader { stream, piece: Bytes::new(), handle: self.handle.clone(), cancel: self.cancel.clone() }
     }
 }
 
@@ -84,25 +100,15 @@ impl Blocking {
         self.client.limits()
     }
 
-    /// Waits until one more layer may be moved this way; none if `is_cancelled` says so meanwhile.
-    pub fn slot(&self, direction: Direction, is_cancelled: impl Fn() -> bool) -> Option<Slot> {
+    /// Waits until one more layer may be moved this way.
+    pub fn slot(&self, direction: Direction) -> Result<Slot> {
         let slots = self.client.slots(direction);
-        self.handle.block_on(async {
-            let mut waiting = std::pin::pin!(slots.acquire_owned());
-            loop {
-                if let Ok(permit) = tokio::time::timeout(LOOK, &mut waiting).await {
-                    return permit.ok().map(|permit| Slot { _permit: permit });
-                }
-                if is_cancelled() {
-                    return None;
-                }
-            }
-        })
+        self.wait(async { Ok(Slot { _permit: slots.acquire_owned().await.expect("nobody closes it") }) })
     }
 
     /// See [`Client::has_blob`].
     pub fn has_blob(&self, reference: &Reference, digest: &Digest, credentials: Option<&Credentials>) -> Result<bool> {
-        self.handle.block_on(self.client.has_blob(reference, digest, credentials))
+        self.wait(self.client.has_blob(reference, digest, credentials))
     }
 
     /// See [`Client::mount`].
@@ -113,7 +119,7 @@ impl Blocking {
         from: &str,
         credentials: Option<&Credentials>,
     ) -> Result<Mounted> {
-        self.handle.block_on(self.client.mount(reference, digest, from, credentials))
+        self.wait(self.client.mount(reference, digest, from, credentials))
     }
 
     /// See [`Client::upload`]. The source is read on the calling thread.
@@ -124,7 +130,7 @@ impl Blocking {
         session: Option<Session>,
         credentials: Option<&Credentials>,
     ) -> Result<Digest> {
-        self.handle.block_on(self.client.upload(reference, source, session, credentials))
+        self.wait(self.client.upload(reference, source, session, credentials))
     }
 
     /// See [`Client::put_manifest`].
@@ -136,12 +142,9 @@ impl Blocking {
         bytes: Vec<u8>,
         credentials: Option<&Credentials>,
     ) -> Result<Option<Digest>> {
-        self.handle.block_on(self.client.put_manifest(reference, name, media_type, bytes.into(), credentials))
+        self.wait(self.client.put_manifest(reference, name, media_type, bytes.into(), credentials))
     }
 }
-
-/// How often those who wait look whether they still should.
-const LOOK: Duration = Duration::from_millis(200);
 
 /// A blob or file as a reader: nothing is taken from the network ahead of what is read, but for what lies in the socket.
 /// Errors carry the [`Error`](crate::Error) inside.
@@ -150,6 +153,7 @@ pub struct Reader {
     stream: Stream,
     piece: Bytes,
     handle: Handle,
+    cancel: Cancel,
 }
 
 #[derive(Debug)]
@@ -183,7 +187,8 @@ impl Read for Reader {
             return Ok(0);
         }
         if self.piece.is_empty() {
-            match self.handle.block_on(self.stream.chunk()).map_err(io::Error::other)? {
+            let next = self.cancel.unless(self.stream.chunk());
+            match self.handle.block_on(next).map_err(io::Error::other)? {
                 Some(piece) => self.piece = piece,
                 None => return Ok(0),
             }

@@ -95,6 +95,9 @@ pub enum Error {
         /// Its body.
         text: String,
     },
+    /// Nobody waits for it any more.
+    #[error("context canceled")]
+    Cancelled,
     /// A setting that makes no sense.
     #[error("invalid registry setting: {0}")]
     Config(String),
@@ -121,6 +124,7 @@ impl Error {
             Error::Refused { status: 404, .. } | Error::Told { status: 404, .. } => ErrorKind::NotFound,
             Error::Refused { status: 429 | 500.., .. } | Error::Told { status: 429, .. } => ErrorKind::Unavailable,
             Error::Status(status) if status.is_server_error() => ErrorKind::Unavailable,
+            Error::Cancelled => ErrorKind::Cancelled,
             Error::Config(_) | Error::Address { .. } => ErrorKind::Invalid,
             Error::Web { status, .. } => crate::web::kind(*status),
             _ => ErrorKind::Internal,

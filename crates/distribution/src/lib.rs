@@ -12,6 +12,7 @@
 mod blob;
 mod blocking;
 mod body;
+mod cancel;
 mod challenge;
 mod client;
 mod config;
@@ -36,6 +37,7 @@ mod words;
 
 pub use blob::BlobStream;
 pub use blocking::{Blocking, Reader, Slot};
+pub use cancel::Cancel;
 pub use challenge::Challenge;
 pub use client::{Client, Descriptor, Direction, MEDIA_TYPES};
 pub use config::{Insecure, Limits, Mirror, RegistryConfig, SYSTEM_DIRECTORIES, Timeouts};

@@ -5,14 +5,13 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Buf, Bytes};
 use corten_base::{ContainerId, ErrorKind, ImageId, Namespace, Platform, Reference};
 use corten_distribution::{Credentials, Found};
 use corten_events::Kind;
 use corten_images::{
-    Checkup, Deleted, Descriptor, Filters, HistoryItem, Image, Images, ImportOptions, InUse, ManifestKind,
+    Cancel, Checkup, Deleted, Descriptor, Filters, HistoryItem, Image, Images, ImportOptions, InUse, ManifestKind,
     ManifestSummary, Progress, Remote, Report, Sharing, Statement, Summary, TransferOptions, WebAddress,
 };
 use tokio::sync::mpsc;
@@ -54,10 +53,17 @@ impl Download {
     }
 }
 
-/// A long operation under way: its steps, then its end. Dropping it cancels the operation at its next step.
+/// A long operation under way: its steps, then its end. Dropping it cancels the operation, at once where it waits for a registry.
 #[derive(Debug)]
 pub struct Operation {
     steps: mpsc::Receiver<Result<Progress, Error>>,
+    cancel: Cancel,
+}
+
+impl Drop for Operation {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
 }
 
 impl Operation {
@@ -66,28 +72,26 @@ impl Operation {
         self.steps.recv().await
     }
 
-    /// Runs `work` on a blocking thread. It reports its steps through the function it is given, and may look whether anybody still
-    /// reads them.
-    fn run<T>(work: impl FnOnce(Report<'_>, &AtomicBool) -> Result<T, Error> + Send + 'static) -> Operation {
+    /// Runs `work` on a blocking thread. It reports its steps through the function it is given; nobody reads them any more when it
+    /// is cancelled.
+    fn run<T>(work: impl FnOnce(Report<'_>, &Cancel) -> Result<T, Error> + Send + 'static) -> Operation {
         let (sender, steps) = mpsc::channel(STEPS);
+        let cancel = Cancel::default();
+        let told = cancel.clone();
         tokio::task::spawn_blocking(move || {
-            let cancelled = AtomicBool::new(false);
             let report = |step: Progress| {
                 // How far something is will be told again; nobody has to wait for a slow reader because of it.
                 let is_passing = matches!(step, Progress::Status { current: Some(_), .. });
-                let is_gone = match is_passing {
-                    true => matches!(sender.try_send(Ok(step)), Err(mpsc::error::TrySendError::Closed(_))),
-                    false => sender.blocking_send(Ok(step)).is_err(),
-                };
-                if is_gone {
-                    cancelled.store(true, Ordering::Relaxed);
+                match is_passing {
+                    true => drop(sender.try_send(Ok(step))),
+                    false => drop(sender.blocking_send(Ok(step))),
                 }
             };
-            if let Err(error) = work(&report, &cancelled) {
+            if let Err(error) = work(&report, &told) {
                 let _ = sender.blocking_send(Err(error));
             }
         });
-        Operation { steps }
+        Operation { steps, cancel }
     }
 }
 
@@ -254,12 +258,11 @@ impl ImageService {
         work: impl FnOnce(&Images, &TransferOptions<'_>, Report<'_>) -> corten_images::Result<()> + Send + 'static,
     ) -> Operation {
         let (images, registry) = (self.images(), self.shared.registry_client.clone());
-        Operation::run(move |report, cancelled| {
+        Operation::run(move |report, cancel| {
             let options = TransferOptions {
-                registry: &registry,
+                registry: &registry.under(cancel),
                 credentials: credentials.as_ref(),
                 platform: platform.as_ref(),
-                cancelled: Some(cancelled),
             };
             Ok(work(&images, &options, report)?)
         })
@@ -333,8 +336,9 @@ impl ImageService {
     /// Makes an image of a root file system's tar that a web server has.
     pub fn import_from(&self, address: WebAddress, options: ImportOptions) -> Operation {
         let (images, shared) = (self.images(), self.shared.clone());
-        Operation::run(move |report, cancelled| {
-            let done = images.import_from(&address, &shared.registry_client, &options, cancelled, report)?;
+        Operation::run(move |report, cancel| {
+            let registry = shared.registry_client.under(cancel);
+            let done = images.import_from(&address, &registry, &options, report)?;
             shared.image_arrived.notify_one();
             Ok(done)
         })

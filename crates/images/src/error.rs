@@ -145,7 +145,7 @@ pub enum Error {
     },
     /// The registry refused or failed.
     #[error(transparent)]
-    Registry(#[from] corten_distribution::Error),
+    Registry(corten_distribution::Error),
     /// The blob store failed.
     #[error(transparent)]
     Content(#[from] corten_content::Error),
@@ -221,6 +221,15 @@ impl Error {
 
     pub(crate) fn document(what: impl Into<String>, reason: impl ToString) -> Error {
         Error::Document { what: what.into(), reason: reason.to_string() }
+    }
+}
+
+impl From<corten_distribution::Error> for Error {
+    fn from(error: corten_distribution::Error) -> Error {
+        match error {
+            corten_distribution::Error::Cancelled => Error::Cancelled,
+            error => Error::Registry(error),
+        }
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::io::Read;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use corten_base::{Algorithm, ChainId, DiffId, ImageId, Platform, Reference, time};
@@ -35,14 +34,12 @@ pub(crate) struct Archive<'a> {
     reader: &'a mut (dyn Read + Send),
     /// The number of its bytes, where it is known.
     total: Option<u64>,
-    /// Set when nobody waits for it any more.
-    cancelled: Option<&'a AtomicBool>,
 }
 
 impl<'a> Archive<'a> {
     /// One that ends by itself.
     pub fn of(reader: &'a mut (dyn Read + Send)) -> Archive<'a> {
-        Archive { reader, total: None, cancelled: None }
+        Archive { reader, total: None }
     }
 }
 
@@ -51,19 +48,18 @@ impl Images {
     ///
     /// # Errors
     /// As [`Images::import`]; [`Error::Registry`] where the server does not give it, before anything is reported, or breaks
-    /// off; [`Error::Cancelled`] once `cancelled` is set.
+    /// off; [`Error::Cancelled`] once the registry's [`Cancel`](corten_distribution::Cancel) is set.
     pub fn import_from(
         &self,
         address: &WebAddress,
         registry: &Blocking,
         options: &ImportOptions,
-        cancelled: &AtomicBool,
         report: Report<'_>,
     ) -> Result<ImageId> {
         let mut file = registry.download(address)?;
         report(Progress::status(format!("Downloading from {address}")));
         let total = file.size();
-        self.import_archive(Archive { reader: &mut file, total, cancelled: Some(cancelled) }, options, report)
+        self.import_archive(Archive { reader: &mut file, total }, options, report)
     }
 
     /// Makes an image of one layer from a tar of a root file system, plain or compressed. Reports its id at the end.
@@ -119,16 +115,13 @@ impl Images {
         name: Option<Reference>,
         report: Report<'_>,
     ) -> Result<ImageId> {
-        let Archive { reader, total, cancelled } = archive;
+        let Archive { reader, total } = archive;
         self.tidily(|| {
             let lease = self.lease(owner)?;
             let ingest = self.content().ingest_nameless(Algorithm::Sha256, None)?;
             let mut progress = |current| {
                 report(Progress::bytes("", "Importing", current, total));
-                match cancelled.is_some_and(|cancelled| cancelled.load(Ordering::Relaxed)) {
-                    true => Err(Error::Cancelled),
-                    false => Ok(()),
-                }
+                Ok(())
             };
             let name_of_layer = "of the archive";
             let commit = |ingest: Ingest| Ok(ingest.commit(None, &lease)?);

@@ -53,7 +53,7 @@ use crate::import::Archive;
 
 pub use check::{Checkup, Problem};
 pub use config::{Healthcheck, HistoryEntry, ImageConfig, RootFs, RunConfig};
-pub use corten_distribution::{Blocking, Client, Credentials, Found, RegistryConfig, WebAddress};
+pub use corten_distribution::{Blocking, Cancel, Client, Credentials, Found, RegistryConfig, WebAddress};
 pub use document::{ReadDocument, read_document};
 pub use error::{Error, Result};
 pub use import::ImportOptions;

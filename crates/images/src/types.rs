@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 use corten_base::{ChainId, ContainerId, DiffId, Digest, ImageId, Platform};
@@ -255,12 +254,10 @@ pub type Report<'a> = &'a (dyn Fn(Progress) + Send + Sync);
 /// How to pull or push.
 #[derive(Clone, Copy, Debug)]
 pub struct TransferOptions<'a> {
-    /// The registries.
+    /// The registries. When its [`Cancel`](corten_distribution::Cancel) is set, the operation ends at once.
     pub registry: &'a Blocking,
     /// Whose account to use.
     pub credentials: Option<&'a Credentials>,
     /// The one platform wanted of several. Without it the host's is pulled, and all that is here is pushed.
     pub platform: Option<&'a Platform>,
-    /// Set by the caller to end the operation at its next step.
-    pub cancelled: Option<&'a AtomicBool>,
 }

@@ -182,7 +182,7 @@ impl Extractor {
 /// What reading the source failed with: a registry's own error, where there is one inside.
 pub(crate) fn input(error: io::Error) -> Error {
     match error.downcast::<corten_distribution::Error>() {
-        Ok(error) => Error::Registry(error),
+        Ok(error) => error.into(),
         Err(error) => Error::Input(error),
     }
 }

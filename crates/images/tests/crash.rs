@@ -41,7 +41,7 @@ fn the_victim() {
     thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
     let pulled = env::var(IMAGE).unwrap();
     let pulled_name = Reference::parse_normalized(&pulled).unwrap();
-    let options = TransferOptions { registry: &client, credentials: None, platform: None, cancelled: None };
+    let options = TransferOptions { registry: &client, credentials: None, platform: None };
     let archives = [
         docker_archive_bytes(&[image()], Packing::Gzip),
         oci_archive_bytes(&[TestImage::new("other:1", image().layers)], Packing::Plain, true),

@@ -8,12 +8,11 @@ mod registry;
 
 use std::fs;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use common::{Fixture, Opened, nobody};
 use corten_base::{ErrorKind, Platform, Reference};
-use corten_images::{Error, Progress, TransferOptions};
+use corten_images::{Cancel, Error, Progress, TransferOptions};
 use corten_testkit::image::{Packing, TestImage, docker_archive_bytes, noise, pack, tar};
 use registry::{Fault, INDEX, MANIFEST, Registry, blob_path, image};
 use serde_json::json;
@@ -21,7 +20,7 @@ use serde_json::json;
 /// Pulls, and answers what was reported, without the byte counts.
 fn pull_lines(store: &Opened, registry: &Registry, name: &str) -> Vec<String> {
     let client = registry.client();
-    let options = TransferOptions { registry: &client, credentials: None, platform: None, cancelled: None };
+    let options = TransferOptions { registry: &client, credentials: None, platform: None };
     let lines = Mutex::new(Vec::new());
     let report = |progress| {
         if let Progress::Status { id, status, .. } = progress {
@@ -230,16 +229,53 @@ fn a_layer_that_was_loaded_is_not_unpacked_again() {
 fn a_pull_is_cancelled() {
     let (fixture, registry) = (Fixture::new(), Registry::start());
     let store = fixture.open();
-    registry.push("app", "1", &image(5), Packing::Plain);
-    let (client, cancelled) = (registry.client(), AtomicBool::new(false));
-    let options = TransferOptions { registry: &client, credentials: None, platform: None, cancelled: Some(&cancelled) };
+    let image = image(5);
+    registry.push("app", "1", &image, Packing::Plain);
+    let layers = image.layers.iter().map(|layer| json!({ "digest": corten_base::Digest::sha256(layer) }));
+    let paths: Vec<String> = layers.map(|layer| blob_path(&layer)).collect();
+    // While bytes come, and when none come any more.
+    for silent in [false, true] {
+        let cancel = Cancel::default();
+        let client = registry.patient_client().under(&cancel);
+        let options = TransferOptions { registry: &client, credentials: None, platform: None };
+        let reference = Reference::parse_normalized(&registry.name("app:1")).unwrap();
+        let report = |progress: Progress| {
+            if matches!(progress, Progress::Status { current: Some(1..), .. }) {
+                cancel.cancel();
+            }
+        };
+        paths.iter().filter(|_| silent).for_each(|path| registry.fault(path, Some(Fault::Silent(250_000))));
+        let error = store.images.pull(&reference, &options, &report).unwrap_err();
+        assert_eq!((error.to_string().as_str(), error.kind()), ("context canceled", ErrorKind::Cancelled));
+        assert_eq!(store.images.count().unwrap(), 0);
+        assert_eq!(store.holdings(&fixture)[1..3], [0, 0], "nothing of a layer");
+    }
+    // What has come is not asked for again.
+    paths.iter().for_each(|path| registry.fault(path, None));
+    registry.take_blob_requests();
+    registry.pull(&store, "app:1").unwrap();
+    assert!(registry.take_blob_requests().iter().any(|(_, offset)| *offset > 0));
+    store.images.remove(&registry.name("app:1"), false, false, &nobody).unwrap();
+    assert_eq!(store.holdings(&fixture), [0; 4]);
+}
+
+#[test]
+fn a_failure_waits_for_nobody_who_is_silent() {
+    let (fixture, registry) = (Fixture::new(), Registry::start());
+    let store = fixture.open();
+    let image = image(2);
+    registry.push("app", "1", &image, Packing::Plain);
+    let blob = |number: usize| corten_base::Digest::sha256(&image.layers[number]);
+    let path = |number: usize| blob_path(&json!({ "digest": blob(number) }));
+    registry.fault(&path(0), Some(Fault::Silent(100)));
+    registry.fault(&path(1), Some(Fault::Changed));
+    registry.take_blob_requests();
+    let client = registry.patient_client();
+    let options = TransferOptions { registry: &client, credentials: None, platform: None };
     let reference = Reference::parse_normalized(&registry.name("app:1")).unwrap();
-    let report = |progress: Progress| {
-        if matches!(&progress, Progress::Status { status, .. } if status == "Downloading") {
-            cancelled.store(true, Ordering::Relaxed);
-        }
-    };
-    let error = store.images.pull(&reference, &options, &report).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Cancelled);
-    assert_eq!(store.images.count().unwrap(), 0);
+    let error = store.images.pull(&reference, &options, &|_| {}).unwrap_err();
+    assert_eq!(error.to_string(), format!("{}: layer {}", registry.name("app:1"), blob(1).short()));
+    // It was not asked again, as it would have been after a minute.
+    let asked = registry.take_blob_requests().into_iter().filter(|(asked, _)| *asked == path(0)).count();
+    assert!(asked <= 1, "{asked}");
 }

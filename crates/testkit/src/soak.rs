@@ -196,7 +196,8 @@ fn operation(random: &mut Random, archives: &[PathBuf], place: &Path) -> Vec<Str
     let pulled = format!("{}/pulled:{}", Registry::HOST, 1 + random.below(2));
     let saved = place.join("saved.tar").display().to_string();
     let pushed = format!("{}/pushed:{}", Registry::HOST, random.below(3));
-    let multi = if random.below(4) == 0 { "soak/multi:1".to_owned() } else { format!("{}/multi:1", Registry::HOST) };
+    let remote = format!("{}/multi:1", Registry::HOST);
+    let multi = if random.below(4) == 0 { "soak/multi:1" } else { &remote };
     let platform = format!("linux/{}", ARCHITECTURES[random.below(ARCHITECTURES.len() as u64) as usize]);
     let words: &[&str] = match random.below(20) {
         0..=2 => &["load", "-qi", &archive],
@@ -207,11 +208,11 @@ fn operation(random: &mut Random, archives: &[PathBuf], place: &Path) -> Vec<Str
         8 => &["save", "-o", &saved, name],
         9 => &["tag", name, &pushed],
         10 | 11 => &["push", "-q", &pushed],
-        12 => &["pull", "-q", &multi],
-        13..=15 => &["pull", "-q", "--platform", &platform, &multi],
-        16 => &["rmi", "-f", "--platform", &platform, &multi],
-        17 => &["rmi", "-f", &multi],
-        18 => &["tag", &multi, &pushed],
+        12 => &["pull", "-q", &remote],
+        13..=15 => &["pull", "-q", "--platform", &platform, &remote],
+        16 => &["rmi", "-f", "--platform", &platform, multi],
+        17 => &["rmi", "-f", multi],
+        18 => &["tag", multi, &pushed],
         _ => &["push", "-q", "--platform", &platform, &pushed],
     };
     words.iter().map(|&word| word.to_owned()).collect()

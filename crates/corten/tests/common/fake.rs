@@ -1,7 +1,7 @@
 //! A registry of a test's own, inside an engine's network, that misbehaves path by path.
 
 use std::collections::HashMap;
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -22,6 +22,15 @@ pub enum Fault {
     Status(usize, &'static str, String),
     /// So many bytes come at once, then one after the other for as long as somebody waits for them.
     Trickle(usize),
+    /// So many bytes of the body come, then nothing for as long as somebody waits; none: not even a head.
+    Silent(Option<usize>),
+}
+
+/// What comes on a connection after an answer.
+#[derive(PartialEq)]
+enum Next {
+    Request,
+    Silence,
 }
 
 #[derive(Default)]
@@ -35,6 +44,8 @@ struct State {
     sending: usize,
     most: usize,
     together: usize,
+    /// Silent connections that were given up.
+    left_alone: usize,
     /// How many requests a token is good for, if tokens are asked for; what is left of the newest, and its number.
     token: Option<usize>,
     left: usize,
@@ -126,6 +137,11 @@ impl Fake {
         self.lock().most
     }
 
+    /// How many clients have given up waiting for more.
+    pub fn left_alone(&self) -> usize {
+        self.lock().left_alone
+    }
+
     /// The requests for a path so far: method, `Range`, and when.
     pub fn requests(&self, path: &str) -> Vec<(String, String, Instant)> {
         let state = self.lock();
@@ -136,12 +152,17 @@ impl Fake {
     fn converse(&self, mut stream: TcpStream) -> io::Result<()> {
         let mut reader = BufReader::new(stream.try_clone()?);
         while let Some((head, _)) = server::request(&mut reader)? {
-            self.answer(&mut stream, &head)?;
+            if self.answer(&mut stream, &head)? == Next::Silence {
+                // Until the client goes; it has nothing more to say.
+                drop(reader.fill_buf());
+                self.lock().left_alone += 1;
+                return Ok(());
+            }
         }
         Ok(())
     }
 
-    fn answer(&self, stream: &mut TcpStream, head: &str) -> io::Result<()> {
+    fn answer(&self, stream: &mut TcpStream, head: &str) -> io::Result<Next> {
         let mut words = head.split_whitespace().map(str::to_owned);
         let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let header = |name: &str| {
@@ -156,14 +177,14 @@ impl Fake {
             state.left = state.token.unwrap_or_default();
             let body = json!({ "token": format!("token-{}", state.tokens), "expires_in": 300 }).to_string();
             drop(state);
-            return whole(stream, "200 OK", "", body.as_bytes());
+            return whole(stream, "200 OK", "", body.as_bytes()).map(|()| Next::Request);
         }
         if state.token.is_some() {
             if header("authorization") != format!("Bearer token-{}", state.tokens) || state.left == 0 {
                 let host = header("host");
                 let challenge = format!("WWW-Authenticate: Bearer realm=\"http://{host}/token\",service=\"s\"\r\n");
                 drop(state);
-                return whole(stream, "401 Unauthorized", &challenge, b"");
+                return whole(stream, "401 Unauthorized", &challenge, b"").map(|()| Next::Request);
             }
             state.left -= 1;
         }
@@ -174,13 +195,16 @@ impl Fake {
                 state.faults.get_mut(&path).expect("it was there").push(left);
             }
             drop(state);
-            return whole(stream, status, headers, b"");
+            return whole(stream, status, headers, b"").map(|()| Next::Request);
+        }
+        if let Some(Fault::Silent(None)) = fault {
+            return Ok(Next::Silence);
         }
         let found = state.content.get(&path).cloned();
         drop(state);
         let Some((body, media_type)) = found else {
             let status = if path == "/v2/" { "200 OK" } else { "404 Not Found" };
-            return whole(stream, status, "", b"{}");
+            return whole(stream, status, "", b"{}").map(|()| Next::Request);
         };
         let offset = range.strip_prefix("bytes=").and_then(|range| range.split('-').next()?.parse().ok()).unwrap_or(0);
         let status = match offset {
@@ -190,7 +214,10 @@ impl Fake {
         let rest = &body[offset.min(body.len())..];
         write!(stream, "HTTP/1.1 {status}\r\nContent-Type: {media_type}\r\nContent-Length: {}\r\n\r\n", rest.len())?;
         if method == "HEAD" {
-            return Ok(());
+            return Ok(Next::Request);
+        }
+        if let Some(Fault::Silent(Some(bytes))) = fault {
+            return stream.write_all(&rest[..bytes.min(rest.len())]).map(|()| Next::Silence);
         }
         let counts = path.contains("/blobs/") && body.starts_with(&[0x1f, 0x8b]);
         if counts {
@@ -203,7 +230,7 @@ impl Fake {
         if counts {
             self.lock().sending -= 1;
         }
-        sent
+        sent.map(|()| Next::Request)
     }
 
     fn wait_for_others(&self) {

@@ -28,9 +28,8 @@ impl Pull<'_> {
         take: impl FnOnce(Ingest, &mut dyn Read, &mut dyn FnMut(u64) -> Result<()>) -> Result<T>,
     ) -> Result<T> {
         let Descriptor { digest, size, .. } = blob;
-        let slot = self.options.registry.slot(Direction::Download, || self.is_cancelled());
-        let _slot = slot.ok_or(Error::Cancelled)?;
-        let ingest = self.images.content().ingest(&format!("blob-{digest}"), digest.algorithm(), Some(*size))?;
+        let _slot = self.options.registry.slot(Direction::Download)?;
+        let ingest = self.images.content().ingest_blob(digest, *size)?;
         let mut source: Box<dyn Read> = match ingest.offset() {
             offset if offset == *size => Box::new(io::empty()),
             offset => Box::new(self.blob(blob, offset)?),
@@ -69,7 +68,7 @@ impl Pull<'_> {
                     let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
                     first.get_or_insert(error.of_part(&self.reference, &part));
                     // After it was told: what the others give up for this must not take its place.
-                    self.failed.store(true, Ordering::Relaxed);
+                    self.failed.cancel();
                     return;
                 }
             }

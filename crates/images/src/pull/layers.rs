@@ -43,12 +43,12 @@ impl Pull<'_> {
                 let worker = move || self.work(layers, config, next, &send);
                 let spawned = thread::Builder::new().name(format!("pull-{number}")).spawn_scoped(scope, worker);
                 if let Err(error) = spawned {
-                    self.failed.store(true, Ordering::Relaxed);
+                    self.failed.cancel();
                     return Err(Error::io("start a thread")(error));
                 }
             }
             drop(send);
-            self.commit_all(&layers, config, &receive).inspect_err(|_| self.failed.store(true, Ordering::Relaxed))
+            self.commit_all(&layers, config, &receive).inspect_err(|_| self.failed.cancel())
         })
     }
 
@@ -72,7 +72,7 @@ impl Pull<'_> {
             let sent = send.send((number, step));
             // After it was sent: what the others give up for this must not be told in its place.
             if failed {
-                self.failed.store(true, Ordering::Relaxed);
+                self.failed.cancel();
             }
             if sent.is_err() || failed {
                 return;

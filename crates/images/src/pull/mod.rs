@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use corten_base::{Digest, ImageId, Platform, Reference};
 use corten_content::{Lease, LeaseOptions};
+use corten_distribution::Cancel;
 
 use crate::document;
 use crate::media_type;
@@ -46,8 +47,8 @@ struct Pull<'a> {
     options: TransferOptions<'a>,
     lease: &'a Lease,
     report: Report<'a>,
-    /// Set when one part has failed: the others needn't go on.
-    failed: &'a AtomicBool,
+    /// Set when one part has failed: the others needn't go on. What the registry is asked is under it.
+    failed: &'a Cancel,
 }
 
 impl Images {
@@ -69,8 +70,10 @@ impl Images {
             ttl: Some(KEEP),
             ..LeaseOptions::default()
         })?;
-        let failed = AtomicBool::new(false);
-        let pull = Pull { images: self, reference, options: *options, lease: &lease, report, failed: &failed };
+        let failed = options.registry.cancel().below();
+        let registry = options.registry.under(&failed);
+        let options = TransferOptions { registry: &registry, ..*options };
+        let pull = Pull { images: self, reference, options, lease: &lease, report, failed: &failed };
         match pull.run() {
             Ok(id) => {
                 drop(lease);
@@ -198,7 +201,7 @@ impl Pull<'_> {
         let (held, said) = thread::scope(|scope| -> Result<_> {
             let said = scope.spawn(|| {
                 let said = quiet.attestations(&chosen.attestations);
-                said.inspect_err(|_| self.failed.store(true, Ordering::Relaxed))
+                said.inspect_err(|_| self.failed.cancel())
             });
             let held = self.layers(&config, &manifest.layers);
             let said = said.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -245,8 +248,7 @@ impl Pull<'_> {
     }
 
     fn is_cancelled(&self) -> bool {
-        self.failed.load(Ordering::Relaxed)
-            || self.options.cancelled.is_some_and(|cancelled| cancelled.load(Ordering::Relaxed))
+        self.failed.is_cancelled()
     }
 }
 

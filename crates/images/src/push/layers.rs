@@ -88,7 +88,7 @@ impl Push<'_> {
                     Err(error) => {
                         first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                         // After it was told: what the others give up for this must not take its place.
-                        self.failed.store(true, Ordering::Relaxed);
+                        self.failed.cancel();
                         return;
                     }
                 }
@@ -155,8 +155,7 @@ impl Push<'_> {
                 }
             }
         }
-        let slot = registry.slot(Direction::Upload, || self.is_cancelled());
-        let _slot = slot.ok_or(Error::Cancelled)?;
+        let _slot = registry.slot(Direction::Upload)?;
         let total = self.images.content().size(self.blob_of(layer)).unwrap_or_default();
         let progress = |current| {
             (self.report)(Progress::bytes(layer.id.clone(), "Pushing", current, Some(total)));

@@ -11,10 +11,9 @@ mod layers;
 mod pack;
 mod plan;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use corten_base::{ImageId, Reference};
 use corten_content::Lease;
+use corten_distribution::Cancel;
 
 use crate::record::{self, NameRow};
 use crate::types::{Descriptor, Progress, Report, TransferOptions};
@@ -30,8 +29,8 @@ struct Push<'a> {
     options: TransferOptions<'a>,
     lease: &'a Lease,
     report: Report<'a>,
-    /// Set when one part has failed: the others needn't go on.
-    failed: AtomicBool,
+    /// Set when one part has failed: the others needn't go on. What the registry is asked is under it.
+    failed: &'a Cancel,
 }
 
 impl Images {
@@ -66,13 +65,15 @@ impl Images {
 
     fn push_one(&self, row: &NameRow, options: &TransferOptions<'_>, report: Report<'_>) -> Result<()> {
         let lease = self.lease(&format!("push {}", row.reference))?;
+        let failed = options.registry.cancel().below();
+        let registry = options.registry.under(&failed);
         let push = Push {
             images: self,
             reference: row.reference.clone(),
-            options: *options,
+            options: TransferOptions { registry: &registry, ..*options },
             lease: &lease,
             report,
-            failed: AtomicBool::new(false),
+            failed: &failed,
         };
         let pushed = push.run(row)?;
         let labels = self.read_config(&row.image).ok().and_then(|config| config.config.labels).unwrap_or_default();
@@ -142,7 +143,6 @@ impl Push<'_> {
     }
 
     fn is_cancelled(&self) -> bool {
-        self.failed.load(Ordering::Relaxed)
-            || self.options.cancelled.is_some_and(|cancelled| cancelled.load(Ordering::Relaxed))
+        self.failed.is_cancelled()
     }
 }

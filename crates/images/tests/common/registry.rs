@@ -79,6 +79,11 @@ impl Registry {
         Client::new(config).blocking(self.runtime.clone())
     }
 
+    /// A client that waits longer than a test.
+    pub fn patient_client(&self) -> Blocking {
+        Client::new(RegistryConfig::default()).blocking(self.runtime.clone())
+    }
+
     /// Puts an image under a tag; answers the manifest's descriptor.
     pub fn push(&self, repository: &str, tag: &str, image: &TestImage, packing: Packing) -> Value {
         let config = self.blob(repository, image.config(), "application/vnd.oci.image.config.v1+json");
@@ -117,7 +122,7 @@ impl Registry {
 
     pub fn pull_for(&self, store: &Opened, name: &str, platform: Option<&Platform>) -> Result<ImageId> {
         let client = self.client();
-        let options = TransferOptions { registry: &client, credentials: None, platform, cancelled: None };
+        let options = TransferOptions { registry: &client, credentials: None, platform };
         store.images.pull(&Reference::parse_normalized(&self.name(name)).unwrap(), &options, &|_| {})
     }
 
