@@ -133,6 +133,60 @@ fn one_layer_in_two_packings_goes_in_both() {
 }
 
 #[test]
+fn a_name_means_its_own_manifest_whatever_came_later() {
+    if !is_root("a_name_means_its_own_manifest_whatever_came_later") {
+        return;
+    }
+    let engine = TestEngine::start(CORTEN);
+    let (registry, from) = (Registry::start(&engine), Fake::start(&engine));
+    let layer = tar(&[("file", b"content")]);
+    let config = from.blob("r", TestImage::new("r:1", [layer.clone()]).config(), CONFIG, Algorithm::Sha256);
+    let manifest = |tag: &str, packing, suffix: &str| {
+        let layer = from.blob("r", pack(&layer, packing), &LAYER.replace("gzip", suffix), Algorithm::Sha256);
+        let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer] });
+        let digest = from.manifest("r", tag, &manifest, MANIFEST, Algorithm::Sha256);
+        (json!({ "mediaType": MANIFEST, "digest": digest, "size": manifest.to_string().len() }), digest)
+    };
+    let ((mut entry, gz), (_, zst)) = (manifest("gz", Packing::Gzip, "gzip"), manifest("zst", Packing::Zstd, "zstd"));
+    // An index of which only the one for this machine is here.
+    entry["platform"] = json!({ "os": "linux", "architecture": corten_base::Platform::host().architecture });
+    let absent = json!({ "mediaType": MANIFEST, "digest": corten_base::Digest::sha256(b"absent"), "size": 6,
+        "platform": { "os": "linux", "architecture": "s390x" } });
+    let media_type = "application/vnd.oci.image.index.v1+json";
+    let index = json!({ "schemaVersion": 2, "mediaType": media_type, "manifests": [entry, absent] });
+    from.manifest("r", "index", &index, media_type, Algorithm::Sha256);
+    let name = |tag: &str| format!("{}/r:{tag}", from.host);
+    for tag in ["gz", "index", "zst"] {
+        engine.docker(&["pull", "-q", &name(tag)]).ok();
+    }
+    for (tag, digest) in [("gz", &gz), ("zst", &zst), ("index", &gz)] {
+        let copy = format!("{HOST}/copy:{tag}");
+        engine.docker(&["tag", &name(tag), &copy]).ok();
+        engine.docker(&["push", "-q", &copy]).ok();
+        assert_eq!(self::digest(&engine, &format!("copy:{tag}")), digest.as_str(), "{tag}");
+        if tag != "index" {
+            let shown = engine.get(&format!("/images/{}/json", name(tag))).expect("it is answered");
+            let (_, body) = shown.split_once("\r\n\r\n").expect("a body");
+            let shown: serde_json::Value = serde_json::from_str(body).expect("JSON");
+            assert_eq!(shown["Descriptor"]["digest"], digest.as_str());
+        }
+    }
+    // Together in one archive, and back.
+    let archive = engine.path().join("both.tar").display().to_string();
+    engine.docker(&["save", "-o", &archive, &name("gz"), &name("zst")]).ok();
+    let id = engine.docker(&["inspect", "-f", "{{.Id}}", &name("gz")]).ok().to_owned();
+    engine.docker(&["rmi", "-f", &id]).ok();
+    engine.docker(&["load", "-qi", &archive]).ok();
+    for (tag, digest) in [("gz", &gz), ("zst", &zst)] {
+        let again = format!("{HOST}/again:{tag}");
+        engine.docker(&["tag", &name(tag), &again]).ok();
+        engine.docker(&["push", "-q", &again]).ok();
+        assert_eq!(corten_base::Digest::sha256(&registry.manifest(&engine, &format!("again:{tag}"))), *digest, "{tag}");
+    }
+    engine.finish();
+}
+
+#[test]
 fn the_messages_of_a_push() {
     if !is_root("the_messages_of_a_push") {
         return;

@@ -7,9 +7,9 @@ use corten_base::{ImageId, InvalidReference, Platform, Reference, time};
 use corten_metadata::rusqlite::Connection;
 
 use crate::config::ImageConfig;
-use crate::document::{Document, LARGEST};
+use crate::document::{Document, LARGEST, Manifest};
 use crate::record::{self, ImageRow, NameRow};
-use crate::types::Image;
+use crate::types::{Descriptor, Image};
 use crate::{Error, Images, Result};
 
 /// What a text means, before anything is looked up.
@@ -37,6 +37,10 @@ impl Images {
         })?;
         let named = Reference::parse_normalized(name).ok().map(Reference::with_default_tag);
         let target = names.iter().find(|row| Some(&row.reference) == named.as_ref()).map(|row| row.target.clone());
+        let row = match &target {
+            Some(target) => self.as_named(row, target)?,
+            None => row,
+        };
         let image = self.image(row, names)?;
         if platform.is_some() && image.is_artifact() {
             return Err(self.artifact(name, &image)?);
@@ -81,6 +85,44 @@ impl Images {
     /// The record that a text means.
     pub(crate) fn find(&self, name: &str) -> Result<ImageRow> {
         self.database().read(|connection| find(connection, self.namespace().as_str(), name))
+    }
+
+    /// The record that a text means, as the name means it if it is one.
+    pub(crate) fn find_named(&self, name: &str) -> Result<ImageRow> {
+        let row = self.find(name)?;
+        let Ok(reference) = Reference::parse_normalized(name).map(Reference::with_default_tag) else { return Ok(row) };
+        let namespace = self.namespace().as_str();
+        let named = self.database().read(|connection| record::name(connection, namespace, &reference))?;
+        match named.filter(|named| named.image == row.id) {
+            Some(named) => self.as_named(row, &named.target),
+            None => Ok(row),
+        }
+    }
+
+    /// A record with what one of its names means in the place of what came last: equal configurations may have come with
+    /// several manifests.
+    pub(crate) fn as_named(&self, row: ImageRow, target: &Descriptor) -> Result<ImageRow> {
+        if row.target.digest == target.digest {
+            return Ok(row);
+        }
+        // What was packed for a registry has a digest there that nothing here has: then it is what it was packed from.
+        Ok(match self.own_manifest(&row, target)? {
+            Some(manifest) => ImageRow { manifest, target: target.clone(), ..row },
+            None => row,
+        })
+    }
+
+    /// An image's manifest behind a target, if all of the image is here so.
+    fn own_manifest(&self, row: &ImageRow, target: &Descriptor) -> Result<Option<Descriptor>> {
+        let is_own = |descriptor: &Descriptor, manifest: &Manifest| match row.is_artifact() {
+            true => descriptor.digest == row.id.0,
+            false => manifest.config.digest == row.id.0,
+        };
+        let parts = self.contents(target)?.parts.into_iter();
+        let mut manifests = parts.filter_map(|part| Some((part.entry.descriptor, part.manifest?)));
+        let own = manifests.find(|(descriptor, manifest)| is_own(descriptor, manifest));
+        let is_whole = |manifest: &Manifest| manifest.blobs().all(|blob| self.content().contains(&blob.digest));
+        Ok(own.filter(|(_, manifest)| is_whole(manifest)).map(|(descriptor, _)| descriptor))
     }
 
     pub(crate) fn read_config(&self, id: &ImageId) -> Result<ImageConfig> {

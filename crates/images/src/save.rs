@@ -24,7 +24,7 @@ use crate::media_type;
 use crate::record::{self, ImageRow, NameRow};
 use crate::resolve::is_id_prefix;
 use crate::types::Descriptor;
-use crate::walk::{Contents, Part};
+use crate::walk::Contents;
 use crate::{Error, Images, Result};
 
 /// Blobs are read in pieces of this size.
@@ -69,7 +69,8 @@ impl Images {
         let mut blobs = BTreeMap::new();
         let mut items: Vec<Item> = Vec::new();
         for (row, name) in self.wanted(names)? {
-            if let Some(item) = items.iter_mut().find(|item| item.row.id == row.id) {
+            let is_it = |item: &&mut Item| item.row.id == row.id && item.row.target.digest == row.target.digest;
+            if let Some(item) = items.iter_mut().find(is_it) {
                 item.names.extend(name);
                 continue;
             }
@@ -98,35 +99,21 @@ impl Images {
             }
             for NameRow { reference, image, target } in tags {
                 let row = self.database().read(|connection| record::image(connection, namespace, &image))?;
-                found.extend(row.map(|row| (ImageRow { target, ..row }, Some(reference))));
+                if let Some(row) = row {
+                    found.push((self.as_named(row, &target)?, Some(reference)));
+                }
             }
         }
         Ok(found)
     }
 
     fn wanted_one(&self, name: &str) -> Result<(ImageRow, Option<Reference>)> {
-        let mut row = self.find(name)?;
+        let row = self.find_named(name)?;
         if is_id_prefix(&row.id, name) {
             return Ok((row, None));
         }
         let reference = Reference::parse_normalized(name)?.with_default_tag();
-        let namespace = self.namespace().as_str();
-        let named = self.database().read(|connection| record::name(connection, namespace, &reference))?;
-        // What was packed for a registry has a digest there that nothing here has: then it is what it was packed from.
-        if let Some(named) = named
-            && self.has_image(&named.target, &row)?
-        {
-            row.target = named.target;
-        }
         Ok((row, Some(reference).filter(|reference| reference.digest().is_none())))
-    }
-
-    /// Whether all of an image is here behind a target.
-    fn has_image(&self, target: &Descriptor, row: &ImageRow) -> Result<bool> {
-        let is_own = |part: &&Part| part.manifest.as_ref().is_some_and(|manifest| is_of(row, part, manifest));
-        let contents = self.contents(target)?;
-        let manifest = contents.parts.iter().find(is_own).and_then(|part| part.manifest.as_ref());
-        Ok(manifest.is_some_and(|manifest| manifest.blobs().all(|blob| self.content().contains(&blob.digest))))
     }
 
     fn export_item(
@@ -162,10 +149,7 @@ impl Images {
         }
         let own = self.read_config(&row.id)?.platform();
         let Some(first) = platforms.first().filter(|_| !platforms.iter().any(|wanted| wanted.matches(&own))) else {
-            // What the name means: the same configuration may have come with several manifests.
-            let is_own = |part: &&Part| part.manifest.as_ref().is_some_and(|found| is_of(row, part, found));
-            let own = contents.parts.iter().find(is_own).map(|part| part.entry.descriptor.clone());
-            return Ok((row.id.clone(), own.unwrap_or_else(|| row.manifest.clone())));
+            return Ok((row.id.clone(), row.manifest.clone()));
         };
         let part = contents.parts.iter().find(|part| {
             let offered = part.entry.platform.as_ref();
@@ -198,11 +182,6 @@ impl Images {
         blobs.insert(digest.clone(), size);
         Ok(())
     }
-}
-
-/// Whether a manifest is the one of a record, or another one of the same image.
-fn is_of(row: &ImageRow, part: &Part, manifest: &Manifest) -> bool {
-    if row.is_artifact() { part.entry.descriptor.digest == row.id.0 } else { manifest.config.digest == row.id.0 }
 }
 
 impl Export {

@@ -21,7 +21,7 @@ impl Images {
                 "refusing to create an ambiguous tag using digest algorithm as name".into(),
             ));
         }
-        let image = self.find(name)?;
+        let image = self.find_named(name)?;
         let id = image.id.clone();
         let reference = target.clone().with_default_tag();
         let familiar = reference.familiar();

@@ -151,6 +151,7 @@ impl Push<'_> {
         let namespace = self.images.namespace().as_str();
         let record = self.images.database().read(|connection| record::image(connection, namespace, &row.image))?;
         let record = record.ok_or_else(|| Error::NotFound(row.image.to_string()))?;
+        let record = self.images.as_named(record, &row.target)?;
         let is_hosts = Platform::host().matches(&self.images.image(record.clone(), Vec::new())?.config.platform());
         if !is_hosts && self.images.sibling_ids(&row.target)?.len() > 1 {
             let text = "multiple matching manifests found but no specific platform requested";
