@@ -187,6 +187,34 @@ fn a_name_means_its_own_manifest_whatever_came_later() {
 }
 
 #[test]
+fn a_manifest_goes_as_what_it_is_whatever_it_was_sent_as() {
+    if !is_root("a_manifest_goes_as_what_it_is_whatever_it_was_sent_as") {
+        return;
+    }
+    let engine = TestEngine::start(CORTEN);
+    let (_registry, from) = (Registry::start(&engine), Fake::start(&engine));
+    let layer = tar(&[("file", b"content")]);
+    let blob = |bytes, media_type| from.blob("odd", bytes, media_type, Algorithm::Sha256);
+    let config = blob(TestImage::new("odd:1", [layer.clone()]).config(), CONFIG);
+    let mut manifest =
+        json!({ "schemaVersion": 2, "config": config, "layers": [blob(pack(&layer, Packing::Gzip), LAYER)] });
+    for (tag, own) in [("silent", None), ("saying", Some(MANIFEST))] {
+        if let Some(own) = own {
+            manifest["mediaType"] = own.into();
+        }
+        let sent = from.manifest("odd", tag, &manifest, "text/plain", Algorithm::Sha256);
+        let (name, copy) = (format!("{}/odd:{tag}", from.host), format!("{HOST}/odd:{tag}"));
+        engine.docker(&["pull", "-q", &name]).ok();
+        let shown = engine.get(&format!("/images/{name}/json")).expect("it is answered");
+        assert!(shown.contains(&format!("\"mediaType\":\"{MANIFEST}\"")), "{shown}");
+        engine.docker(&["tag", &name, &copy]).ok();
+        engine.docker(&["push", "-q", &copy]).ok();
+        assert_eq!(digest(&engine, &format!("odd:{tag}")), sent.as_str());
+    }
+    engine.finish();
+}
+
+#[test]
 fn the_messages_of_a_push() {
     if !is_root("the_messages_of_a_push") {
         return;

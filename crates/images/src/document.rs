@@ -8,7 +8,7 @@ use corten_base::Platform;
 use serde::{Deserialize, Serialize};
 
 use crate::config::ImageConfig;
-use crate::media_type::{self, DOCKER_CONFIG, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
+use crate::media_type::{self, DOCKER_CONFIG, DOCKER_MANIFEST};
 use crate::types::Descriptor;
 use crate::{Error, Result};
 
@@ -155,18 +155,6 @@ impl Manifest {
         std::iter::once(&self.config).chain(&self.layers)
     }
 
-    /// The same image with its layers in other forms.
-    pub(crate) fn with_layers(&self, layers: Vec<Descriptor>) -> Vec<u8> {
-        let media_type = Some(self.own_media_type().to_owned());
-        let manifest = Manifest { media_type, layers, ..self.clone() };
-        serde_json::to_vec(&manifest).expect("a struct with text keys is always JSON")
-    }
-
-    /// Its media type; where it doesn't say, OCI's.
-    pub(crate) fn own_media_type(&self) -> &str {
-        self.media_type.as_deref().unwrap_or(OCI_MANIFEST)
-    }
-
     /// Whether this is something else than a container image: an artifact, an attestation.
     pub(crate) fn is_artifact(&self) -> bool {
         !media_type::is_config(&self.config.media_type)
@@ -184,11 +172,6 @@ impl Manifest {
 }
 
 impl Index {
-    /// Its media type; where it doesn't say, OCI's.
-    pub(crate) fn own_media_type(&self) -> &str {
-        self.media_type.as_deref().unwrap_or(OCI_INDEX)
-    }
-
     /// The entries that may be images for `platform`, best first: exact variants before older ones, then in their order.
     pub(crate) fn candidates(&self, platform: &Platform) -> Vec<&IndexEntry> {
         let fits = |entry: &&IndexEntry| match &entry.platform {
@@ -224,6 +207,36 @@ impl IndexEntry {
     pub(crate) fn annotation(&self, name: &str) -> Option<&str> {
         self.annotations.as_ref()?.get(name).map(String::as_str)
     }
+}
+
+/// A manifest with everything that it says, also what nobody here knows of: annotations of layers, `subject`.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Whole {
+    schema_version: u32,
+    #[serde(default)]
+    media_type: Option<String>,
+    config: WholeDescriptor,
+    layers: Vec<WholeDescriptor>,
+    #[serde(flatten)]
+    rest: serde_json::Map<String, serde_json::Value>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct WholeDescriptor {
+    #[serde(flatten)]
+    descriptor: Descriptor,
+    #[serde(flatten)]
+    rest: serde_json::Map<String, serde_json::Value>,
+}
+
+/// The same manifest with its layers in other forms, and its media type.
+pub(crate) fn with_layers(manifest: &[u8], layers: Vec<Descriptor>) -> Result<(Vec<u8>, String)> {
+    let mut whole: Whole = serde_json::from_slice(manifest).map_err(|error| Error::document("manifest", error))?;
+    let media_type = media_type::of_document(whole.media_type.as_deref(), "", false).to_owned();
+    whole.media_type = Some(media_type.clone());
+    whole.layers.iter_mut().zip(layers).for_each(|(layer, descriptor)| layer.descriptor = descriptor);
+    Ok((serde_json::to_vec(&whole).expect("a struct with text keys is always JSON"), media_type))
 }
 
 /// Reads an image's configuration and compares it with the number of layers there are.
@@ -295,6 +308,24 @@ mod tests {
             &format!(r#"{{"schemaVersion":2,"config":{CONFIG},"layers":[{{"digest":"sha256:../..","size":1}}]}}"#),
             "",
         );
+    }
+
+    #[test]
+    fn layers_in_another_form_keep_what_is_said_of_them() {
+        let layer = format!(r#"{{{},"urls":["u"],"annotations":{{"a":"b"}}}}"#, &CONFIG[1..CONFIG.len() - 1]);
+        let manifest = format!(r#"{{"config":{CONFIG},"subject":{CONFIG},"schemaVersion":2,"layers":[{layer}]}}"#);
+        let descriptor = Descriptor { media_type: "m".into(), digest: corten_base::Digest::sha256(b"x"), size: 7 };
+        let (bytes, media_type) = with_layers(manifest.as_bytes(), vec![descriptor.clone()]).unwrap();
+        let layer = format!(
+            r#"{{"mediaType":"m","digest":"{}","size":7,"annotations":{{"a":"b"}},"urls":["u"]}}"#,
+            descriptor.digest
+        );
+        let expect = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{}","config":{CONFIG},"layers":[{layer}],"subject":"#,
+            media_type::OCI_MANIFEST
+        );
+        assert!(String::from_utf8(bytes).unwrap().starts_with(&expect));
+        assert_eq!(media_type, media_type::OCI_MANIFEST);
     }
 
     #[test]

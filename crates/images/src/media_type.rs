@@ -25,6 +25,13 @@ pub(crate) fn is_manifest(media_type: &str) -> bool {
     [OCI_MANIFEST, DOCKER_MANIFEST].contains(&media_type)
 }
 
+/// What a manifest or index is called: what it says itself, else what it was called if that can be, else OCI's name.
+pub(crate) fn of_document<'a>(own: Option<&'a str>, called: &'a str, is_index: bool) -> &'a str {
+    let (usual, can_be) =
+        if is_index { (OCI_INDEX, self::is_index(called)) } else { (OCI_MANIFEST, is_manifest(called)) };
+    own.filter(|own| !own.is_empty()).unwrap_or(if can_be { called } else { usual })
+}
+
 /// Whether it may be an image's configuration.
 pub(crate) fn is_config(media_type: &str) -> bool {
     media_type.contains("image.config") || media_type.contains("container.image") || OLD.contains(&media_type)
@@ -91,6 +98,17 @@ mod tests {
         check("application/vnd.cncf.helm.chart.content.v1.tar+gzip", false);
         check("application/octet-stream.x", false);
         check("application/x-tar", false);
+    }
+
+    #[test]
+    fn what_documents_are_called() {
+        let check =
+            |own, called: &str, is_index, expect| assert_eq!(of_document(own, called, is_index), expect, "{called}");
+        check(Some(DOCKER_MANIFEST), "text/plain", false, DOCKER_MANIFEST);
+        check(None, DOCKER_LIST, true, DOCKER_LIST);
+        check(None, "text/plain", false, OCI_MANIFEST);
+        check(Some(""), "", true, OCI_INDEX);
+        check(None, OCI_MANIFEST, true, OCI_INDEX);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use corten_distribution::{Blocking, Credentials};
 use serde::{Deserialize, Serialize};
 
 use crate::config::ImageConfig;
+use crate::media_type;
 
 /// A reference to content: what it is, its digest and its size.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,11 +25,9 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
-    /// The same, of this media type where it doesn't say one.
-    pub(crate) fn or_of_type(mut self, media_type: &str) -> Descriptor {
-        if self.media_type.is_empty() {
-            media_type.clone_into(&mut self.media_type);
-        }
+    /// The same, as its document says what it is. Where that doesn't, a name that is no document's stands for OCI's.
+    pub(crate) fn of_document(mut self, own: Option<&str>, is_index: bool) -> Descriptor {
+        self.media_type = media_type::of_document(own, &self.media_type, is_index).to_owned();
         self
     }
 }

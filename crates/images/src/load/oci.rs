@@ -51,7 +51,7 @@ fn image(stage: &mut Stage<'_>, entry: &IndexEntry, budget: &mut Budget) -> Resu
         return Ok(None);
     };
     let target = match contents.indexes.last() {
-        Some((descriptor, index)) => descriptor.clone().or_of_type(index.own_media_type()),
+        Some((descriptor, index)) => descriptor.clone().of_document(index.media_type.as_deref(), true),
         None => descriptor.clone(),
     };
     let names = name(entry).into_iter().collect();
@@ -129,7 +129,7 @@ fn choose<'c>(
     let Some((_, index)) = index else {
         // An archive often has one platform of an index only.
         let manifest = contents.parts.iter().find(|part| *part.digest() == descriptor.digest)?.manifest.as_ref()?;
-        return Some((descriptor.clone().or_of_type(manifest.own_media_type()), manifest));
+        return Some((descriptor.clone().of_document(manifest.media_type.as_deref(), false), manifest));
     };
     let mut artifact = None;
     for entry in ordered(stage, index) {

@@ -31,12 +31,14 @@ impl Pull<'_> {
         let what = format!("manifest {} of {}", target.digest, self.reference.familiar());
         match Document::received(&bytes, &target.media_type, &what)? {
             Document::Manifest(manifest) => {
+                let target = target.of_document(manifest.media_type.as_deref(), false);
                 let documents = vec![(target.digest.clone(), bytes)];
                 let (descriptor, attestations) = (target.clone(), Vec::new());
                 Ok(Chosen { target, descriptor, manifest, attestations, documents })
             }
             Document::Index(_) if depth >= DEEPEST => Err(Error::document(what, "indexes are nested too deeply")),
             Document::Index(index) => {
+                let target = target.of_document(index.media_type.as_deref(), true);
                 let mut chosen = self.choose_in(&index, depth)?;
                 chosen.documents.push((target.digest.clone(), bytes));
                 Ok(Chosen { target, ..chosen })

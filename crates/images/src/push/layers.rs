@@ -13,7 +13,7 @@ use corten_distribution::{Direction, Mounted, Session, Source};
 use super::Push;
 use super::pack::{Packed, Told};
 use super::plan::{Form, PlannedImage, PlannedLayer};
-use crate::document::Manifest;
+use crate::document;
 use crate::media_type;
 use crate::types::{Descriptor, Progress};
 use crate::{Error, Result, record};
@@ -39,7 +39,7 @@ impl Push<'_> {
             (image.descriptor, image.bytes)
         } else {
             let layers = image.layers.iter().map(|layer| sent[&layer.descriptor.digest].clone()).collect();
-            self.rewritten(&image.manifest, layers)?
+            self.rewritten(&image.bytes, layers)?
         };
         self.bring_config(&image.manifest.config)?;
         let name = if image.is_tagged { self.tag() } else { descriptor.digest.as_str() };
@@ -48,10 +48,9 @@ impl Push<'_> {
     }
 
     /// A manifest with the layers as they were sent, stored here too: it is what the image is called by from now on.
-    fn rewritten(&self, manifest: &Manifest, layers: Vec<Descriptor>) -> Result<(Descriptor, Vec<u8>)> {
-        let bytes = manifest.with_layers(layers);
+    fn rewritten(&self, manifest: &[u8], layers: Vec<Descriptor>) -> Result<(Descriptor, Vec<u8>)> {
+        let (bytes, media_type) = document::with_layers(manifest, layers)?;
         let digest = self.images.put_document(&bytes, None, self.lease)?;
-        let media_type = manifest.own_media_type().to_owned();
         Ok((Descriptor { media_type, digest, size: bytes.len() as u64 }, bytes))
     }
 

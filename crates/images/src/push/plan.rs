@@ -79,7 +79,7 @@ impl Plan {
         if let Some(images) = push.all_of(&contents)? {
             let indexes = contents.indexes.iter().map(|(descriptor, index)| {
                 let bytes = push.document(&descriptor.digest)?;
-                Ok((descriptor.clone().or_of_type(index.own_media_type()), bytes))
+                Ok((descriptor.clone().of_document(index.media_type.as_deref(), true), bytes))
             });
             return Ok(Plan { images, index: Some(indexes.collect::<Result<_>>()?), instead_of: None });
         }
@@ -188,7 +188,7 @@ impl Push<'_> {
         manifest: Manifest,
         is_tagged: bool,
     ) -> Result<PlannedImage> {
-        let descriptor = descriptor.or_of_type(manifest.own_media_type());
+        let descriptor = descriptor.of_document(manifest.media_type.as_deref(), false);
         let diff_ids = self.config(&manifest)?.map(|config| config.rootfs.diff_ids);
         let mut layers = Vec::with_capacity(manifest.layers.len());
         for (number, blob) in manifest.layers.iter().enumerate() {
