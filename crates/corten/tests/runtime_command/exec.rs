@@ -69,6 +69,34 @@ fn a_process_from_a_file() {
     bench.end();
 }
 
+/// What the host withholds is told, and the program runs without it; the first one and a further one.
+#[test]
+fn capabilities_that_the_host_withholds_are_told() {
+    let Some(bench) = bench("grep CapBnd /proc/self/status; exec sleep 1000", |config, _| {
+        let set = json!(["CAP_KILL", "CAP_LEASE"]);
+        config["process"]["capabilities"] = json!({"bounding": set, "permitted": set, "effective": set});
+    }) else {
+        return;
+    };
+    let without = |words: &[&str]| {
+        let inner = bench.command(words);
+        let mut command = std::process::Command::new("setpriv");
+        command.args(["--bounding-set", "-lease"]).arg(inner.get_program()).args(inner.get_args());
+        bench.answer(command)
+    };
+    let told = "level=warning msg=\"ignoring unknown or unavailable capabilities: [CAP_LEASE]\"";
+    let answer = without(&["run", "--detach", "--bundle", &bench.path("bundle"), &bench.id]);
+    assert!(answer.code == Some(0) && answer.err.contains(told), "{answer:?}");
+    until("the program runs", || fs::read_to_string(bench.path("out")).unwrap() == "CapBnd:\t0000000000000020\n");
+    let answer = without(&["exec", &bench.id, "true"]);
+    assert!(answer.code == Some(0) && answer.err.contains(told), "{answer:?}");
+    // With all there is nothing to be told.
+    let answer = bench.runtime(&["exec", &bench.id, "true"]);
+    assert_eq!((answer.code, &*answer.err), (Some(0), ""));
+    bench.runtime(&["delete", "--force", &bench.id]).ok();
+    bench.is_clean();
+}
+
 #[test]
 fn capabilities_are_added() {
     let Some(bench) = running(|config, _| {

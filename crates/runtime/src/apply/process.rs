@@ -86,6 +86,7 @@ pub(super) fn become_program(
         endow::privileged(plan, placement.proc, reporter)?;
     }
     endow::own(plan, reporter)?;
+    warn_of_withheld(&plan.capabilities, reporter)?;
     set_security_labels(plan, &mut placement)?;
     // Others in a joined PID namespace may look into this process from now on at the latest, while it waits for its start.
     *placement.proc = Proc::None;
@@ -246,7 +247,18 @@ fn set_identity(plan: &ProcessPlan) -> Result<(), Failure> {
     credentials::keep_capabilities(false).explain("cannot drop the keep-capabilities flag")
 }
 
-/// Capabilities that the caller does not have, or the kernel does not know, cannot be given.
+/// Capabilities that the caller does not have, or the kernel does not know, cannot be given, which has to be told (the runtime
+/// specification's config.md, "Linux Process"). In runc's words, and before a filter that need not let them through.
+fn warn_of_withheld(sets: &CapabilityPlan, reporter: &mut Reporter) -> Result<(), Failure> {
+    let has = credentials::capabilities().explain("cannot read this process's capabilities")?.permitted;
+    let withheld = sets.beyond(has);
+    if !withheld.is_empty() {
+        reporter.warn(format!("ignoring unknown or unavailable capabilities: [{}]", withheld.join(" ")));
+    }
+    Ok(())
+}
+
+/// Of every set what there is to be given.
 fn set_capabilities(sets: &CapabilityPlan) -> io::Result<()> {
     let has = credentials::capabilities()?.permitted;
     let permitted = sets.permitted & has;

@@ -4,6 +4,51 @@ use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities};
 
 use super::CapabilityPlan;
 
+/// Full names, in the order of the kernel's numbers.
+pub(crate) const CAPABILITIES: [&str; 41] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
+];
+
 pub(super) fn plan(sets: &LinuxCapabilities) -> CapabilityPlan {
     let mask = |set: &Option<Capabilities>| {
         set.iter().flatten().fold(0_u64, |mask, capability| mask | 1 << capability_number(*capability))
@@ -14,6 +59,15 @@ pub(super) fn plan(sets: &LinuxCapabilities) -> CapabilityPlan {
         permitted: mask(sets.permitted()),
         inheritable: mask(sets.inheritable()),
         ambient: mask(sets.ambient()),
+    }
+}
+
+impl CapabilityPlan {
+    /// The full names of all that is in one of the sets and not in `has`.
+    pub(crate) fn beyond(&self, has: u64) -> Vec<&'static str> {
+        let wanted = self.bounding | self.effective | self.permitted | self.inheritable | self.ambient;
+        let named = (0..).zip(CAPABILITIES).filter(|(number, _)| wanted & !has & 1_u64 << number != 0);
+        named.map(|(_, name)| name).collect()
     }
 }
 

@@ -20,6 +20,7 @@ use corten_sys::scheduling::Scheduler;
 use serde::{Deserialize, Serialize};
 
 pub use build::{exec_plan, plan, process_plan};
+pub(crate) use capability::CAPABILITIES;
 pub use capability::capability_number;
 pub use host::{NetDevice, RdtPlan, net_devices, rdt};
 pub(crate) use namespaces::owner;
