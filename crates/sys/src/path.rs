@@ -45,12 +45,28 @@ pub fn find_no_follow(root: impl AsFd, path: impl AsRef<Path>) -> io::Result<Own
 /// whoever sees their own procfs at `/proc`.
 pub fn open_regular(root: impl AsFd, path: impl AsRef<Path>) -> io::Result<Option<OwnedFd>> {
     let place = find(root, path)?;
-    if FileType::from_raw_mode(fstat(&place)?.st_mode) != FileType::RegularFile {
+    if !is_regular(place.as_fd())? {
         return Ok(None);
     }
     // What was looked at, not what the path leads to by now.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     Ok(Some(rustix::fs::open(fd_path(place.as_fd()), flags, Mode::empty())?))
+}
+
+/// The same for whoever may see somebody else's files at `/proc`, and for any kind of file: opens what `path` names if it `fits`, before and
+/// after. Between the two somebody could put another file there; who can do that can open it themselves.
+pub fn open_fitting(
+    root: impl AsFd,
+    path: impl AsRef<Path>,
+    flags: OFlags,
+    fits: impl Fn(BorrowedFd<'_>) -> io::Result<bool>,
+) -> io::Result<Option<OwnedFd>> {
+    let place = find(&root, &path)?;
+    if !fits(place.as_fd())? {
+        return Ok(None);
+    }
+    let opened = open_in_root(root, path, flags | OFlags::NONBLOCK)?;
+    Ok(if fits(opened.as_fd())? { Some(opened) } else { None })
 }
 
 /// openat2 answers EAGAIN when a rename raced with a `..`: the look-up is safe to repeat, but not for ever.
@@ -230,6 +246,11 @@ pub fn is_character_device(handle: BorrowedFd<'_>, major: u32, minor: u32) -> io
     let stat = fstat(handle)?;
     Ok(FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
         && stat.st_rdev == rustix::fs::makedev(major, minor))
+}
+
+/// True when the handle is a regular file.
+pub fn is_regular(handle: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(FileType::from_raw_mode(fstat(handle)?.st_mode) == FileType::RegularFile)
 }
 
 /// True when the handle is a directory.

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use corten_testkit::kernel::{KEYCTL, MOUNT_SETATTR, SENDMSG, refusing, without};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify;
 use serde_json::{Value, json};
 
 use crate::support::{bench, receive, until};
@@ -193,6 +194,26 @@ fn no_signal_is_ignored_or_blocked() {
     let words = ["exec", &bench.id, "grep", "-E", "Sig(Ign|Blk|Cgt)", "/proc/self/status"];
     assert_eq!(ignoring(&words), expected);
     bench.runtime(&["delete", "--force", &bench.id]).ok();
+    bench.is_clean();
+}
+
+/// Opening what is no file has effects: who only looks for a home directory sees what it is first.
+#[test]
+fn what_is_no_file_is_not_opened() {
+    let Some(bench) = bench("echo $HOME", |config, _| config["process"]["env"] = json!(["PATH=/bin"])) else { return };
+    fs::create_dir_all(bench.path("bundle/rootfs/etc")).unwrap();
+    let passwd = bench.path("bundle/rootfs/etc/passwd");
+    rustix::fs::mknodat(rustix::fs::CWD, &*passwd, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).unwrap();
+    inotify::add_watch(&watch, &*passwd, inotify::WatchFlags::OPEN).unwrap();
+    assert_eq!(bench.run(&[]).ok(), "/\n");
+    let event = |watch| rustix::io::read(watch, &mut [0; 64]);
+    assert_eq!(event(&watch), Err(rustix::io::Errno::AGAIN), "it was opened");
+    drop(fs::OpenOptions::new().read(true).write(true).open(&passwd).unwrap());
+    assert!(event(&watch).is_ok(), "who opens it is seen");
+    fs::remove_file(&passwd).unwrap();
+    fs::write(&passwd, "root:x:0:0::/home/root:/bin/sh\n").unwrap();
+    assert_eq!(bench.run(&[]).ok(), "/home/root\n");
     bench.is_clean();
 }
 

@@ -165,14 +165,12 @@ fn leave_keyring() -> Result<(), Failure> {
 
 /// A null device from outside is exchanged for the container's own, if that is one.
 fn own_null(fd: OwnedFd) -> OwnedFd {
-    let is_null = |fd: &OwnedFd| path::is_character_device(fd.as_fd(), 1, 3).unwrap_or(false);
-    if !is_null(&fd) {
+    let is_null = |fd: BorrowedFd<'_>| path::is_character_device(fd, 1, 3);
+    if !is_null(fd.as_fd()).unwrap_or(false) {
         return fd;
     }
-    match path::open_in_root(rustix::fs::CWD, "/dev/null", OFlags::RDWR | OFlags::NONBLOCK) {
-        Ok(own) if is_null(&own) => own,
-        _ => fd,
-    }
+    let own = path::open_fitting(rustix::fs::CWD, "/dev/null", OFlags::RDWR, is_null);
+    own.ok().flatten().unwrap_or(fd)
 }
 
 fn already_leader(error: rustix::io::Errno) -> rustix::io::Result<()> {

@@ -15,13 +15,9 @@ pub(super) fn home(uid: u32) -> String {
 }
 
 fn read() -> Option<String> {
-    // Non-blocking, so that a pipe put in its place cannot hold the start back.
-    let file = path::open_in_root(rustix::fs::CWD, "/etc/passwd", OFlags::RDONLY | OFlags::NONBLOCK).ok()?;
-    let file = File::from(file);
+    let file = path::open_fitting(rustix::fs::CWD, "/etc/passwd", OFlags::RDONLY, path::is_regular).ok()??;
     let mut bytes = Vec::new();
-    if file.metadata().ok()?.is_file() {
-        file.take(MAX_SIZE).read_to_end(&mut bytes).ok()?;
-    }
+    File::from(file).take(MAX_SIZE).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
