@@ -143,14 +143,6 @@ impl Group {
         self.place(controller).ok()?.1.try_clone_to_owned().ok()
     }
 
-    /// Moves a process (with all its threads) into the group, in every hierarchy.
-    pub fn add(&self, pid: i32) -> Result<()> {
-        for (hierarchy, dir) in self.places() {
-            self.write_in(hierarchy, dir, "cgroup.procs", &pid.to_string())?;
-        }
-        Ok(())
-    }
-
     /// Sets limits. A limit whose controller isn't there is an error, before anything is written.
     pub fn apply(&self, limits: &Limits) -> Result<()> {
         let steps = if self.tree.is_v2() { v2::steps(limits)? } else { v1::steps(limits)? };

@@ -242,11 +242,11 @@ fn block_io_leaf_weights() {
     let group = fixture.top();
     let device = json!([{"major": 8, "minor": 0, "leafWeight": 300}]);
     for (document, file) in [
-        (json!({"blockIO": {"leafWeight": 300}}), "/blkio.leaf_weight "),
-        (json!({"blockIO": {"weightDevice": device}}), "/blkio.leaf_weight_device "),
+        (json!({"blockIO": {"leafWeight": 300}}), "/blkio.leaf_weight"),
+        (json!({"blockIO": {"weightDevice": device}}), "/blkio.leaf_weight_device"),
     ] {
         match group.apply(&limits(document)) {
-            Err(error) => assert!(error.to_string().contains(file) && !fixture.tree.is_v2(), "{error}"),
+            Err(error) => assert!(error.to_string().ends_with(file) && !fixture.tree.is_v2(), "{error}"),
             Ok(()) => assert!(fixture.tree.is_v2()),
         }
     }

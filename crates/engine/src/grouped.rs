@@ -1,6 +1,6 @@
 //! The control group of a container that is being started: the pool's, or one made for it.
 
-use corten_cgroup::{Group, Limits};
+use corten_cgroup::Group;
 
 use crate::error::{Error, chain};
 use crate::launch::{FAILED, task_failure};
@@ -46,7 +46,7 @@ impl Grouped {
             let path = shared.cgroup_path(&record.id, &record.spec.cgroup_parent)?;
             self.spare = self.group.replace(shared.cgroups.create(&path).map_err(failed())?);
         }
-        let limits = limits(oci);
+        let limits = corten_runtime::devices::limits(oci);
         // A group from the pool has the usual ones already.
         if joins_itself || shared.pool.limits() != Some(&limits) {
             self.get()?.apply(&limits).map_err(|error| task_failure(&chain(&error), FAILED))?;
@@ -103,12 +103,4 @@ fn kill(group: &Group) {
 /// Removes a control group whose processes have ended. Blocks.
 pub(crate) fn discard_empty(group: &Group) {
     log("a control group stays behind", group.remove());
-}
-
-/// What a document wants of the control group.
-pub(crate) fn limits(oci: &oci_spec::runtime::Spec) -> Limits {
-    let resources = oci.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-    let mut limits = resources.map(Limits::from).unwrap_or_default();
-    limits.device_rules.get_or_insert_default().extend(corten_runtime::devices::default_rules());
-    limits
 }

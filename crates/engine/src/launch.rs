@@ -27,7 +27,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::blocking;
 use crate::error::{Error, chain};
-use crate::grouped::{self, Grouped};
+use crate::grouped::Grouped;
 use crate::joined::{Joined, share_shm};
 use crate::link::Link;
 use crate::network_files::NetworkFiles;
@@ -406,7 +406,7 @@ pub(crate) fn usual(shared: &Shared) -> Result<Usual, Error> {
         ..Default::default()
     };
     let oci = oci_document(shared, &settings)?;
-    Ok(Usual { plan: plan(shared, &oci)?, limits: grouped::limits(&oci) })
+    Ok(Usual { plan: plan(shared, &oci)?, limits: corten_runtime::devices::limits(&oci) })
 }
 
 /// A connection to whoever answers what the container's seccomp filter notifies, if its profile names somebody.

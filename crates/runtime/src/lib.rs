@@ -13,7 +13,6 @@ pub mod hooks;
 pub mod plan;
 pub mod resctrl;
 pub mod sources;
-pub mod spawn;
 
 pub use failure::{Failure, FailureKind};
 pub use plan::{

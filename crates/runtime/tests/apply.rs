@@ -8,6 +8,8 @@ mod fields;
 mod old_kernel;
 #[path = "apply/process_fields.rs"]
 mod process_fields;
+#[path = "apply/spawn.rs"]
+mod spawn;
 
 use std::error::Error as _;
 use std::fs::{self, File};
@@ -21,11 +23,11 @@ use std::process::ExitCode;
 use corten_runtime::apply::base::Base;
 use corten_runtime::apply::{self, Channel, Entrance, InitInputs, Note, Reporter, Stage, Stdio};
 use corten_runtime::plan::Facts;
-use corten_runtime::spawn::{Spawned, spawn};
 use corten_runtime::{Failure, Plan, ProcessPlan, sources};
 use corten_sys::process::{self, Cloned, flags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::{Value, json};
+use spawn::{Spawned, spawn};
 
 type Case = (&'static str, fn(&Path));
 

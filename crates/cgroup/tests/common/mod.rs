@@ -55,7 +55,7 @@ impl Fixture {
             .spawn()
             .unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        group.add(pid).unwrap();
+        add(group, pid);
         std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"\n").unwrap();
         self.children.push(child);
         pid
@@ -63,6 +63,15 @@ impl Fixture {
 
     pub fn wait(&mut self) -> std::process::ExitStatus {
         self.children.remove(0).wait().unwrap()
+    }
+}
+
+/// Moves a process into the group, in every hierarchy.
+fn add(group: &Group, pid: i32) {
+    for dir in group.dir_fds().unwrap() {
+        let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
+        let file = rustix::fs::openat(dir, "cgroup.procs", flags, rustix::fs::Mode::empty()).unwrap();
+        rustix::io::write(file, pid.to_string().as_bytes()).unwrap();
     }
 }
 

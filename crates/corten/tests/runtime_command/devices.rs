@@ -68,7 +68,7 @@ fn devices_that_cannot_be_moved_are_refused() {
     let Some(bench) = with_devices(json!({"corten0": {"name": "lo"}})).filter(|_| has_ip()) else { return };
     apart(|| {
         assert!(ip("link add corten0 type veth peer corten1"));
-        bench.run(&[]).fails(1, "move link corten0 to lo: File exists");
+        bench.run(&[]).fails(1, "move link corten0 to lo: file exists");
         assert!(ip("link show corten0"), "it stays where it was");
     });
     bench.is_clean();

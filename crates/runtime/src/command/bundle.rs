@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use corten_cgroup::{CgroupPath, Group, Limits, Tree};
+use corten_cgroup::{CgroupPath, Group, Tree};
 use oci_spec::runtime::{LinuxResources, LinuxSeccomp, Spec};
 use serde_json::value::RawValue;
 
 use super::error::{Error, Result};
 use super::log::Log;
+use crate::Plan;
 use crate::plan::{Facts, RdtPlan, SeccompProgram};
 use crate::resctrl::{self, Resctrl};
-use crate::{Plan, devices};
 
 const MAKE: &str = "cannot make the container's cgroup";
 /// For what goes wrong with the processor's resources.
@@ -75,14 +75,6 @@ impl Bundle {
         let plan = crate::plan::rdt(&self.spec, id).map_err(Error::doing("invalid specification"))?;
         let find = |plan| Resctrl::find().ok_or(resctrl::Error::Absent).map(|resctrl| (resctrl, plan));
         plan.map(find).transpose().map_err(Error::doing(DIVIDE))
-    }
-
-    /// The limits, with the rules on devices that every container has.
-    pub(super) fn limits(&self) -> Limits {
-        let resources = self.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-        let mut limits = resources.map(Limits::from).unwrap_or_default();
-        limits.device_rules = Some(devices::complete(limits.device_rules.take()));
-        limits
     }
 }
 

@@ -19,6 +19,7 @@ use super::terminal::{self, Console};
 use super::{Context, own_binary, wait};
 use crate::agent::{Agent, Container as Listening};
 use crate::apply::{Gate, Manner};
+use crate::devices;
 use crate::plan::NetDevice;
 use crate::resctrl::Made;
 
@@ -141,7 +142,7 @@ impl<'a> Making<'a> {
         let rdt = rdt.map(|(resctrl, plan)| resctrl.make(&plan)).transpose().map_err(Error::doing(DIVIDE))?;
         let group = cgroup.make().inspect_err(|_| drop(store::remove_rdt(rdt.as_ref())))?;
         let launch = || {
-            group.apply(&bundle.limits()).map_err(Error::doing("cannot set the container's limits"))?;
+            group.apply(&devices::limits(&bundle.spec)).map_err(Error::doing("cannot set the container's limits"))?;
             let (rootfs, rdt) = (&bundle.rootfs, rdt.as_ref());
             let init = Init { plan: &plan, rootfs, place: &place, group: &group, rdt, gate, manner, report };
             let whose =

@@ -1,4 +1,4 @@
-//! A container's first process, cloned by a driver of one thread that is not a warm shim: `corten runtime`.
+//! A container's first process with as little around it as there can be: cloned from the test's own, which has one thread.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -6,28 +6,28 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use corten_sys::process::{self, Cloned};
 
-use crate::apply::base::{Base, enter_minimal_root};
-use crate::apply::{self, Channel, Entrance, Note, Reporter, Reports};
-use crate::plan::{NamespaceSource, PidNamespace, Plan};
-use crate::{Failure, FailureKind};
+use corten_runtime::apply::base::{Base, enter_minimal_root};
+use corten_runtime::apply::{self, Channel, Entrance, Note, Reporter, Reports};
+use corten_runtime::plan::{NamespaceSource, PidNamespace, Plan};
+use corten_runtime::{Failure, FailureKind};
 
 /// The process on its way.
 #[derive(Debug)]
-pub struct Spawned {
+pub(super) struct Spawned {
     /// Its id, as the caller sees it. It is the caller's child.
-    pub pid: i32,
+    pub(super) pid: i32,
     /// A pidfd of it.
-    pub pidfd: OwnedFd,
+    pub(super) pidfd: OwnedFd,
     /// What it tells; after [`Note::Failed`], or the end, nothing more.
-    pub reports: Reports,
+    pub(super) reports: Reports,
     /// What was done otherwise than asked so far.
-    pub warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 /// Clones the process that becomes the container's first and runs `body` in it, which ends in [`apply::init`] with the
 /// given base and with what is left of the entrance; what it returns is reported. On v2 the process is made inside the
 /// cgroup `into`. The caller has one thread; descriptors that `body` does not use are to be close-on-exec.
-pub fn spawn(
+pub(super) fn spawn(
     plan: &Plan,
     mut entrance: Entrance,
     into: Option<BorrowedFd<'_>>,
