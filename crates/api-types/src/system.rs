@@ -259,6 +259,8 @@ pub struct Checkup {
     pub layers: u64,
     pub images: u64,
     pub names: u64,
+    pub parts: u64,
+    pub part_bytes: u64,
     pub problems: Vec<CheckupProblem>,
     pub space_reclaimed: u64,
 }

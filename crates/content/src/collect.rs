@@ -1,23 +1,27 @@
-//! Garbage: blobs that nobody names and no lease holds, and parts of blobs that are here.
+//! Garbage: blobs that nobody names and no lease holds, parts that no lease holds, and parts of blobs that are here.
 
 use std::collections::HashSet;
+use std::fs;
 use std::sync::PoisonError;
 
 use corten_base::Digest;
 
-use crate::{Error, Store};
+use crate::ingest::part_of;
+use crate::{Error, Result, Store};
 
-/// What a collection removed.
+/// What a collection removed, or would.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Collected {
     /// The number of blobs.
     pub blobs: u64,
+    /// The number of ingests.
+    pub ingests: u64,
     /// Their bytes.
     pub bytes: u64,
 }
 
 impl Store {
-    /// Removes all blobs that no lease holds and that aren't among those that `live` answers.
+    /// Removes all blobs that no lease holds and that aren't among those that `live` answers, and the ingests that no lease holds.
     ///
     /// `live` is asked after the leases were read, and nothing comes under a lease meanwhile: what was committed, recorded
     /// and released before is seen by it, what is committed later is held.
@@ -29,16 +33,56 @@ impl Store {
         let held = self.held()?;
         let live = live()?;
         let mut collected = Collected::default();
-        let blobs = self.blobs()?;
-        self.clear_parts_of(&blobs)?;
-        for digest in blobs {
-            if !held.contains(&digest) && !live.contains(&digest) {
-                let size = self.size(&digest).unwrap_or(0);
-                self.remove(&digest)?;
-                collected.blobs += 1;
-                collected.bytes += size;
+        let (garbage, kept): (Vec<Digest>, Vec<Digest>) =
+            self.blobs()?.into_iter().partition(|digest| !held.has_blob(digest) && !live.contains(digest));
+        for digest in garbage {
+            collected.bytes += self.size(&digest).unwrap_or(0);
+            collected.blobs += 1;
+            self.remove(&digest)?;
+        }
+        let ingests = self.named_ingests()?;
+        if ingests.is_empty() {
+            return Ok(collected);
+        }
+        // What has come whole in another way; who is at it finds that out.
+        let whole: HashSet<String> = kept.iter().map(part_of).collect();
+        for (name, bytes) in ingests {
+            if (!held.has_ingest(&name) || whole.contains(&name)) && !self.is_busy(&name) {
+                let path = self.ingest_folder().join(name);
+                fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+                collected.ingests += 1;
+                collected.bytes += bytes;
             }
         }
         Ok(collected)
+    }
+
+    /// What is here for nothing but an interrupted operation that may go on: `live` answers which blobs have a record.
+    ///
+    /// # Errors
+    /// As [`collect`](Store::collect).
+    pub fn interrupted<E: From<Error>>(
+        &self,
+        live: impl FnOnce() -> Result<HashSet<Digest>, E>,
+    ) -> Result<Collected, E> {
+        let mut found = Collected::default();
+        for (name, bytes) in self.named_ingests()? {
+            if !self.is_busy(&name) {
+                found.ingests += 1;
+                found.bytes += bytes;
+            }
+        }
+        let held = self.held()?;
+        let waiting = held.abandoned.difference(&held.active).filter_map(|text| Digest::parse(text).ok());
+        let waiting: Vec<(Digest, u64)> =
+            waiting.filter_map(|digest| self.size(&digest).map(|size| (digest, size))).collect();
+        if !waiting.is_empty() {
+            let live = live()?;
+            for (_, size) in waiting.iter().filter(|(digest, _)| !live.contains(digest)) {
+                found.blobs += 1;
+                found.bytes += size;
+            }
+        }
+        Ok(found)
     }
 }

@@ -1,11 +1,11 @@
 //! Bytes on their way to becoming a blob.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use corten_base::{Algorithm, Digest, Digester};
 
@@ -15,16 +15,16 @@ use crate::{Error, Lease, Result, Store};
 /// So many bytes are gathered before the disk is told to begin with them.
 const AHEAD: u64 = 8 << 20;
 
-/// A named part that nobody has continued for so long is thrown away when the store is opened.
-const STALE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How the files of ingests begin that end with the process.
+const NAMELESS: &str = "tmp-";
 
 /// A blob being written. Dropped without [`commit`](Ingest::commit), a named one stays to be continued (unless a write
 /// failed or nothing has come), a nameless one is removed.
 #[derive(Debug)]
 pub struct Ingest {
     store: Store,
-    /// The reference; none for a nameless ingest.
-    reference: Option<String>,
+    /// Its file's name, made of its reference; none for a nameless ingest.
+    name: Option<String>,
     path: PathBuf,
     file: File,
     digester: Digester,
@@ -39,20 +39,23 @@ pub struct Ingest {
 impl Store {
     /// Begins or continues the ingest called `reference`: [`Ingest::offset`] tells how many bytes are there already.
     ///
-    /// `size` is the number of bytes that must come, if it is known; more are refused as they are written.
+    /// `size` is the number of bytes that must come, if it is known; more are refused as they are written. What has come stays as
+    /// long as one of the leases that it was written under.
     ///
     /// # Errors
     /// [`Error::Busy`] while somebody else writes it; [`Error::Io`].
-    pub fn ingest(&self, reference: &str, algorithm: Algorithm, size: Option<u64>) -> Result<Ingest> {
-        let mut busy = self.shared.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        if !busy.insert(reference.to_owned()) {
+    pub fn ingest(&self, reference: &str, algorithm: Algorithm, size: Option<u64>, lease: &Lease) -> Result<Ingest> {
+        let name = name_of(reference);
+        if !self.busy().insert(name.clone()) {
             return Err(Error::Busy(reference.to_owned()));
         }
-        drop(busy);
-        let path = self.ingest_path(reference);
-        let begun = self.begin(Some(reference.to_owned()), path, algorithm, size);
+        // Held before it is there: a collection between the two would take it.
+        let begun = lease.hold_ingest(&name).and_then(|()| {
+            let path = self.ingest_folder().join(&name);
+            self.begin(Some(name.clone()), path, algorithm, size)
+        });
         if begun.is_err() {
-            self.release(reference);
+            self.busy().remove(&name);
         }
         let mut ingest = begun?;
         ingest.rehash()?;
@@ -66,8 +69,8 @@ impl Store {
     ///
     /// # Errors
     /// As [`ingest`](Store::ingest).
-    pub fn ingest_blob(&self, digest: &Digest, size: u64) -> Result<Ingest> {
-        self.ingest(&reference_of(digest), digest.algorithm(), Some(size))
+    pub fn ingest_blob(&self, digest: &Digest, size: u64, lease: &Lease) -> Result<Ingest> {
+        self.ingest(&reference_of(digest), digest.algorithm(), Some(size), lease)
     }
 
     /// Begins an ingest that can't be continued later.
@@ -76,17 +79,11 @@ impl Store {
     /// [`Error::Io`].
     pub fn ingest_nameless(&self, algorithm: Algorithm, size: Option<u64>) -> Result<Ingest> {
         // All of these are removed when a store is opened, so a count is enough of a name.
-        let path = self.ingest_folder().join(format!("tmp-{}", self.next()));
+        let path = self.ingest_folder().join(format!("{NAMELESS}{}", self.next()));
         self.begin(None, path, algorithm, size)
     }
 
-    fn begin(
-        &self,
-        reference: Option<String>,
-        path: PathBuf,
-        algorithm: Algorithm,
-        size: Option<u64>,
-    ) -> Result<Ingest> {
+    fn begin(&self, name: Option<String>, path: PathBuf, algorithm: Algorithm, size: Option<u64>) -> Result<Ingest> {
         let file = OpenOptions::new()
             .read(true)
             .append(true)
@@ -94,56 +91,64 @@ impl Store {
             .mode(0o600)
             .open(&path)
             .map_err(Error::io("create", &path))?;
-        let keep = reference.is_some();
+        let keep = name.is_some();
         let digester = Digester::new(algorithm);
         let (store, progress) = (self.clone(), Arc::default());
-        Ok(Ingest { store, reference, path, file, digester, offset: 0, begun: 0, size, keep, progress })
+        Ok(Ingest { store, name, path, file, digester, offset: 0, begun: 0, size, keep, progress })
     }
 
-    fn release(&self, reference: &str) {
-        self.shared.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(reference);
+    fn busy(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.shared.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Removes parts of blobs that have come whole in another way, unless somebody is about to find that out.
-    pub(crate) fn clear_parts_of(&self, blobs: &[Digest]) -> Result<()> {
-        let folder = self.ingest_folder();
-        if fs::read_dir(&folder).map_err(Error::io("list", &folder))?.next().is_none() {
-            return Ok(());
-        }
-        let busy = self.shared.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        for reference in blobs.iter().map(reference_of).filter(|reference| !busy.contains(reference)) {
-            let path = self.ingest_path(&reference);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::io("remove", &path)(error)),
-                _ => {}
-            }
+    /// Whether somebody writes the ingest of this file.
+    pub(crate) fn is_busy(&self, name: &str) -> bool {
+        self.busy().contains(name)
+    }
+
+    /// Removes nameless parts, which ended with their process.
+    pub(crate) fn clear_nameless(&self) -> Result<()> {
+        for (name, _) in self.ingests()?.into_iter().filter(|(name, _)| is_nameless(name)) {
+            let path = self.ingest_folder().join(name);
+            fs::remove_file(&path).map_err(Error::io("remove", &path))?;
         }
         Ok(())
     }
 
-    fn ingest_path(&self, reference: &str) -> PathBuf {
-        self.ingest_folder().join(Digest::sha256(reference.as_bytes()).hex())
+    /// The files of the ingests that can be continued, and their bytes.
+    pub(crate) fn named_ingests(&self) -> Result<Vec<(String, u64)>> {
+        Ok(self.ingests()?.into_iter().filter(|(name, _)| !is_nameless(name)).collect())
     }
 
-    /// Removes nameless parts and those that are too old.
-    pub(crate) fn clear_ingests(&self) -> Result<()> {
+    fn ingests(&self) -> Result<Vec<(String, u64)>> {
         let folder = self.ingest_folder();
+        let mut found = Vec::new();
         for entry in fs::read_dir(&folder).map_err(Error::io("list", &folder))? {
             let entry = entry.map_err(Error::io("list", &folder))?;
-            let nameless = entry.file_name().to_string_lossy().starts_with("tmp-");
-            let changed = entry.metadata().and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-            let age = SystemTime::now().duration_since(changed).unwrap_or_default();
-            if nameless || age > STALE {
-                fs::remove_file(entry.path()).map_err(Error::io("remove", &entry.path()))?;
-            }
+            // One that was committed meanwhile has another name.
+            let Ok(metadata) = entry.metadata() else { continue };
+            found.push((entry.file_name().to_string_lossy().into_owned(), metadata.len()));
         }
-        Ok(())
+        Ok(found)
     }
+}
+
+fn is_nameless(name: &str) -> bool {
+    name.starts_with(NAMELESS)
 }
 
 /// What the ingest of a blob with a known digest is called.
 fn reference_of(digest: &Digest) -> String {
     format!("blob-{digest}")
+}
+
+/// The file of the ingest of a blob with a known digest.
+pub(crate) fn part_of(digest: &Digest) -> String {
+    name_of(&reference_of(digest))
+}
+
+fn name_of(reference: &str) -> String {
+    Digest::sha256(reference.as_bytes()).hex().to_owned()
 }
 
 impl Ingest {
@@ -271,8 +276,8 @@ impl Drop for Ingest {
         if !self.keep || self.offset == 0 {
             drop(fs::remove_file(&self.path));
         }
-        if let Some(reference) = &self.reference {
-            self.store.release(reference);
+        if let Some(name) = &self.name {
+            self.store.busy().remove(name);
         }
     }
 }

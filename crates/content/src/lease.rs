@@ -70,19 +70,41 @@ impl Store {
         Ok(lease)
     }
 
-    /// Ends the leases of this owner that were abandoned or left by a process that died.
+    /// Ends the leases that were abandoned or left by a process that died: those of this owner, or of all. Answers how many; what
+    /// they held is garbage then.
     ///
     /// # Errors
     /// [`Error::Metadata`](crate::Error::Metadata).
-    pub fn end_abandoned(&self, namespace: &Namespace, owner: &str) -> Result<()> {
-        let (store, namespace, owner) = (self.clone(), namespace.to_string(), owner.to_owned());
+    pub fn end_abandoned(&self, namespace: &Namespace, owner: Option<&str>) -> Result<usize> {
+        let (store, namespace, owner) = (self.clone(), namespace.to_string(), owner.map(str::to_owned));
         self.database().write_relaxed(move |transaction| {
-            let mut query =
-                transaction.prepare_cached("SELECT id FROM content_lease WHERE namespace = ?1 AND owner = ?2")?;
+            let mut query = transaction
+                .prepare_cached("SELECT id FROM content_lease WHERE namespace = ?1 AND owner = ifnull(?2, owner)")?;
             let ids = query.query_map((&namespace, &owner), |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
             let active = store.active();
-            let abandoned = ids.iter().filter(|id| !active.contains(*id));
-            abandoned.into_iter().try_for_each(|id| delete(transaction, &namespace, id))
+            let abandoned: Vec<&String> = ids.iter().filter(|id| !active.contains(*id)).collect();
+            abandoned.iter().try_for_each(|id| delete(transaction, &namespace, id))?;
+            Ok(abandoned.len())
+        })
+    }
+
+    /// When the first of the leases ends that nobody is at work with; none if there are none.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`](crate::Error::Metadata).
+    pub fn next_expiry(&self) -> Result<Option<SystemTime>> {
+        self.database().read(|connection| {
+            let mut query = connection
+                .prepare_cached("SELECT id, expires FROM content_lease WHERE expires IS NOT NULL ORDER BY expires")?;
+            let mut rows = query.query([])?;
+            while let Some(row) = rows.next()? {
+                if !self.active().contains(&row.get::<_, String>(0)?) {
+                    let seconds = u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0);
+                    // It holds through its last second.
+                    return Ok(Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.saturating_add(1))));
+                }
+            }
+            Ok(None)
         })
     }
 
@@ -101,27 +123,59 @@ impl Store {
         })
     }
 
-    /// What leases hold now: those of operations under way, however long they take, and those whose time isn't over. Goes
-    /// through the writer's queue, behind the leases that were dropped before.
-    pub(crate) fn held(&self) -> Result<HashSet<Digest>> {
+    /// What leases hold now: those of operations under way, however long they take, and those whose time isn't over; the others
+    /// end. Goes through the writer's queue, behind the leases that were dropped before.
+    pub(crate) fn held(&self) -> Result<Held> {
         let store = self.clone();
         self.database().write_relaxed(move |transaction| {
-            let mut query = transaction.prepare_cached(
-                "SELECT digest, id, expires FROM content_lease_blob JOIN content_lease
-                     ON content_lease.namespace = content_lease_blob.namespace AND content_lease.id = lease",
-            )?;
-            let (active, now) = (store.active(), now());
-            let mut held = HashSet::new();
+            store.end_expired(transaction)?;
+            let mut query = transaction.prepare_cached("SELECT lease, digest FROM content_lease_blob")?;
+            let active = store.active();
+            let mut held = Held::default();
             let mut rows = query.query([])?;
             while let Some(row) = rows.next()? {
-                let expires: Option<i64> = row.get(2)?;
-                if expires.is_none_or(|expires| expires >= now) || active.contains(&row.get::<_, String>(1)?) {
-                    held.extend(Digest::parse(&row.get::<_, String>(0)?));
-                }
+                let part =
+                    if active.contains(&row.get::<_, String>(0)?) { &mut held.active } else { &mut held.abandoned };
+                part.insert(row.get(1)?);
             }
             Ok(held)
         })
     }
+
+    fn end_expired(&self, transaction: &Transaction<'_>) -> Result<()> {
+        let mut query = transaction
+            .prepare_cached("SELECT namespace, id FROM content_lease WHERE expires IS NOT NULL AND expires < ?1")?;
+        let expired = query.query_map([now()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let expired = expired.collect::<Result<Vec<(String, String)>, _>>()?;
+        let active = self.active();
+        let ended = expired.iter().filter(|(_, id)| !active.contains(id));
+        ended.into_iter().try_for_each(|(namespace, id)| delete(transaction, namespace, id))
+    }
+}
+
+/// What leases hold: the texts of digests, and the [names](ingest_row) of ingests.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    /// By operations under way.
+    pub active: HashSet<String>,
+    /// For those who may come back.
+    pub abandoned: HashSet<String>,
+}
+
+impl Held {
+    pub fn has_blob(&self, digest: &Digest) -> bool {
+        self.active.contains(digest.as_str()) || self.abandoned.contains(digest.as_str())
+    }
+
+    pub fn has_ingest(&self, name: &str) -> bool {
+        let row = ingest_row(name);
+        self.active.contains(&row) || self.abandoned.contains(&row)
+    }
+}
+
+/// How an ingest's file stands among a lease's digests; none of these looks so.
+fn ingest_row(name: &str) -> String {
+    format!("ingest/{name}")
 }
 
 impl Lease {
@@ -136,15 +190,24 @@ impl Lease {
     /// # Errors
     /// [`Error::Metadata`](crate::Error::Metadata).
     pub fn hold(&self, digest: &Digest) -> Result<bool> {
+        self.add(digest.to_string())?;
+        Ok(self.store.contains(digest))
+    }
+
+    /// Holds an ingest by its file's name.
+    pub(crate) fn hold_ingest(&self, name: &str) -> Result<()> {
+        self.add(ingest_row(name))
+    }
+
+    fn add(&self, text: String) -> Result<()> {
         let _shared = self.store.shared.garbage.read().unwrap_or_else(PoisonError::into_inner);
-        let (namespace, lease, text) = (self.namespace.clone(), self.id.clone(), digest.to_string());
+        let (namespace, lease) = (self.namespace.clone(), self.id.clone());
         self.store.database().write_relaxed(move |transaction| -> Result<()> {
             transaction
                 .prepare_cached("INSERT OR IGNORE INTO content_lease_blob VALUES (?1, ?2, ?3)")?
                 .execute((namespace, lease, text))?;
             Ok(())
-        })?;
-        Ok(self.store.contains(digest))
+        })
     }
 }
 

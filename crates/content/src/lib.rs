@@ -5,7 +5,8 @@
 //!   blobs/<algorithm>/<hex>   a committed blob: whole, verified, never changed, read-only
 //!   ingest/<hex>              a named ingest's bytes so far; <hex> is the SHA-256 of its reference
 //!   ingest/tmp-<hex>          a nameless ingest, which ends with the process
-//! content_lease(namespace, id, owner, created, expires, labels), content_lease_blob(namespace, lease, digest)
+//! content_lease(namespace, id, owner, created, expires, labels)
+//! content_lease_blob(namespace, lease, digest)      digest: of a blob, or ingest/<hex>
 //! ```
 //!
 //! **What survives what.** The bytes of an ingest are in the page cache as they are written: they survive kill -9, and
@@ -13,7 +14,7 @@
 //! digest and length, syncs the file's data, renames it to its digest and syncs the folder: a blob that has a name is whole,
 //! whatever happens. A part that a power loss has damaged fails its verification and is thrown away.
 //!
-//! **Garbage.** A blob stays while a lease holds it or [`Store::collect`]'s caller calls it live. Take a lease first, add each
+//! **Garbage.** An ingest stays while a lease holds it, a blob while a lease holds it or [`Store::collect`]'s caller calls it live. Take a lease first, add each
 //! blob to it by committing or [`Lease::hold`], make the record that names the blobs, then drop the lease. Leases without an
 //! expiry end with the process; one with an expiry outlives it, so that an interrupted download is worth continuing.
 
@@ -54,7 +55,7 @@ pub struct Store {
 struct Shared {
     root: PathBuf,
     database: Database,
-    /// References of ingests that are being written.
+    /// Files of named ingests that are being written.
     busy: Mutex<HashSet<String>>,
     /// Leases that this process has.
     leases: Mutex<HashSet<String>>,
@@ -65,8 +66,8 @@ struct Shared {
 }
 
 impl Store {
-    /// Opens or creates the store below `root` and removes what ended with the last process: nameless ingests, leases without
-    /// expiry, and named ingests that nobody has continued for a week.
+    /// Opens or creates the store below `root` and removes what ended with the last process: nameless ingests and leases without
+    /// expiry.
     ///
     /// # Errors
     /// [`Error::Io`] if the folders can't be made.
@@ -87,7 +88,7 @@ impl Store {
         };
         let store = Store { shared: Arc::new(shared) };
         store.forget_process_leases()?;
-        store.clear_ingests()?;
+        store.clear_nameless()?;
         Ok(store)
     }
 

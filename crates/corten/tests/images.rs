@@ -168,6 +168,27 @@ fn prune_frees_what_it_says() {
 }
 
 #[test]
+fn layers_go_with_the_last_container_of_a_removed_image() {
+    if !is_root("layers_go_with_the_last_container_of_a_removed_image") {
+        return;
+    }
+    let engine = engine();
+    let count = |folder: &str| fs::read_dir(engine.path().join("data").join(folder)).expect("the folder").count();
+    let held = || (count("content/blobs/sha256"), count("snapshots"));
+    let before = held();
+    two_images(&engine);
+    engine.corten(&["rmi", "base:1"]).ok();
+    engine.docker(&["create", "--name", "one", "app:1"]).ok();
+    engine.docker(&["create", "--name", "two", "app:1"]).ok();
+    engine.corten(&["rmi", "-f", "app:1"]).ok();
+    assert_eq!(count("content/blobs/sha256"), before.0, "a container needs no blobs");
+    engine.docker(&["rm", "one"]).ok();
+    engine.docker(&["rm", "two"]).ok();
+    common::wait_until("the layers are gone", || held() == before);
+    engine.finish();
+}
+
+#[test]
 fn images_as_a_tree() {
     if !is_root("images_as_a_tree") {
         return;

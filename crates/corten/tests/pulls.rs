@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use common::{CORTEN, wait_until};
 use corten_base::{Algorithm, Digest};
+use corten_metadata::rusqlite;
 use corten_testkit::image::{Packing, TestImage, noise, pack, tar};
 use corten_testkit::{TestEngine, debian, engine::docker_client, hostile, is_root};
 use fake::{CONFIG, Fake, Fault, LAYER, MANIFEST, blob_path};
@@ -255,6 +256,54 @@ fn a_pull_from_who_has_fallen_silent_ends_with_its_client() {
     );
     engine.docker(&["rmi", &name]).ok();
     assert_eq!(fs::read_dir(engine.path().join("data/content/ingest")).expect("ingests").count(), 0);
+    sound(&engine);
+    engine.finish();
+}
+
+#[test]
+fn what_nobody_comes_back_for_goes() {
+    if !is_root("what_nobody_comes_back_for_goes") {
+        return;
+    }
+    let mut engine = TestEngine::start(CORTEN);
+    let registry = Fake::start(&engine);
+    let (_, layers) = registry.push("box", "1", &image("box", 1, 3 << 20), SHA256);
+    let path = blob_path("box", &layers[0]);
+    let data = engine.path().join("data");
+    let ingests = || {
+        let entries = fs::read_dir(data.join("content/ingest")).expect("the folder is there");
+        entries.map(|entry| entry.expect("an entry").metadata().map_or(0, |it| it.len())).collect::<Vec<_>>()
+    };
+    let name = format!("{}/box:1", registry.host);
+    let interrupt = |engine: &TestEngine| {
+        registry.fault(&path, &[Fault::Trickle(2 << 20)]);
+        let mut client = engine.inside(CORTEN);
+        client.args(["pull", &name]).env("DOCKER_HOST", engine.host()).stdout(Stdio::null());
+        let mut client = client.spawn().expect("the client starts");
+        wait_until("the download is half done", || ingests().iter().any(|&bytes| bytes >= 2 << 20));
+        client.kill().expect("killing the client");
+        client.wait().expect("the client ends");
+    };
+    let size = || engine.corten(&["system", "df", "--format", "{{.Size}} {{.Reclaimable}}"]).ok().to_owned();
+    let before = size();
+    interrupt(&engine);
+    let told = || engine.corten(&["system", "check"]).stdout;
+    wait_until("the pull has ended", || told().contains("Interrupted pulls keep 1 parts of blobs ("));
+    assert_ne!(size(), before);
+    let pruned = engine.corten(&["image", "prune", "-f"]);
+    assert!(pruned.ok().contains("Total reclaimed space: 2."), "{pruned:?}");
+    assert_eq!(size(), before);
+    assert_eq!(ingests(), [0; 0]);
+    interrupt(&engine);
+    // A day later.
+    engine.kill_daemon();
+    let database = rusqlite::Connection::open(data.join("metadata.db")).expect("the records");
+    let aged = database.execute("UPDATE content_lease SET expires = unixepoch() + 3", []);
+    assert_eq!(aged.expect("there are leases"), 1);
+    drop(database);
+    engine.start_daemon();
+    assert_eq!(ingests().len(), 1, "its time isn't over");
+    wait_until("its time is over", || ingests().is_empty());
     sound(&engine);
     engine.finish();
 }

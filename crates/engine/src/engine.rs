@@ -43,8 +43,8 @@ const MOST_EXTERNAL_STARTS: usize = 16;
 pub struct Engine {
     pub(crate) shared: Arc<Shared>,
     fillers: Arc<Mutex<Vec<JoinHandle<()>>>>,
-    /// Keeps room on the disk, where that is asked for.
-    watch: Arc<Mutex<Option<JoinHandle<()>>>>,
+    /// Keep room on the disk.
+    keepers: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
 impl Engine {
@@ -59,8 +59,10 @@ impl Engine {
         crate::reconcile::revive(&shared, found)?;
         let fillers =
             [tokio::spawn(shared.pool.clone().keep_filled()), tokio::spawn(shared.spares.clone().keep_filled())];
-        let watch = shared.config.watermarks.map(|marks| tokio::spawn(crate::watermark::keep(shared.clone(), marks)));
-        Ok(Engine { shared, fillers: Arc::new(Mutex::new(fillers.into())), watch: Arc::new(Mutex::new(watch)) })
+        let mut keepers = vec![tokio::spawn(crate::expiry::keep(shared.clone()))];
+        keepers
+            .extend(shared.config.watermarks.map(|marks| tokio::spawn(crate::watermark::keep(shared.clone(), marks))));
+        Ok(Engine { shared, fillers: Arc::new(Mutex::new(fillers.into())), keepers: Arc::new(Mutex::new(keepers)) })
     }
 
     /// Ends the engine: stops all containers with their grace unless they are to live on, and waits for what goes on behind answered
@@ -73,8 +75,8 @@ impl Engine {
         for filler in fillers {
             crate::undo::log("what is made beforehand did not end cleanly", filler.await);
         }
-        if let Some(watch) = self.watch.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            watch.abort();
+        for keeper in self.keepers.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            keeper.abort();
         }
         if !self.shared.config.live_restore {
             let patience = self.shared.config.shutdown_timeout;
@@ -212,6 +214,7 @@ fn open(config: Config) -> Result<Shared, Error> {
         snapshots,
         images,
         image_arrived: Default::default(),
+        pull_interrupted: Default::default(),
         networks,
         volumes,
         events,

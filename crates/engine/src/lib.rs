@@ -23,6 +23,7 @@ mod create;
 mod engine;
 mod error;
 mod exec;
+mod expiry;
 mod external;
 mod grouped;
 mod info;

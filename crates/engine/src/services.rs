@@ -172,9 +172,10 @@ impl ImageService {
         .await
     }
 
-    /// Removes images that no container uses: those without a tag only, unless `all`. Returns what went and the bytes of the
-    /// layers that went with it. Tells a `prune` event.
+    /// Removes images that no container uses: those without a tag only, unless `all`; without filters also what interrupted pulls
+    /// left. Returns what went and the bytes of the layers that went with it. Tells a `prune` event.
     pub async fn prune(&self, all: bool, filters: Filters) -> Result<(Vec<Deleted>, u64), Error> {
+        let is_whole = filters.label.is_empty() && filters.label_not.is_empty() && filters.until.is_none();
         let filters = if all { filters } else { Filters { dangling: Some(true), ..filters } };
         let snapshots = self.shared.snapshots.clone();
         let layers = blocking::run(move || snapshots.layers()).await?;
@@ -201,9 +202,19 @@ impl ImageService {
             Deleted::Deleted(subject) => sizes.get(subject),
             Deleted::Untagged(_) => None,
         });
-        let freed = freed.sum::<u64>();
+        let freed = freed.sum::<u64>() + if is_whole { self.forget_interrupted().await? } else { 0 };
         self.shared.tell(&self.namespace, Kind::Image, "prune", "", [("reclaimed", freed.to_string())]);
         Ok((gone, freed))
+    }
+
+    /// Gives up what interrupted pulls may go on with; the bytes that went.
+    pub(crate) async fn forget_interrupted(&self) -> Result<u64, Error> {
+        self.ask(|images| Ok(images.forget_interrupted()?.bytes())).await
+    }
+
+    /// The bytes that are kept for interrupted pulls alone.
+    pub async fn interrupted(&self) -> Result<u64, Error> {
+        self.ask(|images| Ok(images.interrupted()?.bytes)).await
     }
 
     /// Reads everything again that is stored of images, and mends what can be with `repair`.
@@ -235,6 +246,9 @@ impl ImageService {
                 true => images.pull_all_tags(&reference, options, report),
                 false => images.pull(&reference, options, report).map(drop),
             };
+            if pulled.is_err() {
+                shared.pull_interrupted.notify_one();
+            }
             shared.image_arrived.notify_one();
             pulled
         })
@@ -356,7 +370,7 @@ impl ImageService {
 }
 
 /// The containers that were made from an image.
-fn users(shared: &Shared, namespace: &Namespace, image: &ImageId) -> Vec<InUse> {
+pub(crate) fn users(shared: &Shared, namespace: &Namespace, image: &ImageId) -> Vec<InUse> {
     let views = shared.registry.all(namespace).into_iter().map(|handle| handle.now());
     let users = views.filter(|view| !view.removed && view.image_id == *image);
     users.map(|view| InUse { container: view.id.clone(), running: view.state.is_running() }).collect()

@@ -44,6 +44,8 @@ pub(crate) struct Shared {
     pub images: Images,
     /// Told when an image has arrived.
     pub image_arrived: tokio::sync::Notify,
+    /// Told when a pull has left what it may go on with.
+    pub pull_interrupted: tokio::sync::Notify,
     pub networks: Networks,
     pub volumes: Volumes,
     pub events: corten_events::Log,

@@ -59,6 +59,10 @@ async fn relieve(shared: &Arc<Shared>, marks: Watermarks) -> Result<(), Error> {
         return Ok(());
     }
     let images = ImageService { shared: shared.clone(), namespace: Namespace::default() };
+    // What can be fetched again at no one's cost goes before what somebody may want to run.
+    if images.forget_interrupted().await? > 0 && in_use(shared).await? < marks.low {
+        return Ok(());
+    }
     let list = images.list(Filters { all: true, ..Filters::default() }).await?;
     for image in candidates(list, SystemTime::now(), marks.least_age) {
         if images.users(&image.id) > 0 {

@@ -35,6 +35,10 @@ pub struct Checkup {
     pub images: u64,
     /// Names that were looked at.
     pub names: u64,
+    /// Parts of blobs that interrupted pulls may go on with.
+    pub parts: u64,
+    /// Their bytes, and those of the whole blobs that wait with them.
+    pub part_bytes: u64,
     /// What is wrong.
     pub problems: Vec<Problem>,
     /// Bytes of blobs and layers that were removed.
@@ -89,9 +93,10 @@ impl Check<'_> {
     /// Collects what nobody needs. It isn't a problem: an operation that ends a moment later would do the same.
     fn garbage(&mut self) -> Result<()> {
         if self.repair {
-            let collected = self.images.collect_counting()?;
-            self.found.freed += collected;
+            self.found.freed += self.images.collect()?.bytes();
         }
+        let interrupted = self.images.interrupted()?;
+        (self.found.parts, self.found.part_bytes) = (interrupted.ingests, interrupted.bytes);
         Ok(())
     }
 
@@ -167,7 +172,7 @@ impl Check<'_> {
         let can_go = self.repair && users.is_empty();
         if can_go {
             images.delete_record(row)?;
-            self.found.freed += images.collect_counting()?;
+            self.found.freed += images.collect()?.bytes();
         }
         let reason = match users.first().filter(|_| self.repair) {
             Some(user) => format!("; container {} uses it", user.container.short()),
@@ -249,19 +254,8 @@ impl Check<'_> {
 }
 
 impl Images {
-    /// As [`collect`](Images::collect); answers the bytes.
-    fn collect_counting(&self) -> Result<u64> {
-        let layers = self.snapshots().collect(|transaction| record::live_chains(transaction))?;
-        let blobs = self.content().collect(|| self.database().read(record::live_blobs))?;
-        Ok(layers.iter().map(|layer| layer.size).sum::<u64>() + blobs.bytes)
-    }
-
     fn blobs_of(&self, id: &ImageId) -> Result<Vec<Digest>> {
         self.database().read(|connection| record::blobs_of(connection, self.namespace().as_str(), id))
-    }
-
-    fn is_recorded(&self, id: &ImageId) -> Result<bool> {
-        self.database().read(|connection| Ok(record::image(connection, self.namespace().as_str(), id)?.is_some()))
     }
 
     /// Takes blobs from an image's record, and its names with digests: it isn't any more what was pulled.

@@ -1,8 +1,9 @@
 //! What no image needs, and what was lost.
 
 use std::collections::HashSet;
+use std::time::SystemTime;
 
-use corten_base::{ChainId, DiffId, Digest};
+use corten_base::{ChainId, DiffId, Digest, ImageId};
 use corten_snapshot::{Hold, Layer};
 
 use crate::document::{self, Document};
@@ -10,17 +11,69 @@ use crate::types::Image;
 use crate::unpack::{self, LayerSource};
 use crate::{Error, Images, Result, record};
 
+/// What a collection removed.
+#[derive(Clone, Debug, Default)]
+pub struct Collected {
+    /// The layers, topmost first.
+    pub layers: Vec<Layer>,
+    /// Blobs and parts of blobs.
+    pub content: corten_content::Collected,
+}
+
+impl Collected {
+    /// The bytes of all of it.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.size).sum::<u64>() + self.content.bytes
+    }
+}
+
 impl Images {
-    /// Removes all layers and blobs that no image of any namespace needs, no container stands on and no operation holds.
-    /// Answers the layers, topmost first. Removing an image does this; it is for the time after a container was removed whose
-    /// image was removed before.
+    /// Removes all layers and blobs that no image of any namespace needs, no container stands on and no operation holds, and what
+    /// interrupted operations left and nobody came back for in time. Removing an image does this; it is for the time after a
+    /// container was removed whose image isn't known any more, and for when a lease has expired.
     ///
     /// # Errors
     /// [`Error::Snapshot`], [`Error::Content`].
-    pub fn collect(&self) -> Result<Vec<Layer>> {
+    pub fn collect(&self) -> Result<Collected> {
         let layers = self.snapshots().collect(|transaction| record::live_chains(transaction))?;
-        self.content().collect(|| self.database().read(record::live_blobs))?;
-        Ok(layers)
+        let content = self.content().collect(|| self.database().read(record::live_blobs))?;
+        Ok(Collected { layers, content })
+    }
+
+    /// When there may be something to collect because a lease ends then; none if nothing waits for anybody.
+    ///
+    /// # Errors
+    /// [`Error::Content`].
+    pub fn next_expiry(&self) -> Result<Option<SystemTime>> {
+        Ok(self.content().next_expiry()?)
+    }
+
+    /// Whether an image has a record: what it needs isn't garbage then.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`].
+    pub fn is_recorded(&self, id: &ImageId) -> Result<bool> {
+        Ok(self.record_of(id)?.is_some())
+    }
+
+    /// What is kept for interrupted pulls alone, so that they can go on.
+    ///
+    /// # Errors
+    /// [`Error::Content`].
+    pub fn interrupted(&self) -> Result<corten_content::Collected> {
+        self.content().interrupted(|| self.database().read(record::live_blobs))
+    }
+
+    /// Gives up what interrupted pulls may go on with. Answers what went.
+    ///
+    /// # Errors
+    /// As [`collect`](Images::collect).
+    pub fn forget_interrupted(&self) -> Result<Collected> {
+        match self.content().end_abandoned(self.namespace(), None)? {
+            0 => Ok(Collected::default()),
+            _ => self.collect(),
+        }
     }
 
     /// Makes sure that all layers of an image are unpacked, and holds what might go. They are, unless the power went soon after the image

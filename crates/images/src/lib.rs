@@ -56,6 +56,7 @@ pub use config::{Healthcheck, HistoryEntry, ImageConfig, RootFs, RunConfig};
 pub use corten_distribution::{Blocking, Cancel, Client, Credentials, Found, RegistryConfig, WebAddress};
 pub use document::{ReadDocument, read_document};
 pub use error::{Error, Result};
+pub use garbage::Collected;
 pub use import::ImportOptions;
 pub use remote::Remote;
 pub use save::Export;

@@ -152,7 +152,7 @@ impl Images {
             done.push(Deleted::Deleted(gone.id.to_string()));
         }
         stack.extend(others.iter().flat_map(|other| self.stack_of(other)));
-        let removed = self.collect()?;
+        let removed = self.collect()?.layers;
         done.extend(Images::removed_of(&removed, &stack).iter().map(|chain| Deleted::Deleted(chain.to_string())));
         match image.parent.filter(|_| prune) {
             Some(parent) => self.delete_parent(&parent, users, done),

@@ -154,6 +154,43 @@ fn a_broken_connection_is_continued() {
 }
 
 #[test]
+fn what_an_interrupted_pull_left_can_be_given_up() {
+    let (fixture, registry) = (Fixture::new(), Registry::start());
+    let store = fixture.open();
+    let image = image(2);
+    registry.push("app", "1", &image, Packing::Plain);
+    let blob = json!({ "digest": corten_base::Digest::sha256(&image.layers[1]) });
+    registry.fault(&blob_path(&blob), Some(Fault::Cut(100_000, 1000)));
+    registry.pull(&store, "app:1").unwrap_err();
+    let left = store.images.interrupted().unwrap();
+    assert_eq!(left.ingests, 1);
+    assert!(left.blobs >= 2 && left.bytes > 400_000, "{left:?}");
+    let checked = store.images.check(true, &nobody).unwrap();
+    assert_eq!((checked.problems, checked.parts, checked.part_bytes), (Vec::new(), 1, left.bytes));
+    assert_eq!(store.images.collect().unwrap().bytes(), 0, "its time isn't over");
+    let day = std::time::Duration::from_secs(24 * 3600);
+    let left_for = store.images.next_expiry().unwrap().unwrap().duration_since(std::time::SystemTime::now()).unwrap();
+    assert!(left_for <= day + day / 1000 && left_for > day / 2, "{left_for:?}");
+    assert_eq!(store.images.forget_interrupted().unwrap().bytes(), left.bytes);
+    assert_eq!(store.holdings(&fixture), [0; 4]);
+    assert_eq!(store.images.next_expiry().unwrap(), None);
+}
+
+#[test]
+fn what_a_pull_that_failed_for_good_left_goes() {
+    let (fixture, registry) = (Fixture::new(), Registry::start());
+    let store = fixture.open();
+    let image = image(2);
+    registry.push("app", "1", &image, Packing::Plain);
+    let [wrong, slow] = [0, 1].map(|at: usize| json!({ "digest": corten_base::Digest::sha256(&image.layers[at]) }));
+    registry.fault(&blob_path(&wrong), Some(Fault::Changed));
+    registry.fault(&blob_path(&slow), Some(Fault::Silent(100_000)));
+    let error = registry.pull(&store, "app:1").unwrap_err();
+    assert!(error.to_string().contains(": layer "), "{error}");
+    assert_eq!(store.holdings(&fixture), [0; 4]);
+}
+
+#[test]
 fn who_falls_silent_is_not_waited_for() {
     let (fixture, registry) = (Fixture::new(), Registry::start());
     let store = fixture.open();

@@ -84,6 +84,8 @@ pub(super) async fn check(call: Call) -> Answer {
         layers: found.layers,
         images: found.images,
         names: found.names,
+        parts: found.parts,
+        part_bytes: found.part_bytes,
         problems: problems.collect(),
         space_reclaimed: found.freed,
     }))
@@ -108,7 +110,8 @@ async fn images(call: &Call) -> Result<KindUsage<ImageSummary>, Failure> {
     // What the images in use have for themselves stays in any case; of shared layers nobody can say.
     let active = items.iter().filter(|image| image.containers > 0);
     let used: i64 = active.clone().map(|image| image.size - image.shared_size).sum();
-    let total_size = signed(sharing.layers);
+    // What interrupted pulls left is nobody's until they go on, and `image prune` takes it.
+    let total_size = signed(sharing.layers + images.interrupted().await?);
     Ok(KindUsage {
         active_count: count(active.count()),
         total_count: count(items.len()),

@@ -27,6 +27,12 @@ fn run(session: &Session, matches: &Matches) -> Outcome {
         let end = if problem.repaired { " (repaired)" } else { "" };
         print_line(format_args!("{}: {}{end}", problem.subject, problem.problem))?;
     }
+    if found.parts > 0 {
+        let (parts, bytes) = (found.parts, human_size(found.part_bytes));
+        print_line(format_args!(
+            "Interrupted pulls keep {parts} parts of blobs ({bytes}) for a day, or until an image prune"
+        ))?;
+    }
     print_line(format_args!(
         "Checked {} blobs ({}), {} layers, {} images, {} names: {}",
         found.blobs,

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use corten_base::{ImageId, Namespace};
+
 use super::Task;
 use crate::blocking;
 use crate::error::Error;
 use crate::life::{Event, Phase};
+use crate::shared::Shared;
 use crate::view::ContainerView;
 
 /// How long the tear-down lets those who waited for the end have the processors. Often they remove the container, and then its end
@@ -53,6 +56,7 @@ impl Task {
         });
         self.rootfs = None;
         let (shared, id, teardown) = (self.shared.clone(), self.record.id.clone(), self.teardown.take());
+        let (namespace, image) = (self.record.namespace.clone(), self.record.image_id.clone());
         self.shared.background.spawn(async move {
             if let Some(teardown) = teardown {
                 let _ = teardown.await;
@@ -67,6 +71,7 @@ impl Task {
             let swept = blocking::run_behind(move || {
                 layer.into_iter().for_each(|layer| shared.snapshots.sweep(layer));
                 crate::create::remove_directory(&shared, &id);
+                crate::undo::log("an image's layers stay behind", collect_with_last(&shared, &namespace, &image));
             });
             crate::undo::log("what a removed container left stays behind", swept.await);
         });
@@ -79,4 +84,16 @@ impl Task {
         let (shared, record) = (self.shared.clone(), self.record.clone());
         blocking::run(move || crate::volumes::remove_anonymous(&shared, &record)).await?
     }
+}
+
+/// The layers of an image that has no record (it was removed by force, or is another platform's) go with its last container.
+fn collect_with_last(shared: &Shared, namespace: &Namespace, image: &ImageId) -> Result<(), Error> {
+    let images = shared.images.within(namespace);
+    if images.is_recorded(image)? || !crate::services::users(shared, namespace, image).is_empty() {
+        return Ok(());
+    }
+    // What was made for its next container stands on them.
+    shared.spares.clear();
+    images.collect()?;
+    Ok(())
 }

@@ -29,7 +29,7 @@ impl Pull<'_> {
     ) -> Result<T> {
         let Descriptor { digest, size, .. } = blob;
         let _slot = self.options.registry.slot(Direction::Download)?;
-        let ingest = self.images.content().ingest_blob(digest, *size)?;
+        let ingest = self.images.content().ingest_blob(digest, *size, self.lease)?;
         let mut source: Box<dyn Read> = match ingest.offset() {
             offset if offset == *size => Box::new(io::empty()),
             offset => Box::new(self.blob(blob, offset)?),

@@ -77,7 +77,10 @@ impl Images {
         match pull.run() {
             Ok(id) => {
                 drop(lease);
-                self.content().end_abandoned(self.namespace(), &owner)?;
+                // An interrupted pull before it may have begun with what the name meant then.
+                if self.content().end_abandoned(self.namespace(), Some(&owner))? > 0 {
+                    self.collect()?;
+                }
                 Ok(id)
             }
             Err(error) => {
