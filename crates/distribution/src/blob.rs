@@ -1,17 +1,23 @@
 //! A blob's bytes, across broken connections.
 
 use crate::body::Body;
-use crate::client::{Client, Descriptor, Requested, translated};
+use crate::client::{Client, Descriptor};
 use crate::credentials::Credentials;
 use crate::error::{Cause, Error, Result};
+use crate::request::{Requested, translated};
 use crate::retry;
+use crate::route::Answered;
 use bytes::Bytes;
 use corten_base::Reference;
 use http::{HeaderMap, Response, StatusCode, header};
 use std::time::{Duration, Instant};
 
-/// Bytes per second that a body has to bring on average.
+/// Bytes per second that a body has to bring on average over the time without progress that is allowed...
 const SLOWEST: u64 = 100;
+/// ...and over so many times as long. What is slower keeps a layer's slot from others for days. It must be less than makes up for
+/// a failure.
+const SLOWEST_FOR_LONG: u64 = 1024;
+const LONG: u32 = 10;
 
 /// So much progress makes up for earlier failures.
 const FORGIVEN: u64 = 1 << 20;
@@ -23,6 +29,8 @@ pub struct BlobStream {
     blob: Descriptor,
     credentials: Option<Credentials>,
     body: Option<Body>,
+    /// The mirror that it comes from, if it is one.
+    mirror: Option<String>,
     /// Where in the blob the next byte belongs.
     position: u64,
     /// Bytes to pass over: the registry began at the start although asked not to.
@@ -53,6 +61,7 @@ impl BlobStream {
             blob: blob.clone(),
             credentials: credentials.cloned(),
             body: None,
+            mirror: None,
             position: offset,
             surplus: 0,
             failures: 0,
@@ -119,8 +128,11 @@ impl BlobStream {
 
     async fn reconnect(&mut self, cause: Cause) -> Result<()> {
         self.body = None;
-        if self.since_failure >= FORGIVEN {
-            self.failures = 0;
+        match self.mirror.take() {
+            _ if self.since_failure >= FORGIVEN => self.failures = 0,
+            // It would be asked first again.
+            Some(mirror) => self.client.rest(&mirror, &cause),
+            None => {}
         }
         self.since_failure = 0;
         self.failures += 1;
@@ -134,9 +146,27 @@ impl BlobStream {
         self.connect().await
     }
 
+    /// Asks for what is missing. What a mirror has got wrong is asked of the next.
     async fn connect(&mut self) -> Result<()> {
-        let request = Requested::blob(&self.reference, &self.blob.digest, self.position);
-        let response = self.client.request(&request, self.credentials.as_ref()).await?;
+        let reference = self.reference.clone();
+        let request = Requested::blob(&reference, &self.blob.digest, self.position);
+        loop {
+            let Answered { response, mirror } = self.client.request(&request, self.credentials.as_ref()).await?;
+            match (self.accept(response, &request).await, mirror) {
+                (Ok(()), mirror) => {
+                    self.mirror = mirror;
+                    return Ok(());
+                }
+                (Err(error), Some(mirror)) if self.failures + 1 < self.client.limits().attempts => {
+                    self.failures += 1;
+                    self.client.rest(&mirror, &error);
+                }
+                (Err(error), _) => return Err(error),
+            }
+        }
+    }
+
+    async fn accept(&mut self, response: Response<Body>, request: &Requested<'_>) -> Result<()> {
         self.surplus = match response.status() {
             StatusCode::OK => self.position,
             StatusCode::PARTIAL_CONTENT if range_start(response.headers()) == Some(self.position) => 0,
@@ -144,7 +174,7 @@ impl BlobStream {
                 let source = Cause::Range(self.position);
                 return Err(Error::Request { method: "Get", url: request.shown(), source });
             }
-            _ => return Err(translated(self.client.words(), response, &request).await),
+            _ => return Err(translated(self.client.words(), response, request).await),
         };
         self.check_length(&response)?;
         self.body = Some(response.into_body());
@@ -171,26 +201,37 @@ fn range_start(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// Watches that a body comes at some speed. Only the time spent waiting for it counts, not the reader's own.
-pub(crate) struct Pace {
-    window: Duration,
+pub(crate) struct Pace([Window; 2]);
+
+struct Window {
+    length: Duration,
+    slowest: u64,
     waited: Duration,
     bytes: u64,
 }
 
 impl Pace {
-    pub fn new(window: Duration) -> Pace {
-        Pace { window, waited: Duration::ZERO, bytes: 0 }
+    /// For bodies that may be so long without progress.
+    pub fn new(stall: Duration) -> Pace {
+        let window = |length, slowest| Window { length, slowest, waited: Duration::ZERO, bytes: 0 };
+        Pace([window(stall, SLOWEST), window(stall * LONG, SLOWEST_FOR_LONG)])
     }
 
     pub fn record(&mut self, waited: Duration, bytes: u64) -> Result<(), Cause> {
+        self.0.iter_mut().map(|window| window.record(waited, bytes)).fold(Ok(()), Result::and)
+    }
+}
+
+impl Window {
+    fn record(&mut self, waited: Duration, bytes: u64) -> Result<(), Cause> {
         self.waited += waited;
         self.bytes += bytes;
-        if self.waited < self.window {
+        if self.waited < self.length {
             return Ok(());
         }
-        let is_slow = (self.bytes as f64) < self.waited.as_secs_f64() * SLOWEST as f64;
+        let is_slow = (self.bytes as f64) < self.waited.as_secs_f64() * self.slowest as f64;
         (self.waited, self.bytes) = (Duration::ZERO, 0);
-        if is_slow { Err(Cause::Timeout { what: "a trickling body", limit: self.window }) } else { Ok(()) }
+        if is_slow { Err(Cause::Timeout { what: "a trickling body", limit: self.length }) } else { Ok(()) }
     }
 }
 
@@ -217,8 +258,11 @@ mod tests {
             assert!(pace.record(Duration::from_secs(1), 1).is_ok());
         }
         assert!(pace.record(Duration::from_secs(1), 1).is_err());
-        for _ in 0..50 {
-            assert!(pace.record(Duration::from_secs(1), 101).is_ok());
+        // Enough for a minute, not for ten.
+        let ends = (0..200).position(|_| pace.record(Duration::from_secs(1), 1000).is_err());
+        assert_eq!(ends, Some(89), "of a hundred seconds ten are over");
+        for _ in 0..500 {
+            assert!(pace.record(Duration::from_secs(1), 1025).is_ok());
         }
     }
 }

@@ -94,10 +94,6 @@ pub(crate) enum CollectError {
 }
 
 impl CollectError {
-    pub fn is_transient(&self) -> bool {
-        matches!(self, CollectError::Cause(Cause::Closed))
-    }
-
     /// As the error of this request.
     pub fn of(self, method: &'static str, url: String) -> Error {
         match self {

@@ -85,7 +85,8 @@ pub struct Timeouts {
     pub connect: Duration,
     /// From a request to the head of its answer.
     pub headers: Duration,
-    /// Without progress in a body; a body must also bring 100 bytes per second on average over this time.
+    /// Without progress in a body; a body must also bring 100 bytes per second on average over this time, and a kilobyte over ten
+    /// times as long.
     pub stall: Duration,
     /// The wait before the second try, doubled for each further one.
     pub back_off: Duration,

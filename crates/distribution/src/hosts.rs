@@ -17,6 +17,7 @@
 //! x-name = "value"                             or a list
 //! ```
 //!
+//! `registry-mirrors` of daemon.json are asked before all that a file for docker.io names, but for those that it names itself.
 //! The files are read again after a few seconds, so that a change needs no restart.
 
 use crate::config::Mirror;
@@ -109,19 +110,11 @@ impl Hosts {
     }
 
     fn read(&self, domain: &str) -> Result<Vec<Endpoint>> {
-        for folder in [domain, "_default"] {
-            for directory in &self.directories {
-                let path = directory.join(folder).join("hosts.toml");
-                match fs::read_to_string(&path) {
-                    Ok(text) => return self.configured(domain, &path, &text),
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(invalid(&path, &error)),
-                }
-            }
-        }
+        let configured = self.configured(domain)?;
         let mut endpoints = Vec::new();
         if domain == "docker.io" {
-            endpoints.extend(self.mirrors.iter().map(|mirror| Endpoint {
+            let is_said_more_of = |mirror: &&Mirror| configured.iter().any(|endpoint| endpoint.host == mirror.host);
+            endpoints.extend(self.mirrors.iter().filter(|mirror| !is_said_more_of(mirror)).map(|mirror| Endpoint {
                 scheme: Some(mirror.scheme),
                 is_upstream: false,
                 can: Capabilities { pull: true, resolve: true, push: false },
@@ -129,16 +122,31 @@ impl Hosts {
                 ..Endpoint::upstream(&mirror.host)
             }));
         }
-        endpoints.push(self.upstream(domain));
+        endpoints.extend(configured);
         Ok(endpoints)
     }
 
+    /// What the first file for a registry says, else the registry alone.
+    fn configured(&self, domain: &str) -> Result<Vec<Endpoint>> {
+        for folder in [domain, "_default"] {
+            for directory in &self.directories {
+                let path = directory.join(folder).join("hosts.toml");
+                match fs::read_to_string(&path) {
+                    Ok(text) => return self.parsed(domain, &path, &text),
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(invalid(&path, &error)),
+                }
+            }
+        }
+        Ok(vec![self.upstream(domain)])
+    }
+
     fn upstream(&self, domain: &str) -> Endpoint {
-        let host = crate::client::registry_host(domain);
+        let host = crate::request::registry_host(domain);
         Endpoint { trust: self.trust(domain), ..Endpoint::upstream(host) }
     }
 
-    fn configured(&self, domain: &str, path: &Path, text: &str) -> Result<Vec<Endpoint>> {
+    fn parsed(&self, domain: &str, path: &Path, text: &str) -> Result<Vec<Endpoint>> {
         let file: File = basic_toml::from_str(text).map_err(|error| invalid(path, &error))?;
         let mut endpoints = Vec::new();
         for (name, host) in &file.host.0 {
@@ -150,7 +158,7 @@ impl Hosts {
             let trust = upstream.trust.clone();
             let endpoint = file.own.endpoint(server, path, trust).map_err(|reason| invalid(path, &reason))?;
             // Docker Hub's name is not where its registry is.
-            let host = crate::client::registry_host(&endpoint.host).to_owned();
+            let host = crate::request::registry_host(&endpoint.host).to_owned();
             upstream = Endpoint { host, is_upstream: true, names_registry: false, ..endpoint };
         }
         endpoints.push(upstream);
@@ -385,6 +393,21 @@ mod tests {
         assert!(trust.is_blind && trust.authorities[0].path.ends_with("a.test:5000/ca.pem"));
         assert!(trust.clients[0].1.path.ends_with("k.pem") && trust.clients[1].1.path.ends_with("both.pem"));
         assert!(found[3].is_upstream && !found[2].is_upstream);
+    }
+
+    #[test]
+    fn a_file_for_docker_hub_stands_beside_the_daemons_mirrors() {
+        let mirrors = ["https://m.test", "https://both.test"].map(|mirror| mirror.parse().unwrap());
+        for folder in ["docker.io", "_default"] {
+            let directory = tempfile::tempdir().unwrap();
+            fs::create_dir(directory.path().join(folder)).unwrap();
+            let text = "[host.\"https://both.test\"]\ncapabilities = [\"pull\"]\n[host.\"https://f.test\"]";
+            fs::write(directory.path().join(folder).join("hosts.toml"), text).unwrap();
+            let hosts = Hosts::new(vec![directory.path().into()], mirrors.to_vec());
+            let shown = hosts.of("docker.io").unwrap().iter().map(|endpoint| endpoint.host.clone()).collect::<Vec<_>>();
+            assert_eq!(shown, ["m.test", "both.test", "f.test", "registry-1.docker.io"], "{folder}");
+            assert!(!hosts.of("docker.io").unwrap()[1].can.resolve);
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Trying an account out: `POST /auth` of the Engine API.
 
-use crate::client::{Client, challenges};
+use crate::client::Client;
 use crate::credentials::Credentials;
 use crate::error::{Cause, Error, Result};
+use crate::request::challenges;
 use crate::token::{self, Wanted};
 use crate::transport::Call;
 use corten_base::Reference;

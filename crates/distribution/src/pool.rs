@@ -21,8 +21,9 @@ use std::time::{Duration, Instant};
 /// How long a connection is kept unused; servers mostly wait longer.
 const LONGEST_IDLE: Duration = Duration::from_secs(30);
 
-/// How many connections to one place are kept.
+/// How many connections to one place are kept, and to all together: a registry may lead to ever new ones.
 const MOST_IDLE: usize = 6;
+const MOST_IDLE_IN_ALL: usize = 32;
 
 /// Bounds on an answer's head.
 const MOST_HEADERS: usize = 128;
@@ -123,10 +124,24 @@ impl Pool {
             return;
         }
         let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|_, connections| {
+            connections.retain(|(_, since)| since.elapsed() < LONGEST_IDLE);
+            !connections.is_empty()
+        });
+        if idle.values().map(Vec::len).sum::<usize>() >= MOST_IDLE_IN_ALL {
+            drop_oldest(&mut idle);
+        }
         let connections = idle.entry(origin.clone()).or_default();
-        connections.retain(|(_, since)| since.elapsed() < LONGEST_IDLE);
         if connections.len() < MOST_IDLE {
             connections.push((connection, Instant::now()));
         }
+    }
+}
+
+/// The first of each place is its oldest.
+fn drop_oldest(idle: &mut HashMap<Origin, Vec<(Connection, Instant)>>) {
+    let oldest = idle.values_mut().min_by_key(|connections| connections.first().map(|(_, since)| *since));
+    if let Some(connections) = oldest.filter(|connections| !connections.is_empty()) {
+        connections.remove(0);
     }
 }

@@ -17,11 +17,15 @@ pub(crate) struct Tries {
     pub first: Duration,
 }
 
+/// Whether the same request may be answered otherwise a moment later.
+pub(crate) fn is_transient(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
+}
+
 /// How long to wait before the next try, or nothing if this answer is final.
 pub(crate) fn after_status(status: StatusCode, headers: &HeaderMap, tries: Tries, now: SystemTime) -> Option<Duration> {
-    let is_transient = matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504);
     let Tries { attempt, most, first } = tries;
-    if !is_transient || attempt >= most {
+    if !is_transient(status) || attempt >= most {
         return None;
     }
     match asked(headers, now) {

@@ -1,8 +1,9 @@
 //! Docker Hub's search, which is older than the distribution specification: `GET /v1/search?q=TERM&n=LIMIT`.
 
-use crate::client::{Client, challenges};
+use crate::client::Client;
 use crate::credentials::Credentials;
 use crate::error::{Error, Result};
+use crate::request::challenges;
 use crate::token::{self, Wanted};
 use crate::transport::Call;
 use corten_base::Reference;

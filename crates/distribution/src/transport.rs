@@ -19,6 +19,15 @@ use std::time::{Duration, Instant, SystemTime};
 /// Redirects that are followed.
 const MOST_REDIRECTS: usize = 10;
 
+/// How often something is sent that may work a moment later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tries {
+    /// As often as the settings say.
+    Usual,
+    /// Once: somebody else can be asked.
+    One,
+}
+
 /// A request that can be sent several times.
 #[derive(Clone)]
 pub(crate) struct Call {
@@ -37,6 +46,7 @@ pub(crate) struct Call {
     /// Whether a redirect may lead from https to http: for content that is checked against its digest, or that nobody
     /// expects to be.
     pub may_downgrade: bool,
+    pub tries: Tries,
 }
 
 impl Call {
@@ -51,6 +61,7 @@ impl Call {
             authorization: None,
             is_registry: true,
             may_downgrade: false,
+            tries: Tries::Usual,
         }
     }
 
@@ -139,19 +150,18 @@ impl Transport {
     /// status.
     pub async fn call(&self, call: &Call) -> Result<Response<Body>> {
         let first = self.config.timeouts.back_off;
+        let most = if call.tries == Tries::One { 1 } else { self.config.limits.attempts };
         let mut attempt = 1;
         loop {
             let delay = match self.follow(call).await {
                 Ok(response) => {
-                    let tries = retry::Tries { attempt, most: self.config.limits.attempts, first };
+                    let tries = retry::Tries { attempt, most, first };
                     match retry::after_status(response.status(), response.headers(), tries, SystemTime::now()) {
                         Some(delay) => delay,
                         None => return Ok(response),
                     }
                 }
-                Err(cause)
-                    if cause.is_transient() && !cause.is_connecting() && attempt < self.config.limits.attempts =>
-                {
+                Err(cause) if cause.is_transient() && !cause.is_connecting() && attempt < most => {
                     retry::back_off(attempt, first)
                 }
                 Err(cause) => return Err(call.failed(cause)),

@@ -6,10 +6,11 @@
 
 use crate::Words;
 use crate::body::Body;
-use crate::client::{Action, Client, Requested, content_digest, token_key, translated};
+use crate::client::Client;
 use crate::credentials::Credentials;
 use crate::error::{Cause, Error, Result};
 use crate::outgoing::Outgoing;
+use crate::request::{Action, Requested, content_digest, token_key, translated};
 use crate::retry::{self, Asked};
 use crate::transport::Call;
 use crate::url::{join, same_origin, shown};

@@ -366,6 +366,59 @@ async fn a_registry_that_begins_anew_in_crumbs() {
 }
 
 #[tokio::test]
+async fn a_server_that_has_no_answer_without_the_manifest() {
+    for status in ["405 Method Not Allowed", "500 Internal Server Error", "501 Not Implemented"] {
+        let server = Server::start(move |_, _| Reply::Keep(format!("HTTP/1.1 {status}\r\n\r\n").into_bytes()));
+        assert_eq!(client().head(&server.reference("a/b:t"), None).await.unwrap(), None, "{status}");
+    }
+    for (status, kind) in [("404 Not Found", ErrorKind::NotFound), ("403 Forbidden", ErrorKind::NotFound)] {
+        let server = Server::start(move |_, _| Reply::Keep(format!("HTTP/1.1 {status}\r\n\r\n").into_bytes()));
+        assert_eq!(client().head(&server.reference("a/b:t"), None).await.unwrap_err().kind(), kind, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn lists_of_tags() {
+    let page = |tags: std::ops::Range<usize>, next: bool| {
+        let tags: Vec<String> = tags.map(|tag| format!("\"t{tag}\"")).collect();
+        let link = [("Link", "</v2/a/b/tags/list?last=x>; rel=\"next\"")];
+        answer("200 OK", if next { &link } else { &[] }, format!("{{\"tags\":[{}]}}", tags.join(",")).as_bytes())
+    };
+    // Each page has some of the last one again.
+    let server = Server::start(move |number, _| page(number * 8000..number * 8000 + 10_000, number < 2));
+    let tags = client().tags(&server.reference("a/b"), None).await.unwrap();
+    assert_eq!((tags.len(), &tags[25_999][..], server.count()), (26_000, "t25999", 3));
+    // The same page for ever.
+    let server = Server::start(move |_, _| page(0..10, true));
+    assert_eq!(client().tags(&server.reference("a/b"), None).await.unwrap().len(), 10);
+    assert_eq!(server.count(), 2);
+    // New ones for ever.
+    let server = Server::start(move |number, _| page(number * 30_000..(number + 1) * 30_000, true));
+    let error = client().tags(&server.reference("a/b"), None).await.unwrap_err();
+    assert!(told(&error).ends_with("a/b: it has more than 100000 entries"), "{}", told(&error));
+    assert_eq!(server.count(), 4);
+}
+
+#[tokio::test]
+async fn redirects_to_ever_new_hosts_leave_few_connections() {
+    let hosts: Vec<Server> = (0..40).map(|_| Server::start(|_, _| answer("200 OK", &[], b"{}"))).collect();
+    let ports: Vec<u16> = hosts.iter().map(|host| host.port).collect();
+    let server = Server::start(move |number, _| {
+        answer("307 Temporary Redirect", &[("Location", &format!("http://127.0.0.1:{}/x", ports[number]))], b"")
+    });
+    let client = client();
+    for _ in &hosts {
+        client.resolve(&server.reference("a/b:t"), None).await.unwrap();
+    }
+    let open = || hosts.iter().map(Server::open).sum::<usize>();
+    let begun = Instant::now();
+    while open() > 32 && begun.elapsed() < Duration::from_secs(20) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!((1..=32).contains(&open()), "{}", open());
+}
+
+#[tokio::test]
 async fn downloads_that_never_get_on() {
     let server = Server::start(|_, head| {
         let mut whole = bytes("200 OK", &[], &[7; 1000]);

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Reply, Server, answer, config, told};
+use common::{Reply, Server, answer, bytes, config, told};
 use corten_base::{Digest, Reference};
 use corten_distribution::resolve::Resolver;
 use corten_distribution::{Client, Credentials, RegistryConfig};
@@ -80,14 +80,91 @@ async fn a_dead_mirror_is_left_alone_for_a_while() {
     let client = Client::new(settings.clone());
     for asked in 1..4 {
         client.resolve(&reference("reg.invalid:5000/a:t"), None).await.unwrap();
-        assert_eq!((mirror.count(), upstream.count()), (5, asked));
+        assert_eq!((mirror.count(), upstream.count()), (1, asked));
     }
     settings.timeouts.mirror_rest = Duration::ZERO;
     let client = Client::new(settings);
     for asked in 1..3 {
         client.resolve(&reference("reg.invalid:5000/a:t"), None).await.unwrap();
-        assert_eq!(mirror.count(), 5 + 5 * asked);
+        assert_eq!(mirror.count(), 1 + asked);
     }
+}
+
+/// A client whose registry has one mirror.
+fn with_mirror(directory: &Path, mirror: &Server, upstream: u16) -> Client {
+    let text = format!("server = \"http://127.0.0.1:{upstream}\"\n[host.\"http://127.0.0.1:{}\"]\n", mirror.port);
+    Client::new(with_hosts(directory, &text))
+}
+
+#[tokio::test]
+async fn a_mirror_that_answers_badly_is_passed_over() {
+    let data: Vec<u8> = (0..100_000u32).flat_map(u32::to_le_bytes).collect();
+    let blob = corten_distribution::Descriptor {
+        media_type: String::new(),
+        digest: Digest::sha256(&data),
+        size: data.len() as u64,
+    };
+    let cut = {
+        let mut whole = bytes("200 OK", &[], &data);
+        whole.truncate(200_000);
+        Reply::Close(whole)
+    };
+    let bad = [
+        (answer("503 Service Unavailable", &[], b""), true),
+        (answer("429 Too Many Requests", &[("Retry-After", "1")], b""), true),
+        (answer("404 Not Found", &[], b""), false),
+        (answer("200 OK", &[], b"not what it should be"), true),
+        (cut, true),
+        (Reply::Stall(Vec::new()), true),
+    ];
+    for (reply, is_rested) in bad {
+        let directory = tempfile::tempdir().unwrap();
+        let kept = reply.clone();
+        let mirror = Server::start(move |_, _| kept.clone());
+        let whole = data.clone();
+        let upstream = Server::start(move |_, head| {
+            let start = head.split("range: bytes=").nth(1).and_then(|rest| rest.split('-').next()?.parse().ok());
+            match start.filter(|_| head.contains("/blobs/")) {
+                Some(start) => {
+                    let start: usize = start;
+                    let range = format!("bytes {start}-{}/{}", whole.len() - 1, whole.len());
+                    answer("206 Partial Content", &[("Content-Range", &range)], &whole[start..])
+                }
+                None if head.contains("/blobs/") => answer("200 OK", &[], &whole),
+                None => index(),
+            }
+        });
+        let client = with_mirror(directory.path(), &mirror, upstream.port);
+        let wanted = reference(&format!("reg.invalid:5000/a/b@{}", Digest::sha256(b"{}")));
+        client.resolve(&wanted, None).await.unwrap();
+        client.resolve(&wanted, None).await.unwrap();
+        assert_eq!(mirror.count(), if is_rested { 1 } else { 2 });
+        let client = with_mirror(directory.path(), &mirror, upstream.port);
+        let before = (mirror.count(), upstream.count());
+        let mut stream = client.blob(&wanted, &blob, 0, None).await.unwrap();
+        let mut read = Vec::new();
+        while let Some(piece) = stream.chunk().await.unwrap() {
+            read.extend_from_slice(&piece);
+        }
+        assert!(read == data);
+        assert_eq!((mirror.count() - before.0, upstream.count() - before.1), (1, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_mirror_is_what_is_left_without_its_registry() {
+    let directory = tempfile::tempdir().unwrap();
+    let mirror = Server::start(|number, _| match number {
+        0 | 2 => answer("503 Service Unavailable", &[], b""),
+        _ => index(),
+    });
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let client = with_mirror(directory.path(), &mirror, nobody);
+    client.resolve(&reference("reg.invalid:5000/a:t"), None).await.unwrap();
+    assert_eq!(mirror.count(), 2);
+    // It rests; there is nobody else, and now it is worth some patience.
+    client.resolve(&reference("reg.invalid:5000/a:t"), None).await.unwrap();
+    assert_eq!(mirror.count(), 4);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use corten_base::Reference;
 use corten_distribution::{Client, RegistryConfig, Timeouts};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,6 +42,7 @@ pub type Seen = Arc<Mutex<Vec<String>>>;
 pub struct Server {
     pub port: u16,
     pub seen: Seen,
+    open: Arc<AtomicUsize>,
 }
 
 impl Server {
@@ -49,18 +51,28 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let seen = Seen::default();
-        let (reply, kept) = (Arc::new(reply), seen.clone());
+        let (reply, kept, open) = (Arc::new(reply), seen.clone(), Arc::new(AtomicUsize::new(0)));
+        let counted = open.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let (reply, seen) = (reply.clone(), seen.clone());
-                std::thread::spawn(move || converse(stream.unwrap(), &*reply, &seen));
+                let (reply, seen, open) = (reply.clone(), seen.clone(), counted.clone());
+                open.fetch_add(1, Ordering::SeqCst);
+                std::thread::spawn(move || {
+                    converse(stream.unwrap(), &*reply, &seen);
+                    open.fetch_sub(1, Ordering::SeqCst);
+                });
             }
         });
-        Server { port, seen: kept }
+        Server { port, seen: kept, open }
     }
 
     pub fn reference(&self, rest: &str) -> Reference {
         Reference::parse_normalized(&format!("127.0.0.1:{}/{rest}", self.port)).unwrap()
+    }
+
+    /// Connections that the client has not closed.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::SeqCst)
     }
 
     pub fn count(&self) -> usize {

@@ -95,10 +95,11 @@ impl Images {
         }
     }
 
-    /// Pulls all tags of a repository that have an image for the platform. Docker's last line is told once, for all.
+    /// Pulls all tags of a repository. Docker's last line is told once, for all.
     ///
     /// # Errors
-    /// As [`pull`](Images::pull); the tags before the one that failed are there.
+    /// As [`pull`](Images::pull): the first tag that can't be had, for the want of an image for the platform too, ends it, as with
+    /// Docker. Those before it are there.
     pub fn pull_all_tags(
         &self,
         repository: &Reference,
