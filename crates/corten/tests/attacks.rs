@@ -175,8 +175,8 @@ fn control_groups_are_no_way_out() {
     for options in [&[][..], &["--cgroupns", "private"], &["--cap-add", "DAC_OVERRIDE"]] {
         assert_eq!(sh(&engine, options, script), "0\nend", "{options:?}");
     }
-    let remount = "for g in /sys/fs/cgroup/*; do mount -o remount,rw,bind $g; umount $g; done 2>/dev/null; \
-        for g in /sys/fs/cgroup/*; do mkdir $g/made && echo made; done 2>/dev/null; echo end";
+    let remount = "for g in /sys/fs/cgroup /sys/fs/cgroup/*; do mount -o remount,rw,bind $g; umount $g; done 2>/dev/null; \
+        for g in /sys/fs/cgroup /sys/fs/cgroup/*; do mkdir $g/made && echo made; done 2>/dev/null; echo end";
     assert_eq!(sh(&engine, &[], remount), "end");
     engine.finish();
 }

@@ -20,7 +20,19 @@ const PACKAGES: [&str; 7] = [
     "corten-seccomp",
     "corten-network",
 ];
-const SUITES: [&str; 7] = ["smoke", "apparmor", "limits", "isolation", "update", "stats", "runtime_command"];
+const SUITES: [&str; 11] = [
+    "smoke",
+    "apparmor",
+    "limits",
+    "isolation",
+    "attacks",
+    "init",
+    "survival",
+    "update",
+    "stats",
+    "runtimes",
+    "runtime_command",
+];
 
 /// What tests run beside executables.
 const SCRIPTS: [&str; 1] = ["crates/shim/tests/supervise/agent.py"];

@@ -1,5 +1,6 @@
 //! `update`: every flag that is a limit, and the same limits as a document, in the files of the container's groups.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
@@ -93,15 +94,56 @@ fn end(bench: &Bench) {
     bench.is_clean();
 }
 
+/// Those of the list, and those that have a word or a test of their own here.
+const OTHERS: [&str; 6] =
+    ["resources", "kernel-memory", "kernel-memory-tcp", "memory-swap", "l3-cache-schema", "mem-bw-schema"];
+
 #[test]
 fn every_flag_reaches_its_file() {
     let Some(bench) = sleeper() else { return };
+    let help = bench.runtime(&["update", "--help"]).ok();
+    let flags = help.lines().filter_map(|line| line.trim_start().strip_prefix("--")?.split([',', ' ']).next());
+    let tested: BTreeSet<&str> = CHANGES.iter().map(|change| change.0).chain(OTHERS).collect();
+    assert_eq!(flags.collect::<BTreeSet<_>>(), tested);
     for change in &CHANGES {
         change.check(&bench, &[&format!("--{}", change.0), change.1]);
     }
     let answer = bench.runtime(&["update", "--kernel-memory", "1m", "--kernel-memory-tcp", "1m", &bench.id]);
     assert!(answer.err.contains("level=warning msg=\"Kernel memory settings are ignored and will be removed\""));
     answer.ok();
+    end(&bench);
+}
+
+/// Together with memory: v1's file says the sum of both, v2's the difference.
+#[test]
+fn swap_goes_with_memory() {
+    let Some(bench) = sleeper() else { return };
+    let files = (["memory", "memory.memsw.limit_in_bytes"], "memory.swap.max");
+    for (memory, swap, alone) in [("67108864", "134217728", "67108864"), ("33554432", "50331648", "16777216")] {
+        let change = Change("memory-swap", swap, ["memory", "swap"], files.0, [files.1, alone]);
+        if swap == "134217728" {
+            change.check(&bench, &["--memory", memory, "--memory-swap", swap]);
+        } else {
+            let file = bench.path("resources");
+            fs::write(&file, format!("{{\"memory\": {{\"limit\": {memory}, \"swap\": {swap}}}}}")).unwrap();
+            change.check(&bench, &["-r", &file]);
+        }
+    }
+    end(&bench);
+}
+
+/// Where the host has no resctrl; that schemata are written is shown on a directory, in the runtime's own tests.
+#[test]
+fn a_division_needs_a_processor_that_can() {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let Some(bench) = sleeper() else { return };
+    let update = |words: &[&str]| bench.runtime(&[&["update"], words, &[bench.id.as_str()]].concat());
+    if mounts.contains(" - resctrl ") {
+        update(&["--l3-cache-schema", "L3:0=1"]).fails(1, "");
+    } else {
+        update(&["--l3-cache-schema", "L3:0=1"]).fails(1, "Intel RDT/CAT: l3 cache schema is not enabled");
+        update(&["--mem-bw-schema", "MB:0=20"]).fails(1, "Intel RDT/MBA: memory bandwidth schema is not enabled");
+    }
     end(&bench);
 }
 
