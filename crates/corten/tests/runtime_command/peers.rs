@@ -93,6 +93,57 @@ fn compare(place: &str, theirs: &Value, ours: &Value, missing: &mut Vec<String>)
     }
 }
 
+/// Ends of a container, each step with its exit code and message. `RUNTIME` is the command, `ROOT` its containers' directory.
+const ENDS: &str = r#"
+    step() {
+        code=0
+        $RUNTIME "$@" </dev/null >/dev/null 2>"$ROOT.err" || code=$?
+        echo "$*: $code $(sed -n 's/.*level=error msg="\(.*\)"$/\1/p' "$ROOT.err")"
+    }
+    # Also where it has never begun, which the answers tell.
+    ended() { until $RUNTIME state "$1" | grep -q stopped || [ ! -e "$ROOT/$1" ]; do :; done; }
+    mkdir -p "$ROOT/empty"
+    for command in 'kill none' 'delete none' 'delete --force none' 'delete empty' 'delete empty' 'kill none NOPE'; do step $command; done
+    step create one; step kill one NOPE; step delete one
+    step create one; step kill one KILL; ended one; step delete one
+    step run -d one
+    for command in 'delete one' 'kill one CONT' 'pause one' 'delete one' 'kill one KILL'; do step $command; done
+    ended one
+    for command in 'kill one' 'kill one KILL' 'kill --all one KILL' 'pause one' 'resume one' 'start one'; do step $command; done
+    for command in 'delete one' 'delete one' 'delete --force one'; do step $command; done
+"#;
+
+/// With a PID namespace of the container's own and without.
+#[test]
+fn ends_are_runcs() {
+    if runc(&["--version"]).is_none() {
+        return;
+    }
+    let Some(bench) = bench("exec sleep 1000", |_, _| {}) else { return };
+    for own_processes in [true, false] {
+        if !own_processes {
+            bench.configure(|config| {
+                let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+                namespaces.retain(|namespace| namespace["type"] != "pid");
+            });
+        }
+        let sid = corten_testkit::workspace().join("target/peers/sid");
+        let mut theirs = peers::enter(&sid, bench.place.path(), &[]);
+        theirs.args(["sh", "-euc", &format!("cd /bench/bundle; RUNTIME=runc ROOT=/run/runc; {ENDS}")]);
+        let (mut ours, root) = (Command::new("sh"), bench.path("state"));
+        let runtime = format!("{} runtime --root {root}", env!("CARGO_BIN_EXE_corten"));
+        ours.args(["-euc", &format!("RUNTIME='{runtime}' ROOT={root}; {ENDS}")]).current_dir(bench.path("bundle"));
+        let [theirs, ours] = [theirs, ours].map(|mut command| {
+            let output = command.output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        });
+        assert!(theirs.lines().count() > 20, "{theirs}");
+        assert_eq!(theirs.lines().collect::<Vec<_>>(), ours.lines().collect::<Vec<_>>(), "{own_processes}");
+    }
+    bench.is_clean();
+}
+
 /// The same bundle here and there: the same fields, and the same values where they say what was set.
 #[test]
 fn events_are_runcs() {
