@@ -215,6 +215,35 @@ fn a_manifest_goes_as_what_it_is_whatever_it_was_sent_as() {
 }
 
 #[test]
+fn what_is_about_another_image_is_listed() {
+    if !is_root("what_is_about_another_image_is_listed") {
+        return;
+    }
+    let engine = TestEngine::start(CORTEN);
+    let (registry, from) = (Registry::start(&engine), Fake::start(&engine));
+    let subject = corten_base::Digest::sha256(b"an image");
+    let blob = |bytes: &[u8], media_type| from.blob("sig", bytes.to_vec(), media_type, Algorithm::Sha256);
+    for (number, text) in ["one", "two"].into_iter().enumerate() {
+        let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/x-signature",
+            "config": blob(b"{}", "application/vnd.oci.empty.v1+json"), "layers": [blob(text.as_bytes(), "text/plain")],
+            "subject": { "mediaType": MANIFEST, "digest": subject, "size": 8 } });
+        let pushed = from.manifest("sig", text, &manifest, MANIFEST, Algorithm::Sha256);
+        let (name, copy) = (format!("{}/sig:{text}", from.host), format!("{HOST}/sig:{text}"));
+        engine.docker(&["pull", "-q", &name]).ok();
+        engine.docker(&["tag", &name, &copy]).ok();
+        for _ in 0..2 {
+            engine.docker(&["push", "-q", &copy]).ok();
+            let index = registry.manifest(&engine, &format!("sig:sha256-{}", subject.hex()));
+            let index: serde_json::Value = serde_json::from_slice(&index).expect("JSON");
+            assert_eq!(index["manifests"].as_array().map(Vec::len), Some(number + 1), "{index}");
+            assert_eq!(index["manifests"][number]["digest"], pushed.as_str());
+            assert_eq!(index["manifests"][number]["artifactType"], "application/x-signature");
+        }
+    }
+    engine.finish();
+}
+
+#[test]
 fn the_messages_of_a_push() {
     if !is_root("the_messages_of_a_push") {
         return;

@@ -5,7 +5,7 @@ use crate::client::{Client, Descriptor};
 use crate::credentials::Credentials;
 use crate::error::{Cause, Error, Result};
 use crate::request::{Requested, translated};
-use crate::retry;
+use crate::retry::{self, FORGIVEN};
 use crate::route::Answered;
 use bytes::Bytes;
 use corten_base::Reference;
@@ -18,9 +18,6 @@ const SLOWEST: u64 = 100;
 /// a failure.
 const SLOWEST_FOR_LONG: u64 = 1024;
 const LONG: u32 = 10;
-
-/// So much progress makes up for earlier failures.
-const FORGIVEN: u64 = 1 << 20;
 
 /// The bytes of one blob in order. A connection that breaks or stalls is made anew where it ended, a few times.
 pub struct BlobStream {

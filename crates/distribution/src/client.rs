@@ -28,7 +28,7 @@ pub const MEDIA_TYPES: [&str; 4] = [
 ];
 
 /// The most that a manifest may have.
-const LONGEST_MANIFEST: u64 = 4 << 20;
+pub(crate) const LONGEST_MANIFEST: u64 = 4 << 20;
 
 /// The most that is read of an error's explanation.
 pub(crate) const LONGEST_ERROR: u64 = 64 * 1024;

@@ -6,6 +6,9 @@ use std::time::{Duration, SystemTime};
 /// The longest that a registry may have us wait. Beyond it the error is the answer.
 const LONGEST: Duration = Duration::from_secs(60);
 
+/// So much progress of a blob, down or up, makes up for earlier failures.
+pub(crate) const FORGIVEN: u64 = 1 << 20;
+
 /// Where in a series of tries a request is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tries {

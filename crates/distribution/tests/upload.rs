@@ -21,7 +21,7 @@ enum Fate {
     Forget,
     /// Takes all, and says that it has only so many of them.
     Less(usize),
-    /// Refuses with this status.
+    /// Refuses with this status, and has taken nothing.
     Refuse(u16),
     /// Takes nothing, and asks with this status to come back in a second.
     Busy(u16),
@@ -34,6 +34,10 @@ struct State {
     stored: Vec<Vec<u8>>,
     requests: Vec<String>,
     sessions: usize,
+    /// The most that a request may carry, and whether what is more is read before it is refused.
+    limit: Option<(usize, bool)>,
+    /// What it asks for at least, as the header.
+    least: usize,
 }
 
 /// A registry that has one upload at a time.
@@ -93,16 +97,26 @@ fn serve(state: &Mutex<State>, mut stream: TcpStream) -> io::Result<()> {
         state.lock().unwrap().requests.push(format!("{method} {path}{range}"));
         let fate = if method == "PATCH" { state.lock().unwrap().fates.pop() } else { None };
         let most = if let Some(Fate::Cut(most)) = fate { most } else { usize::MAX };
+        let limit = state.lock().unwrap().limit;
+        if let Some((limit, false)) = limit
+            && length > limit
+        {
+            return stream.write_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
         let body = body(&mut reader, length, chunked, most)?;
         let mut state = state.lock().unwrap();
+        if limit.is_some_and(|(limit, _)| body.len() > limit) {
+            stream.write_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")?;
+            continue;
+        }
         let before = state.upload.len();
         state.upload.extend_from_slice(&body);
         match fate {
             Some(Fate::Cut(_)) => return Ok(()),
             Some(Fate::Forget) => state.sessions += 1,
             Some(Fate::Less(most)) => state.upload.truncate(most),
-            Some(Fate::Busy(_)) => state.upload.truncate(before),
-            Some(Fate::Refuse(_)) | None => {}
+            Some(Fate::Busy(_) | Fate::Refuse(_)) => state.upload.truncate(before),
+            None => {}
         }
         let location = format!("Location: /upload/{}\r\n", state.sessions);
         let range = format!("Range: 0-{}\r\n", state.upload.len().saturating_sub(1));
@@ -113,7 +127,7 @@ fn serve(state: &Mutex<State>, mut stream: TcpStream) -> io::Result<()> {
             ("HEAD", _) => "404 Not Found\r\n".to_owned(),
             ("POST", _) => {
                 state.upload.clear();
-                format!("202 Accepted\r\n{location}")
+                format!("202 Accepted\r\n{location}OCI-Chunk-Min-Length: {}\r\n", state.least)
             }
             ("PATCH" | "GET", _) if is_current => format!("202 Accepted\r\n{location}{range}"),
             ("PUT", _) if is_current => {
@@ -207,9 +221,9 @@ async fn a_forgotten_upload_begins_anew() {
 
 #[tokio::test]
 async fn an_upload_that_is_refused_is_given_up_and_taken_back() {
-    let registry = Registry::start(&[Fate::Refuse(413)]);
+    let registry = Registry::start(&[Fate::Refuse(405)]);
     let (done, offsets) = upload(&registry, &sample(), true).await;
-    assert_eq!(done, Err("received unexpected HTTP status: 413 Payload Too Large".to_owned()));
+    assert_eq!(done, Err("received unexpected HTTP status: 405 Method Not Allowed".to_owned()));
     assert_eq!(offsets, [0]);
     assert!(registry.requests().last().unwrap().starts_with("DELETE /upload/0"));
     // Tries are bounded.
@@ -217,6 +231,114 @@ async fn an_upload_that_is_refused_is_given_up_and_taken_back() {
     let (done, offsets) = upload(&registry, &sample(), true).await;
     assert!(done.is_err());
     assert_eq!(offsets.len(), 5);
+}
+
+#[tokio::test]
+async fn a_registry_that_takes_no_large_requests_gets_smaller_ones() {
+    let data = sample();
+    for is_size_known in [true, false] {
+        for is_read in [true, false] {
+            let registry = Registry::start(&[]);
+            registry.state.lock().unwrap().limit = Some((300_000, is_read));
+            let (done, offsets) = upload(&registry, &data, is_size_known).await;
+            assert_eq!(done, Ok(Digest::sha256(&data)), "{:?}", registry.requests());
+            assert!(registry.state.lock().unwrap().stored == [data.clone()]);
+            // The source isn't opened anew for each part: that may mean to pack all that was before it.
+            assert_eq!(offsets.last(), Some(&0), "{offsets:?}");
+            let taken = registry.requests().iter().any(|request| request == "PATCH /upload/0 262144-524287");
+            assert_eq!(taken, is_size_known, "{:?}", registry.requests());
+        }
+    }
+    // Not smaller than it asks for.
+    for (least, expect) in [(280_000, true), (400_000, false), (usize::MAX, false)] {
+        let registry = Registry::start(&[]);
+        (registry.state.lock().unwrap().limit, registry.state.lock().unwrap().least) = (Some((300_000, true)), least);
+        let (done, _) = upload(&registry, &data, true).await;
+        assert_eq!(done.is_ok(), expect, "{least}: {:?}", registry.requests());
+        let refusal = "received unexpected HTTP status: 413 Payload Too Large";
+        assert!(expect || done == Err(refusal.to_owned()), "{done:?}");
+        let ranges = registry.requests();
+        let ranges = ranges.iter().filter_map(|request| request.strip_prefix("PATCH /upload/0 ")?.split_once('-'));
+        let parts = ranges.map(|(from, to)| (from.parse().unwrap(), to.parse().unwrap()));
+        assert!(parts.into_iter().all(|(from, to): (usize, usize)| to == 999_999 || to + 1 - from >= least));
+    }
+    // A small blob goes with one request, and that may be too large.
+    let registry = Registry::start(&[]);
+    registry.state.lock().unwrap().limit = Some((100_000, true));
+    assert_eq!(upload(&registry, &data[..200_000], true).await.0, Ok(Digest::sha256(&data[..200_000])));
+    let registry = Registry::start(&[]);
+    registry.state.lock().unwrap().limit = Some((10, true));
+    assert!(upload(&registry, &data, true).await.0.is_err());
+    assert!(registry.requests().len() < 30, "{:?}", registry.requests());
+}
+
+#[tokio::test]
+async fn progress_makes_up_for_failures() {
+    let data: Vec<u8> = [sample(), sample(), sample(), sample()].concat();
+    let half = 1 << 19;
+    // Half a megabyte each time doesn't...
+    let registry = Registry::start(&[Fate::Cut(half); 9]);
+    assert!(upload(&registry, &data, true).await.0.is_err_and(|error| error.ends_with("unexpected EOF")));
+    assert_eq!(registry.requests().iter().filter(|request| request.starts_with("PATCH")).count(), 5);
+    // ...more than one does.
+    let data: Vec<u8> = data.repeat(3);
+    let registry = Registry::start(&[Fate::Cut(1_100_000); 9]);
+    assert_eq!(upload(&registry, &data, true).await.0, Ok(Digest::sha256(&data)));
+}
+
+#[tokio::test]
+async fn a_registry_that_keeps_no_lists_of_referrers() {
+    let subject = Digest::sha256(b"subject");
+    let manifest = format!(
+        r#"{{"subject":{{"digest":"{subject}","size":7,"mediaType":"m"}},"artifactType":"a/b","annotations":{{"k":"v"}}}}"#
+    );
+    let tag = format!("/v2/a/b/manifests/sha256-{}", subject.hex());
+    let put = async |server: &Server| {
+        let reference = server.reference("a/b:t");
+        Client::new(config()).put_manifest(&reference, "t", "x/y", manifest.clone().into(), None).await
+    };
+    let found = |body: &str| answer("200 OK", &[], body.as_bytes());
+    let digest = Digest::sha256(manifest.as_bytes());
+    let other = r#"{"digest":"sha256:1"}"#;
+    let cases = [
+        (answer("404 Not Found", &[], b""), 1),
+        (found(&format!(r#"{{"schemaVersion":2,"manifests":[{other}]}}"#)), 2),
+    ];
+    for (before, entries) in cases {
+        let server = Server::start(move |_, head| match head.starts_with("GET") {
+            true => before.clone(),
+            false => answer("201 Created", &[], b""),
+        });
+        put(&server).await.unwrap();
+        let put = server.head(2);
+        assert!(put.starts_with(&format!("PUT {tag} HTTP")), "{put}");
+        assert!(put.contains("content-type: application/vnd.oci.image.index.v1+json\r\n"), "{put}");
+        let index: serde_json::Value = serde_json::from_str(put.split_once("\r\n\r\n").unwrap().1).unwrap();
+        let listed = index["manifests"].as_array().unwrap();
+        assert_eq!(listed.len(), entries);
+        let expect = serde_json::json!({ "mediaType": "x/y", "digest": digest, "size": manifest.len(),
+            "artifactType": "a/b", "annotations": { "k": "v" } });
+        assert_eq!(listed.last(), Some(&expect));
+    }
+    // It is listed already, by a client or by the registry itself.
+    let listed = found(&format!(r#"{{"schemaVersion":2,"manifests":[{{"digest":"{digest}"}}]}}"#));
+    let server = Server::start(move |_, head| match head.starts_with("GET") {
+        true => listed.clone(),
+        false => answer("201 Created", &[], b""),
+    });
+    put(&server).await.unwrap();
+    assert_eq!(server.count(), 2);
+    let server = Server::start(|_, _| answer("201 Created", &[("OCI-Subject", "sha256:1")], b""));
+    put(&server).await.unwrap();
+    assert_eq!(server.count(), 1);
+    // What is no index is left alone.
+    let server = Server::start(move |_, head| match head.starts_with("GET") {
+        true => answer("200 OK", &[], b"{\"layers\":[]}"),
+        false => answer("201 Created", &[], b""),
+    });
+    let error = told(&put(&server).await.unwrap_err());
+    assert!(error.starts_with("referrers: sha256-") && error.ends_with(" is no index"), "{error}");
+    assert_eq!(server.count(), 2);
 }
 
 #[tokio::test]

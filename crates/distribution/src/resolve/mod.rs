@@ -176,9 +176,14 @@ mod tests {
         };
         let hosts = write("hosts", "192.0.2.9 known\n");
         let settings = write("resolv.conf", "nameserver 127.0.0.1\nsearch test\noptions timeout:1 attempts:1\n");
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let port = socket.local_addr().unwrap().port();
-        let stream = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        // A port that nobody has for either.
+        let (socket, port, stream) = loop {
+            let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let port = socket.local_addr().unwrap().port();
+            if let Ok(stream) = tokio::net::TcpListener::bind(("127.0.0.1", port)).await {
+                break (socket, port, stream);
+            }
+        };
         let server = tokio::spawn(async move {
             let mut buffer = [0; 512];
             loop {
