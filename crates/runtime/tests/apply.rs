@@ -185,7 +185,10 @@ fn become_program(
     staged: bool,
     reporter: &mut Reporter,
 ) -> Failure {
-    let stage = if staged { Stage::build(plan, &base, false).ok() } else { None };
+    let stage = staged.then_some(()).and_then(|()| {
+        apply::base::lay_out_kit(&[]).unwrap();
+        Stage::build(plan, &base, false).ok()
+    });
     let null = rustix::fs::open("/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty()).unwrap();
     let stdio = Stdio::Pipes { stdin: null, stderr: stdout.as_fd().try_clone_to_owned().unwrap(), stdout };
     let Entrance { namespaces, cgroups } = entrance;

@@ -54,7 +54,7 @@ pub(crate) struct Inheritance {
 pub(crate) fn serve(daemon: Seqpacket, births: Slate) -> io::Result<Option<Inheritance>> {
     let hierarchies = base::Hierarchy::own()?;
     base::enter_minimal_root()?;
-    base::show_hierarchies(&hierarchies)?;
+    base::lay_out_kit(&hierarchies)?;
     base::seal()?;
     let mut usual = None;
     let mut buffer = [0; 256];

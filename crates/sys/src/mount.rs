@@ -217,7 +217,8 @@ pub fn pivot_into(root: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// Moves `root` (a mount attached in the calling mount namespace) on top of the root directory and makes it the
-/// caller's: for an initial ramdisk, which pivot_root(2) refuses. The old root stays mounted below, out of reach.
+/// caller's: for an initial ramdisk, which pivot_root(2) refuses, and for an old root that may stay. It stays mounted below: no path
+/// leads there, as to the ramdisk below a host's root, unless somebody with CAP_SYS_ADMIN over the mount namespace unmounts `/`.
 pub fn move_into(root: BorrowedFd<'_>) -> io::Result<()> {
     rustix::process::fchdir(root)?;
     let top = rustix::fs::openat(CWD, "/", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty())?;
@@ -247,8 +248,12 @@ pub fn read_only_view(path: &Path) -> io::Result<OwnedFd> {
     // The link first: it still leads to a file that an upgrade has replaced. It may lead into another mount
     // namespace, though, of which nothing can be cloned.
     let view = clone_path(path, false).or_else(|_| clone_path(&std::fs::canonicalize(path)?, false))?;
-    match set_attributes(view.as_fd(), &Attributes { set: attr::RDONLY, ..Attributes::default() }, false) {
-        Err(error) if by_path::is_needed(&error) => by_path::read_only(view),
-        result => result.map(|()| view),
-    }
+    let view = match set_attributes(view.as_fd(), &Attributes { set: attr::RDONLY, ..Attributes::default() }, false) {
+        Err(error) if by_path::is_needed(&error) => by_path::read_only(view)?,
+        result => result.map(|()| view)?,
+    };
+    // A mount that hangs on its descriptor can be changed by whoever finds a way to it and has CAP_SYS_ADMIN in some mount namespace;
+    // one that is in none can't.
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(CWD, crate::process::fd_path(view.as_fd()), flags, rustix::fs::Mode::empty())?)
 }

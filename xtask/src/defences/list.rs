@@ -53,6 +53,17 @@ pub const DEFENCES: &[Defence] = &[
     ),
     defence(
         "CVE-2019-5736",
+        "the view is in no mount namespace in which it could be changed",
+        (
+            "crates/sys/src/mount.rs",
+            "    Ok(rustix::fs::openat(CWD, crate::process::fd_path(view.as_fd()), flags, rustix::fs::Mode::empty())?)",
+            "    let _ = flags;\n    Ok(view)",
+        ),
+        SUPERVISE,
+        "own_binary_is_read_only",
+    ),
+    defence(
+        "CVE-2019-5736",
         "and so does the OCI command line",
         (
             "crates/runtime/src/command/own_binary.rs",
@@ -61,6 +72,17 @@ pub const DEFENCES: &[Defence] = &[
         ),
         RUNTIME_COMMAND,
         "the_executable_cannot_be_reached_for_writing",
+    ),
+    defence(
+        "CVE-2022-0492",
+        "nothing of the host is left below a root that lies over the minimal one",
+        (
+            "crates/runtime/src/apply/base.rs",
+            "        mount::detach(c\"kit\")?;\n        self.bare.set(true);",
+            "        self.bare.set(true);",
+        ),
+        SUPERVISE,
+        "below_a_containers_root_is_nothing",
     ),
     defence(
         "CVE-2016-9962",

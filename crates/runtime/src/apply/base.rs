@@ -11,12 +11,14 @@
 //! /file    a mount of a file passes through here on kernels that change attached ones only
 //! /null    character device 1:3
 //! /empty/  read-only tmpfs without room for anything
-//! /procfs/ a procfs without masks is attached here, for what is written during a start
-//! /cgroup/ the hierarchies of cgroup v1, if they are to be shown often: a directory each
+//! /kit/    what is taken away in one piece before the root file system comes: a mount of its own if it is put away early
+//!   procfs/  a procfs without masks is attached here, for what is written during a start
+//!   cgroup/  the hierarchies of cgroup v1, if they are to be shown often: a directory each
 //! ```
 
+use std::cell::Cell;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use super::attributes::{change_attached, change_detached};
@@ -25,7 +27,17 @@ use super::stage::TREES;
 use corten_sys::mount::{self, FileSystem, Propagation, attr};
 use corten_sys::process::flags;
 use corten_sys::{namespace, path};
-use rustix::fs::{FileType, Mode, OFlags, makedev, mkdirat, mknodat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstatfs, makedev, mkdirat, mknodat};
+
+const KIT: &str = "kit";
+const PROCFS: &str = "kit/procfs";
+const HIERARCHIES: &str = "kit/cgroup";
+
+/// How hierarchies are mounted in the kit.
+const SHOWN: u64 = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
+
+/// `f_type` of cgroup v1 (linux/magic.h).
+const CGROUP_MAGIC: i64 = 0x27_e0eb;
 
 /// Handles into the minimal root.
 #[derive(Debug)]
@@ -38,25 +50,21 @@ pub struct Base {
     pub null: OwnedFd,
     /// An empty directory.
     pub empty: OwnedFd,
-    /// Where a procfs is attached.
-    pub proc: OwnedFd,
-    /// The hierarchies of cgroup v1 by their names, where they are at hand.
-    pub cgroups: Option<OwnedFd>,
     /// The host's tree is still around it, in which the process may stand in a chroot ([`make_beside_host`]).
     pub in_host: bool,
+    /// Nothing of the host is in it, nor anything that shows more than a container may see.
+    pub(crate) bare: Cell<bool>,
 }
 
-/// Puts the hierarchies of cgroup v1 into the minimal root, which is the working directory, so that showing a container its part
-/// of them is to clone a mount. They are read-only: a neighbour in a joined PID namespace that may trace others can look in here. One
-/// that can't be mounted is left out: who needs it hears why.
-pub fn show_hierarchies(hierarchies: &[Hierarchy]) -> io::Result<()> {
-    if hierarchies.is_empty() {
-        return Ok(());
-    }
-    mkdirat(rustix::fs::CWD, "cgroup", Mode::from_raw_mode(0o700))?;
-    let top = path::find(rustix::fs::CWD, "cgroup")?;
+/// Makes the kit of the minimal root, which is the working directory, a mount of its own, and puts the hierarchies of cgroup v1
+/// into it, so that showing a container its part of them is to clone a mount. They are read-only: a neighbour in a joined PID
+/// namespace that may trace others can look in here. One that can't be mounted is left out: who needs it hears why.
+pub fn lay_out_kit(hierarchies: &[Hierarchy]) -> io::Result<()> {
+    let place = path::find(CWD, KIT)?;
+    mount::attach(mount::clone_of(place.as_fd(), false)?.as_fd(), place.as_fd())?;
+    let top = path::find(CWD, HIERARCHIES)?;
     for hierarchy in hierarchies {
-        let Ok(whole) = hierarchy.mount(attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC) else { continue };
+        let Ok(whole) = hierarchy.mount(SHOWN) else { continue };
         let name = hierarchy.directory();
         mkdirat(&top, &*name, Mode::from_raw_mode(0o700))?;
         mount::attach(whole.as_fd(), path::find(&top, &name)?.as_fd())?;
@@ -67,8 +75,8 @@ pub fn show_hierarchies(hierarchies: &[Hierarchy]) -> io::Result<()> {
 /// Makes the minimal root, which is the root directory, read-only: many containers are made in copies of one, and one in a PID
 /// namespace of others, who may trace others, opens it to them for a moment. Whatever is to be in it is there.
 pub fn seal() -> io::Result<()> {
-    let root = path::find(rustix::fs::CWD, "/")?;
-    change_attached(root.as_fd(), &mount::Attributes { set: attr::RDONLY, ..Default::default() }, false)
+    let readonly = mount::Attributes { set: attr::RDONLY, ..Default::default() };
+    [KIT, "/"].iter().try_for_each(|place| change_attached(path::find(CWD, place)?.as_fd(), &readonly, false))
 }
 
 /// Moves the calling process into a mount namespace with the minimal root.
@@ -91,7 +99,7 @@ pub fn leave_minimal_root() -> io::Result<()> {
 fn exchange_root() -> io::Result<()> {
     let root = small_tmpfs()?;
     // Any directory of the old root can carry the new one on its way to the top.
-    mount::attach(root.as_fd(), path::find(rustix::fs::CWD, "/")?.as_fd())?;
+    mount::attach(root.as_fd(), path::find(CWD, "/")?.as_fd())?;
     mount::pivot_into(root.as_fd())?;
     populate(&root)
 }
@@ -110,7 +118,7 @@ pub fn make_beside_host(place: &Path) -> io::Result<()> {
 /// A directory of the host's tree, in the caller's own mount namespace. Nothing of a container has a say in its path.
 pub fn host_directory(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(rustix::fs::CWD, path, flags, Mode::empty())?)
+    Ok(rustix::fs::openat(CWD, path, flags, Mode::empty())?)
 }
 
 fn small_tmpfs() -> io::Result<OwnedFd> {
@@ -123,7 +131,7 @@ fn small_tmpfs() -> io::Result<OwnedFd> {
 
 fn populate(root: &OwnedFd) -> io::Result<()> {
     let mode = Mode::from_raw_mode(0o700);
-    for directory in ["root", "stage", "empty", "procfs"] {
+    for directory in ["root", "stage", "empty", KIT, PROCFS, HIERARCHIES] {
         mkdirat(root, directory, mode)?;
     }
     let stage = path::find(root, "stage")?;
@@ -148,9 +156,9 @@ fn populate(root: &OwnedFd) -> io::Result<()> {
 /// whole of one is in sight (mount_too_revealing in fs/namespace.c); both go away with the minimal root.
 pub fn show_kernel_views() -> io::Result<()> {
     for kind in ["proc", "sysfs"] {
-        mkdirat(rustix::fs::CWD, kind, Mode::from_raw_mode(0o700))?;
+        mkdirat(CWD, kind, Mode::from_raw_mode(0o700))?;
         let view = FileSystem::open(kind)?.mount(attr::NOSUID | attr::NODEV | attr::NOEXEC)?;
-        mount::attach(view.as_fd(), path::find(rustix::fs::CWD, kind)?.as_fd())?;
+        mount::attach(view.as_fd(), path::find(CWD, kind)?.as_fd())?;
     }
     Ok(())
 }
@@ -158,15 +166,45 @@ pub fn show_kernel_views() -> io::Result<()> {
 impl Base {
     /// Opens the handles. The minimal root is the caller's working directory.
     pub fn open() -> io::Result<Base> {
-        let find = |name| path::find(rustix::fs::CWD, name);
+        let find = |name| path::find(CWD, name);
         Ok(Base {
             root_place: find("root")?,
             stage: find("stage")?,
             null: find("null")?,
             empty: find("empty")?,
-            proc: find("procfs")?,
-            cgroups: find("cgroup").ok(),
             in_host: false,
+            bare: Cell::new(false),
         })
+    }
+
+    /// Takes the kit away, all at once: each such piece costs a grace period of the kernel, and this one is paid before anybody waits.
+    /// Descriptors of what was in it stay good.
+    pub(super) fn put_kit_away(&self) -> io::Result<()> {
+        mount::detach(c"kit")?;
+        self.bare.set(true);
+        Ok(())
+    }
+
+    /// Attaches a procfs without masks.
+    pub(super) fn take_proc(&self, proc: BorrowedFd<'_>) -> io::Result<()> {
+        self.bare.set(false);
+        mount::attach(proc, path::find(CWD, PROCFS)?.as_fd())
+    }
+
+    /// A whole hierarchy of cgroup v1 in the kit, where hierarchies are shown: again, if the kit was put away.
+    pub(super) fn hierarchy(&self, hierarchy: &Hierarchy) -> io::Result<OwnedFd> {
+        let place = path::find(CWD, format!("{HIERARCHIES}/{}", hierarchy.directory()))?;
+        if fstatfs(&place)?.f_type == CGROUP_MAGIC {
+            return Ok(place);
+        }
+        self.bare.set(false);
+        let whole = hierarchy.mount(SHOWN)?;
+        mount::attach(whole.as_fd(), place.as_fd())?;
+        Ok(whole)
+    }
+
+    /// True if whoever could look below the root file system, which takes CAP_SYS_ADMIN over its mounts, would find nothing there.
+    pub(super) fn is_bare(&self) -> bool {
+        self.bare.get()
     }
 }

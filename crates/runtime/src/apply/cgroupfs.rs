@@ -10,7 +10,6 @@ use corten_sys::path;
 use rustix::fs::{Mode, OFlags, mkdirat, symlinkat};
 
 use super::attributes::{change_attached, change_detached};
-use super::base::Base;
 use super::mounts::Context;
 use super::report::Explain;
 use crate::Failure;
@@ -116,17 +115,12 @@ fn own_part(context: &Context<'_>, hierarchy: &Hierarchy, attributes: u64) -> st
     if context.private_cgroup || hierarchy.path == "/" {
         return hierarchy.mount(attributes);
     }
-    if let Some(whole) = at_hand(context.base, &hierarchy.directory()) {
+    if let Ok(whole) = context.base.hierarchy(hierarchy) {
         // Mounting it anew would cost a grace period of the kernel when that mount, which is never attached, goes.
         let group = path::find(&whole, &hierarchy.path)?;
         return set(mount::clone_of(group.as_fd(), false)?, attributes);
     }
     part_of(context, hierarchy.mount(attributes)?, &hierarchy.path, attributes)
-}
-
-/// A hierarchy that is mounted in the minimal root.
-fn at_hand(base: &Base, name: &str) -> Option<OwnedFd> {
-    path::find(base.cgroups.as_ref()?, name).ok()
 }
 
 /// The part of a hierarchy below the container's own group.

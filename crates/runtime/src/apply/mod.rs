@@ -23,6 +23,7 @@ mod stage;
 mod sysctl;
 mod user;
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use corten_sys::mount::{self, Attributes, attr};
@@ -111,10 +112,12 @@ fn try_init(plan: &Plan, inputs: InitInputs, reporter: &mut Reporter) -> Result<
         None => open_terminal(plan, &root, reporter)?,
     };
     set_names(plan)?;
-    sysctl::apply(plan, &mut proc)?;
+    sysctl::apply(plan, &staged.sysctls, &mut proc)?;
     mask::apply(plan, &root, &inputs.base, &staged)?;
-    // By name of a descriptor the program could be one of the host's, whatever the root is (CVE-2024-21626).
     let in_host = inputs.base.in_host;
+    // Whoever has a user namespace of its own is not to have what the minimal root was made from either.
+    let over = staged.all && inputs.base.is_bare() && plan.namespaces.user == NamespaceSource::Host;
+    // By name of a descriptor the program could be one of the host's, whatever the root is (CVE-2024-21626).
     drop(inputs.base);
     if let Some(gate) = &inputs.gate {
         gate.mounted(reporter)?;
@@ -122,7 +125,7 @@ fn try_init(plan: &Plan, inputs: InitInputs, reporter: &mut Reporter) -> Result<
     if in_host {
         namespace::stand_at_root().explain("cannot find the mount namespace's root")?;
     }
-    root.enter(plan, inputs.manner)?;
+    root.enter(plan, over || inputs.manner.no_pivot)?;
     become_first(plan, stdio, proc, (inputs.gate, inputs.hold), inputs.manner, reporter)
 }
 
@@ -143,7 +146,7 @@ fn in_joined_mounts(
     };
     let mut proc = sysctl::Proc::default();
     set_names(plan)?;
-    sysctl::apply(plan, &mut proc)?;
+    sysctl::apply(plan, &BTreeMap::new(), &mut proc)?;
     become_first(plan, stdio, proc, (gate, hold), manner, reporter)
 }
 
@@ -201,9 +204,10 @@ impl Root {
         Ok(context.proc)
     }
 
-    /// Makes it the root directory; the minimal root is gone afterwards.
-    fn enter(self, plan: &Plan, manner: Manner) -> Result<(), Failure> {
-        let enter = if manner.no_pivot { mount::move_into } else { mount::pivot_into };
+    /// Makes it the root directory; what was there is gone afterwards, or is below it if it is to go `over` that: to take it away is to
+    /// wait for a grace period of the kernel.
+    fn enter(self, plan: &Plan, over: bool) -> Result<(), Failure> {
+        let enter = if over { mount::move_into } else { mount::pivot_into };
         enter(self.as_fd()).explain("cannot enter the root file system")?;
         if plan.readonly_root {
             let readonly = Attributes { set: attr::RDONLY, ..Attributes::default() };

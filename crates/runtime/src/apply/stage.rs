@@ -3,8 +3,9 @@
 //! A warm init stub mounts what nearly every container gets (`/proc`, `/dev` with its nodes and inner mounts, `/sys`,
 //! with their masks) below `/stage` of the minimal root, by the same steps that a start takes. If the plan that comes
 //! asks for exactly that, each tree is moved into the root file system by one system call; a tree that differs in
-//! anything is left behind, and its mounts are made anew.
+//! anything is left behind, and its mounts are made anew. Kernel settings of the stub's own namespaces are made as well.
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 
 use corten_sys::{mount, path};
@@ -12,7 +13,7 @@ use corten_sys::{mount, path};
 use super::base::Base;
 use super::mounts::Context;
 use super::report::Explain;
-use super::sysctl::Proc;
+use super::sysctl::{self, Proc};
 use super::{Root, devices, mask};
 use crate::Failure;
 use crate::plan::{DevicePlan, MountKind, MountPlan, NamespaceSource, Plan};
@@ -24,6 +25,9 @@ pub(super) const TREES: [&str; 3] = ["/proc", "/dev", "/sys"];
 #[derive(Debug)]
 pub struct Stage {
     trees: Vec<Tree>,
+    /// How many there were.
+    built: usize,
+    sysctls: BTreeMap<String, String>,
     /// A procfs without masks, for what is written during a start.
     proc: Proc,
 }
@@ -48,8 +52,12 @@ impl Stage {
         root.mount_all(&plan, base, &[], &Staged::default())?;
         devices::make(&plan, &root, &Staged::default())?;
         mask::apply(&plan, &root, base, &Staged::default())?;
-        let proc = Proc::whole_in(base).explain("cannot make a procfs")?;
-        Ok(Stage { trees: TREES.iter().filter_map(|at| Tree::of(&plan, at)).collect(), proc })
+        let mut proc = Proc::whole_in(base).explain("cannot make a procfs")?;
+        let made = has_own_settings(like) && sysctl::apply(like, &BTreeMap::new(), &mut proc).is_ok();
+        let sysctls = if made { like.sysctls.clone() } else { BTreeMap::new() };
+        let trees: Vec<_> = TREES.iter().filter_map(|at| Tree::of(&plan, at)).collect();
+        base.put_kit_away().explain("cannot put the kit away")?;
+        Ok(Stage { built: trees.len(), trees, sysctls, proc })
     }
 
     /// The calling process's mount namespace.
@@ -65,9 +73,16 @@ impl Stage {
 
     /// The trees that fit a plan.
     pub(super) fn fit(self, plan: &Plan) -> Staged {
-        let trees = self.trees.into_iter().filter(|tree| tree.fits(plan)).collect();
-        Staged { trees, proc: self.proc }
+        let trees: Vec<_> = self.trees.into_iter().filter(|tree| tree.fits(plan)).collect();
+        let sysctls = if has_own_settings(plan) { self.sysctls } else { BTreeMap::new() };
+        Staged { all: trees.len() == self.built, trees, sysctls, proc: self.proc }
     }
+}
+
+/// True if the kernel settings that a plan may contain are those of the stub's own namespaces.
+fn has_own_settings(plan: &Plan) -> bool {
+    let namespaces = &plan.namespaces;
+    [&namespaces.network, &namespaces.ipc, &namespaces.uts].iter().all(|source| **source == NamespaceSource::New)
 }
 
 /// The part of a plan that is the same for most containers and needs nothing but the stub's own namespaces.
@@ -152,6 +167,10 @@ fn is_below(path: &str, top: &str) -> bool {
 #[derive(Debug, Default)]
 pub(super) struct Staged {
     trees: Vec<Tree>,
+    /// Nothing was left behind.
+    pub(super) all: bool,
+    /// Kernel settings that are made.
+    pub(super) sysctls: BTreeMap<String, String>,
     pub(super) proc: Proc,
 }
 

@@ -62,7 +62,8 @@ fn the_callers_cgroups_are_staged_for_who_stays_in_them() {
     assert!(!Tree::of(&stageable(&docker_like(in_namespace), true), "/sys").unwrap().shows_cgroups());
     assert_eq!(fitting(in_namespace), ["/proc", "/dev"]);
     let trees = TREES.iter().filter_map(|at| Tree::of(&staged, at)).collect();
-    let left = Stage { trees, proc: Proc::default() }.without_cgroups();
+    let stage = Stage { trees, built: 3, sysctls: BTreeMap::new(), proc: Proc::default() };
+    let left = stage.without_cgroups();
     assert_eq!(left.trees.iter().map(|tree| tree.at).collect::<Vec<_>>(), ["/proc", "/dev"]);
 }
 

@@ -1,10 +1,11 @@
 //! Kernel settings and a process's own files in procfs, through a procfs instance that no container has touched.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
-use corten_sys::mount::{self, FileSystem, attr};
+use corten_sys::mount::{FileSystem, attr};
 use corten_sys::path;
 use rustix::fs::OFlags;
 
@@ -36,10 +37,10 @@ impl Proc {
         FileSystem::open("proc")?.mount(ATTRIBUTES).map(Proc::Whole)
     }
 
-    /// A whole one that goes with the minimal root: a detached mount's end costs a grace period of the kernel of its own.
+    /// A whole one that goes with the kit: a detached mount's end costs a grace period of the kernel of its own.
     pub(super) fn whole_in(base: &Base) -> io::Result<Proc> {
         let whole = FileSystem::open("proc")?.mount(ATTRIBUTES)?;
-        mount::attach(whole.as_fd(), base.proc.as_fd())?;
+        base.take_proc(whole.as_fd())?;
         Ok(Proc::Whole(whole))
     }
 
@@ -92,8 +93,10 @@ fn own(name: &str) -> String {
     format!("{}/{name}", rustix::process::getpid().as_raw_nonzero())
 }
 
-pub(super) fn apply(plan: &Plan, proc: &mut Proc) -> Result<(), Failure> {
-    if plan.sysctls.is_empty() {
+/// Makes the plan's settings but those that are `made` already.
+pub(super) fn apply(plan: &Plan, made: &BTreeMap<String, String>, proc: &mut Proc) -> Result<(), Failure> {
+    let mut left = plan.sysctls.iter().filter(|(key, value)| made.get(*key) != Some(value)).peekable();
+    if left.peek().is_none() {
         return Ok(());
     }
     // Made for this, it is gone before anything else happens.
@@ -105,7 +108,7 @@ pub(super) fn apply(plan: &Plan, proc: &mut Proc) -> Result<(), Failure> {
             &mut own
         }
     };
-    for (key, value) in &plan.sysctls {
+    for (key, value) in left {
         whole
             .write(&format!("sys/{}", file_name(key)), value)
             .explain_with(|| format!("cannot set sysctl {key} to {value:?}"))?;

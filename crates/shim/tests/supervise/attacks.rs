@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use corten_shim::client::Error;
 use corten_shim::client::ExecProcess;
 use corten_shim::protocol::{Event, LogConfig, Streams};
+use corten_sys::mount::{Attributes, attr};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, makedev};
 use serde_json::json;
@@ -29,6 +30,8 @@ pub const CASES: &[Case] = &[
     ("attacks::console_link_is_refused", console_link_is_refused),
     ("attacks::working_directory_outside", working_directory_outside),
     ("attacks::own_binary_is_read_only", own_binary_is_read_only),
+    ("attacks::below_a_containers_root_is_nothing", below_a_containers_root_is_nothing),
+    ("attacks::masks_hold_in_nested_namespaces", masks_hold_in_nested_namespaces),
     ("attacks::a_warm_shim_ends_with_its_stub", a_warm_shim_ends_with_its_stub),
     ("attacks::a_shim_killed_takes_its_stub_along", a_shim_killed_takes_its_stub_along),
     ("attacks::the_minimal_root_gives_nothing_to_write_to", the_minimal_root_gives_nothing_to_write_to),
@@ -225,9 +228,60 @@ fn own_binary_is_read_only(world: &World) {
         let exe = fs::File::open(format!("/proc/{pid}/exe")).unwrap();
         let flags = rustix::fs::fstatvfs(&exe).unwrap().f_flag;
         assert!(flags.contains(rustix::fs::StatVfsMountFlags::RDONLY), "{pid}: {flags:?}");
+        // Nor can somebody with CAP_SYS_ADMIN in a mount namespace of his own make it writable.
+        let writable = Attributes { clear: attr::RDONLY, ..Attributes::default() };
+        let error = corten_sys::mount::set_attributes(exe.as_fd(), &writable, false).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{pid}: {error}");
     }
     drop(connection);
     child.wait().unwrap();
+}
+
+/// A prepared container's root lies over the minimal one. Who has CAP_SYS_ADMIN there may unmount it and enter anew: nothing
+/// that it finds leads anywhere.
+fn below_a_containers_root_is_nothing(world: &World) {
+    let mut shim = Shim::prepared(world);
+    let pid = shim.start(&world.rootfs, &plan(spec(&["sleep", "1000"])), pipes(), &[]).unwrap();
+    let namespace = fs::File::open(format!("/proc/{pid}/ns/mnt")).unwrap();
+    let found = corten_sys::namespace::in_mount_namespace(namespace.as_fd(), || {
+        corten_sys::mount::detach(c"/")?;
+        corten_sys::namespace::join(namespace.as_fd(), corten_sys::process::flags::MOUNT)?;
+        let mut found = Vec::new();
+        walk(Path::new("/"), &mut found)?;
+        Ok(found)
+    });
+    let (directories, others): (Vec<_>, Vec<_>) = found.unwrap().into_iter().partition(|(_, directory)| *directory);
+    assert!(directories.contains(&("/stage/proc".into(), true)), "the root was not over it: {directories:?}");
+    let others: Vec<_> = others.iter().take(5).map(|(path, _)| path.to_str().unwrap()).collect();
+    assert_eq!(others, ["/file", "/null"]);
+    kill(pid);
+    shim.exited();
+    shim.release();
+}
+
+/// Everything below a directory, sorted, with whether it is a directory.
+fn walk(top: &Path, found: &mut Vec<(PathBuf, bool)>) -> std::io::Result<()> {
+    let mut entries = fs::read_dir(top)?.collect::<Result<Vec<_>, _>>()?;
+    entries.sort_by_key(fs::DirEntry::path);
+    for entry in entries {
+        let directory = entry.file_type()?.is_dir();
+        found.push((entry.path(), directory));
+        if directory {
+            walk(&entry.path(), found)?;
+        }
+    }
+    Ok(())
+}
+
+/// The kernel lets root of a nested user namespace mount a procfs or sysfs only where a whole one is in its mount namespace.
+fn masks_hold_in_nested_namespaces(world: &World) {
+    for kind in ["proc", "sysfs"] {
+        let nested = format!("busybox unshare -Urmpf mount -t {kind} none /tmp && echo mounted || echo refused");
+        let mut wanted = spec(&["sh", "-c", &nested]);
+        wanted["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+        let (output, _) = run(world, &world.rootfs, wanted);
+        assert!(output.contains("permission denied") && output.ends_with("refused\n"), "{kind}: {output}");
+    }
 }
 
 fn kill(pid: i32) {
@@ -262,7 +316,7 @@ fn the_minimal_root_gives_nothing_to_write_to(world: &World) {
         assert_eq!(writable.collect::<Vec<_>>(), [""; 0]);
         let root = PathBuf::from(format!("/proc/{pid}/root"));
         assert_eq!(fs::remove_file(root.join("null")).unwrap_err().kind(), ErrorKind::ReadOnlyFilesystem);
-        let hierarchies = fs::read_dir(root.join("cgroup")).into_iter().flatten().flatten();
+        let hierarchies = fs::read_dir(root.join("kit/cgroup")).unwrap().flatten();
         assert!(hierarchies.into_iter().all(|hierarchy| fs::create_dir(hierarchy.path().join("made")).is_err()));
     }
     drop(connection);
