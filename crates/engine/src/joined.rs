@@ -11,6 +11,7 @@ use rustix::fs::CWD;
 use crate::error::Error;
 use crate::life::{Phase, Refusal};
 use crate::record::Record;
+use crate::registry::Handle;
 use crate::settings::{IpcMode, JoinMode, NetworkMode};
 use crate::shared::Shared;
 use crate::view::{ContainerView, Files};
@@ -27,6 +28,17 @@ pub(crate) struct Joined {
     pub ipc: Option<i32>,
     /// Whose PID namespace, likewise.
     pub pid: Option<i32>,
+    /// All of them.
+    others: Vec<Other>,
+}
+
+/// A container that another one joins, and the process that it is found by.
+#[derive(Debug, Clone)]
+struct Other {
+    handle: Arc<Handle>,
+    pid: i32,
+    /// The kind of namespace.
+    what: &'static str,
 }
 
 /// A container whose network namespace another one joins.
@@ -42,11 +54,11 @@ impl Joined {
         let spec = &record.spec;
         let mut joined = Joined::default();
         if let NetworkMode::Container(name) = &spec.network_mode {
-            let other = running(shared, record, name, "network")?;
+            let other = joined.add(shared, record, name, "network")?;
             joined.network = Some(JoinedNetwork { pid: other.state.pid, files: other.files.clone() });
         }
         if let IpcMode::Container(name) = &spec.ipc_mode {
-            let other = running(shared, record, name, "IPC")?;
+            let other = joined.add(shared, record, name, "IPC")?;
             if matches!(other.spec.ipc_mode, IpcMode::Private | IpcMode::None) {
                 let message = format!(
                     "failed to join IPC namespace: container {}: non-shareable IPC (hint: use IpcMode:shareable for the donor \
@@ -58,9 +70,35 @@ impl Joined {
             joined.ipc = Some(other.state.pid);
         }
         if let JoinMode::Container(name) = &spec.pid_mode {
-            joined.pid = Some(running(shared, record, name, "PID")?.state.pid);
+            joined.pid = Some(joined.add(shared, record, name, "PID")?.state.pid);
         }
         Ok(joined)
+    }
+
+    fn add(
+        &mut self,
+        shared: &Shared,
+        record: &Record,
+        name: &str,
+        what: &'static str,
+    ) -> Result<Arc<ContainerView>, Error> {
+        let handle = shared.registry.find(&record.namespace, name).map_err(|error| refused(what, &error))?;
+        let view = handle.now();
+        check(&view, what)?;
+        self.others.push(Other { handle, pid: view.state.pid, what });
+        Ok(view)
+    }
+
+    /// Refuses if one of them has ended: its process's number may be another's, and what was opened by it of that one.
+    pub(crate) fn recheck(&self) -> Result<(), Error> {
+        self.others.iter().try_for_each(|other| {
+            let view = other.handle.now();
+            check(&view, other.what)?;
+            match view.state.pid == other.pid {
+                true => Ok(()),
+                false => Err(refused(other.what, &Refusal::Restarting(view.id.to_string()).into())),
+            }
+        })
     }
 }
 
@@ -72,22 +110,22 @@ impl JoinedNetwork {
     }
 }
 
-/// The container of that name, if it runs.
-fn running(shared: &Shared, record: &Record, name: &str, what: &str) -> Result<Arc<ContainerView>, Error> {
-    let context = |error: Error| Error::Launch {
-        message: format!("joining {what} namespace of container: {}", error.message()),
-        exit_code: FAILED,
-    };
-    let other = shared.registry.find(&record.namespace, name).map_err(context)?.now();
+/// Only a container that runs can be joined.
+fn check(other: &ContainerView, what: &str) -> Result<(), Error> {
     match other.state.phase {
-        Phase::Running | Phase::Paused => Ok(other),
-        Phase::Restarting => Err(context(Refusal::Restarting(other.id.to_string()).into())),
-        _ => Err(context(Error::Conflict(format!(
-            "cannot join {what} namespace of a non running container: container {} is {}",
-            other.id,
-            other.state.phase.as_str()
-        )))),
+        Phase::Running | Phase::Paused => Ok(()),
+        Phase::Restarting => Err(refused(what, &Refusal::Restarting(other.id.to_string()).into())),
+        _ => {
+            let (id, phase) = (&other.id, other.state.phase.as_str());
+            let why = format!("cannot join {what} namespace of a non running container: container {id} is {phase}");
+            Err(refused(what, &Error::Conflict(why)))
+        }
     }
+}
+
+fn refused(what: &str, error: &Error) -> Error {
+    let message = format!("joining {what} namespace of container: {}", error.message());
+    Error::Launch { message, exit_code: FAILED }
 }
 
 /// Who joins another container's IPC namespace sees its `/dev/shm` as well: POSIX shared memory and semaphores are files there. That mount

@@ -278,6 +278,7 @@ fn hand_over(making: &Making<'_>, group: &mut Grouped, connection: &mut Connecti
     let mut trees = sources::open_sources(&plan).map_err(failed)?;
     share_shm(&plan, files, joined, &mut trees)?;
     let namespaces = sources::open_namespaces(&plan).map_err(failed)?;
+    joined.recheck()?;
     let agent = connect_agent(&oci, record, files, ContainerState::Creating)
         .map_err(|error| task_failure(&chain(&error), FAILED))?;
     let joins_itself = group.place(shared, record, &oci)?;

@@ -80,14 +80,29 @@ impl Process {
         }
     }
 
-    /// Its program runs, or is not to. If its leader has not lived to name it, the kernel has noted which process it is.
-    fn find_follower(&mut self, strays: &mut Vec<process::Ended>) {
-        let Some(pid) = self.stub.led() else { return };
-        // A number that has been reaped may be another's by now: then the leader's descriptor stays in its place.
+    /// The leader names the process that it has led to; who could take the leader's socket from it may have named another. It has to be
+    /// a child of this process, which nothing but a leader's clone of a sibling makes.
+    fn follow(&mut self, pid: i32, strays: &mut Vec<process::Ended>) -> Result<(), Failure> {
+        if !process::is_child(pid) && !strays.iter().any(|ended| ended.pid == pid) {
+            return Err(Failure::new(FailureKind::Internal, "a process was named that is none of the container's"));
+        }
+        self.take_over(pid, strays).map_err(|error| Failure::host("cannot name the container's init", &error))
+    }
+
+    /// The process with this id takes over. A number that has been reaped may be another's by now: then the leader's descriptor stays in
+    /// its place.
+    fn take_over(&mut self, pid: i32, strays: &mut Vec<process::Ended>) -> io::Result<()> {
         let reaped = strays.iter().any(|ended| ended.pid == pid);
         let pidfd = if reaped { self.stub.pidfd.try_clone() } else { process::open_pidfd(pid) };
-        if let Ok(pidfd) = pidfd {
-            self.moved(pid, pidfd, strays);
+        self.moved(pid, pidfd?, strays);
+        Ok(())
+    }
+
+    /// Its program runs, or is not to. If its leader has not lived to name it, the kernel has noted which process it is.
+    fn find_follower(&mut self, strays: &mut Vec<process::Ended>) {
+        if let Some(pid) = self.stub.led() {
+            // It is gone already, or will be heard of when it ends.
+            let _ = self.take_over(pid, strays);
         }
     }
 
@@ -128,7 +143,7 @@ impl Process {
             (Note::Moved { .. }, _) if !self.stub.leading => {
                 return Err(Failure::new(FailureKind::Internal, "a process was named that nobody was led to"));
             }
-            (Note::Moved { pid }, Some(pidfd)) => self.moved(pid, pidfd, strays),
+            (Note::Moved { pid }, Some(_)) => self.follow(pid, strays)?,
             (Note::Listener { fd }, _) => self.listener = Some(fd),
             (Note::Warning(text), _) => self.warnings.push(text),
             (Note::Failed(failure), _) => return Err(failure),

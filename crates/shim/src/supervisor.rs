@@ -135,13 +135,12 @@ impl Supervisor {
         Ok(())
     }
 
-    /// An unassigned shim ends with its socket; one whose container has ended when it is released, or when no daemon
-    /// is there and every client has got everything.
+    /// A shim whose container hasn't been asked for ends with its socket; one whose container has ended when it is released, or when no
+    /// daemon is there and every client has got everything.
     fn is_finished(&self) -> bool {
         let connected = self.connections.iter().any(Option::is_some);
         match self.phase {
-            Phase::Warm => !connected || self.released,
-            Phase::Assigned => self.released,
+            Phase::Warm | Phase::Assigned => !connected || self.released,
             Phase::Exited => (self.released || !connected) && !self.has_clients(),
             _ => false,
         }

@@ -149,6 +149,13 @@ pub fn reap_any() -> io::Result<Option<Ended>> {
     }
 }
 
+/// True if the process is a child of the caller that nobody has reaped.
+pub fn is_child(pid: i32) -> bool {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    rustix::process::Pid::from_raw(pid).is_some_and(|pid| waitid(WaitId::Pid(pid), options).is_ok())
+}
+
 /// Waits for one child to end and reaps it.
 pub fn reap(pid: i32) -> io::Result<Ended> {
     let wanted = rustix::process::Pid::from_raw(pid).ok_or_else(invalid)?;

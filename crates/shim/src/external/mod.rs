@@ -23,7 +23,6 @@ use corten_runtime::apply::{Reporter, Stdio};
 use corten_runtime::{Failure, FailureKind};
 use corten_sys::{memfd, process};
 use rustix::fs::Mode;
-use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use crate::lookup::describe;
 use crate::protocol::{Bundle, External};
@@ -238,9 +237,9 @@ fn named(pid_file: &Path) -> Result<(i32, OwnedFd), String> {
     let unusable = |reason: String| format!("the runtime's pid file is of no use: {reason}");
     let text = fs::read_to_string(pid_file).map_err(|error| unusable(describe(&error)))?;
     let pid: i32 = text.trim().parse().map_err(|_| unusable(format!("{:?} is no process id", text.trim())))?;
-    let process = rustix::process::Pid::from_raw(pid).ok_or_else(|| unusable("process 0".into()))?;
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    waitid(WaitId::Pid(process), options).map_err(|_| unusable(format!("process {pid} is not the runtime's")))?;
+    if !process::is_child(pid) {
+        return Err(unusable(format!("process {pid} is not the runtime's")));
+    }
     let pidfd = process::open_pidfd(pid).map_err(|error| unusable(describe(&error)))?;
     Ok((pid, pidfd))
 }

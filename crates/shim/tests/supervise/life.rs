@@ -9,7 +9,9 @@ use corten_shim::client::ExecProcess;
 use corten_shim::client::{Connection, Error, read_exit_status};
 use corten_shim::protocol::{Event, LogConfig, Phase};
 use corten_shim::spawn::{Executable, WarmOptions, Zygote};
+use corten_sys::process::Child;
 use corten_testkit::kernel;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use serde_json::json;
 
 use crate::Case;
@@ -25,7 +27,10 @@ pub const CASES: &[Case] = &[
     ("life::exec", exec),
     ("life::adoption_after_the_daemon_died", adoption_after_the_daemon_died),
     ("life::exit_without_a_daemon", exit_without_a_daemon),
-    ("life::an_unassigned_shim_ends_with_its_socket", an_unassigned_shim_ends_with_its_socket),
+    (
+        "life::a_shim_whose_container_was_not_asked_for_ends_with_its_socket",
+        a_shim_whose_container_was_not_asked_for_ends_with_its_socket,
+    ),
     ("life::release_of_what_never_ran", release_of_what_never_ran),
     ("life::a_zygote_that_dies_before_it_tells", a_zygote_that_dies_before_it_tells),
     ("life::late_stub_and_joined_namespaces", late_stub_and_joined_namespaces),
@@ -233,10 +238,20 @@ fn release_of_what_never_ran(world: &World) {
     shim.release();
 }
 
-fn an_unassigned_shim_ends_with_its_socket(world: &World) {
-    let (connection, mut child, ready) = Shim::warm(world);
-    let stub = ready.init_pid.unwrap();
-    drop(connection);
+/// Whether it is assigned or not: a daemon that comes later has no use for it.
+fn a_shim_whose_container_was_not_asked_for_ends_with_its_socket(world: &World) {
+    let warm = Shim::warm(world);
+    let assigned = Shim::prepared(world);
+    for (connection, child, ready) in [warm, (assigned.connection, assigned.child, assigned.ready)] {
+        drop(connection);
+        ends_with_its_stub(child, ready.init_pid.unwrap());
+    }
+}
+
+fn ends_with_its_stub(mut child: Child, stub: i32) {
+    let patience = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
+    let mut polled = [PollFd::new(&child.pidfd, PollFlags::IN)];
+    assert_eq!(rustix::event::poll(&mut polled, Some(&patience)).unwrap(), 1, "the shim stays");
     assert_eq!(child.wait().unwrap().code, 0);
     let stub = std::path::PathBuf::from(format!("/proc/{stub}"));
     let deadline = std::time::Instant::now() + PATIENCE;
