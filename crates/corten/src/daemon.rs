@@ -73,7 +73,7 @@ fn run(mut settings: Settings) -> Result<(), String> {
     // Before any thread is made: all of them leave these signals to the descriptor.
     let signals = corten_sys::signal::watch(&[SIGHUP, SIGINT, SIGTERM])
         .map_err(|error| format!("cannot watch signals: {error}"))?;
-    corten_sys::process::take_precedence();
+    corten_sys::precedence::take();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()

@@ -7,7 +7,7 @@ use crate::error::Error;
 /// As [`run`], for what nobody waits for: it gives way to what somebody does.
 pub(crate) async fn run_behind<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
     let behind = || {
-        corten_sys::process::give_way();
+        corten_sys::precedence::give_way();
         // If it panics, too: the thread does other things next.
         let _precedence = Precedence;
         work()
@@ -19,7 +19,7 @@ struct Precedence;
 
 impl Drop for Precedence {
     fn drop(&mut self) {
-        corten_sys::process::take_precedence();
+        corten_sys::precedence::take();
     }
 }
 

@@ -122,7 +122,6 @@ impl Supervisor {
         let mut ahead = std::mem::take(&mut self.ahead);
         ahead.extend(fds.0);
         let mut fds = Fds(ahead.into_iter());
-        process::take_precedence();
         let handed = Handed::take(&request, &mut fds).map_err(|error| Failure::host("malformed start", &error))?;
         (self.cgroups, self.memory) = (handed.cgroups, request.memory);
         let (mut io, stdio) =

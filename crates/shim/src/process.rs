@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use corten_runtime::agent::Agent;
 use corten_runtime::apply::Note;
 use corten_runtime::{Failure, FailureKind};
-use corten_sys::process;
+use corten_sys::{precedence, process};
 
 use crate::io::Io;
 use crate::protocol::TerminalSize;
@@ -131,6 +131,9 @@ impl Process {
         };
         self.find_follower(strays);
         self.stub.decided();
+        if outcome.is_ok() && self.ended.is_none() {
+            precedence::end(self.stub.pid);
+        }
         self.agent = None;
         self.starting.take().map(|origin| (origin, outcome))
     }

@@ -11,8 +11,8 @@ use corten_runtime::agent::Agent;
 use corten_runtime::apply::base::{Base, leave_minimal_root};
 use corten_runtime::apply::{self, Channel, Entrance, Hold, InitInputs, Manner, Note, Reporter, Reports, Stage, Stdio};
 use corten_runtime::{Failure, FailureKind, NamespaceKind, NamespaceSource, Plan, ProcessPlan};
-use corten_sys::memfd;
 use corten_sys::process::{self, Cloned, flags};
+use corten_sys::{memfd, precedence};
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::MAX_FDS;
@@ -250,7 +250,7 @@ fn await_start(
 fn wait_and_lead(mut reporter: Reporter, usual: Option<&Plan>) {
     process::close_all_but(&[reporter.socket().as_fd()]);
     let Some((order, fds)) = await_start(&mut reporter, |_, _| {}) else { return };
-    process::take_precedence();
+    precedence::take();
     let failure = match lead((order, usual), fds, &mut reporter) {
         Ok(Some((plan, inputs))) => apply::init(&plan, inputs, &mut reporter),
         Ok(None) => process::exit_now(0),
@@ -295,6 +295,10 @@ fn prepare(usual: Option<&Plan>, (fds, cgroups): (&mut Fds, usize), base: &Base,
         }
         stage
     });
+    // Whoever wakes it from now on waits for it. With a session comes a place in the scheduler of its own (sched(7), autogroup): who
+    // changes over has to queue.
+    let _ = rustix::process::setsid();
+    precedence::take();
     Prepared { stage, in_cgroups }
 }
 
@@ -305,7 +309,9 @@ fn become_init(
     order: (Order, Option<&'static Plan>),
     fds: Fds,
 ) {
-    process::take_precedence();
+    if prepared.stage.is_none() {
+        precedence::take();
+    }
     let failure = match inputs(base, prepared, order, fds) {
         // Whoever is not led into it would run as the host's root.
         Ok((plan, _)) if plan.namespaces.user != NamespaceSource::Host => {

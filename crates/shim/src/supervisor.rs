@@ -4,9 +4,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use corten_runtime::{Failure, FailureKind, Plan};
-use corten_sys::process;
-use corten_sys::signal;
 use corten_sys::socket::{Listener, Seqpacket};
+use corten_sys::{precedence, process, signal};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags, openat, renameat};
 
@@ -95,6 +94,8 @@ enum Token {
 impl Supervisor {
     /// Serves a warm shim until it is released, or nobody needs it any more.
     pub(crate) fn run(warm: Warm) -> io::Result<()> {
+        // Whoever wakes it from now on waits for it; what is being warmed meanwhile is not to keep it waiting.
+        precedence::take();
         let ready = WarmReady {
             version: VERSION,
             pid: rustix::process::getpid().as_raw_nonzero().get(),

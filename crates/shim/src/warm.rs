@@ -8,7 +8,7 @@ use corten_sys::mount::{self, Propagation};
 use corten_sys::process::flags;
 use corten_sys::slate::Slate;
 use corten_sys::socket::Seqpacket;
-use corten_sys::{namespace, process, signal};
+use corten_sys::{namespace, precedence, process, signal};
 use rustix::fs::Mode;
 
 use crate::stub::Stub;
@@ -87,7 +87,7 @@ fn become_supervisor(daemon: &Seqpacket) -> io::Result<()> {
 fn leave_daemon() -> io::Result<Seqpacket> {
     process::set_name(c"corten-shim")?;
     // The daemon's is short. Nobody waits for a warm shim.
-    process::give_way();
+    precedence::give_way();
     // Copies of this process stand inside containers until they exec: nothing there may trace them or follow
     // their /proc links (CVE-2016-9962, CVE-2019-5736).
     process::set_dumpable(false)?;

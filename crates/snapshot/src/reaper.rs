@@ -42,7 +42,7 @@ impl Reaper {
         let reaper = Arc::clone(self);
         let spawned = thread::Builder::new().name("reaper".into()).stack_size(256 << 10).spawn(move || {
             // Whoever waits for something comes first; a kernel without time slices to choose treats both alike.
-            corten_sys::process::give_way();
+            corten_sys::precedence::give_way();
             reaper.run();
         });
         if spawned.is_err() {

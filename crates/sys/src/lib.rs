@@ -13,6 +13,7 @@ pub mod namespace;
 pub mod netlink;
 pub mod nft;
 pub mod path;
+pub mod precedence;
 pub mod process;
 pub mod pty;
 pub mod scheduling;

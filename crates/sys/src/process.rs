@@ -6,7 +6,6 @@ use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::slate::Slate;
 
@@ -336,52 +335,6 @@ pub fn new_session_keyring(name: Option<&CStr>) -> io::Result<()> {
     let name = name.map_or(std::ptr::null(), CStr::as_ptr);
     // SAFETY: the name is null or NUL-terminated and outlives the call.
     check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name) }).map(drop)
-}
-
-/// The kernel's `struct sched_attr`; kernels before 5.3 know it without the last two, which are zero here.
-#[repr(C)]
-#[derive(Default)]
-pub(crate) struct SchedAttr {
-    pub(crate) size: u32,
-    pub(crate) policy: u32,
-    pub(crate) flags: u64,
-    pub(crate) nice: i32,
-    pub(crate) priority: u32,
-    pub(crate) runtime: u64,
-    pub(crate) deadline: u64,
-    pub(crate) period: u64,
-    pub(crate) utilisation_min: u32,
-    pub(crate) utilisation_max: u32,
-}
-
-/// What somebody waits for gets the processor soon: such a thread's time slice.
-const SHORT_SLICE: Duration = Duration::from_micros(100);
-
-/// Gives the calling thread a short time slice (Linux 6.12; older kernels ignore it), which gets it onto the processor sooner.
-/// Children inherit it. Niceness stays, and a thread with a policy other than the normal one is left alone. It is a favour: a
-/// host that refuses it has its reasons.
-pub fn take_precedence() {
-    let _ = set_slice(SHORT_SLICE);
-}
-
-/// Gives the calling thread the usual time slice again.
-pub fn give_way() {
-    let _ = set_slice(Duration::ZERO);
-}
-
-/// See sched_setattr(2): `sched_runtime` of the normal policy; zero is the default.
-fn set_slice(slice: Duration) -> io::Result<()> {
-    let size = size_of::<SchedAttr>() as u32;
-    let mut attributes = SchedAttr::default();
-    // SAFETY: the kernel writes at most `size` bytes into a structure of that size; 0 names the calling thread.
-    check(unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, size, 0) })?;
-    if attributes.policy != libc::SCHED_OTHER as u32 {
-        return Ok(());
-    }
-    attributes.size = size;
-    attributes.runtime = u64::try_from(slice.as_nanos()).map_err(|_| invalid())?;
-    // SAFETY: `attributes` is a complete sched_attr that outlives the call; 0 names the calling thread.
-    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) }).map(drop)
 }
 
 /// Loads a seccomp filter into the calling thread. `filter` holds one `sock_filter` per word (code in the low 16

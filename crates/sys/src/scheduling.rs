@@ -8,7 +8,7 @@ use std::io;
 use rustix::thread::CpuSet;
 use serde::{Deserialize, Serialize};
 
-use crate::process::{SchedAttr, check, invalid};
+use crate::process::{check, invalid};
 
 /// A scheduling policy with its parameters; zero where the policy knows no such parameter. Part of the runtime's plans, which
 /// cross a socket as JSON.
@@ -35,10 +35,44 @@ pub const RESET_ON_FORK: u64 = 1;
 /// SCHED_DEADLINE, the policy whose threads cannot fork.
 pub const DEADLINE: u32 = 6;
 
+/// The kernel's `struct sched_attr`; kernels before 5.3 know it without the last two, which are zero here.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct SchedAttr {
+    pub(crate) size: u32,
+    pub(crate) policy: u32,
+    pub(crate) flags: u64,
+    pub(crate) nice: i32,
+    pub(crate) priority: u32,
+    pub(crate) runtime: u64,
+    pub(crate) deadline: u64,
+    pub(crate) period: u64,
+    pub(crate) utilisation_min: u32,
+    pub(crate) utilisation_max: u32,
+}
+
+impl SchedAttr {
+    const SIZE: u32 = size_of::<Self>() as u32;
+
+    /// A thread's; 0 is the caller.
+    pub(crate) fn of(thread: i32) -> io::Result<SchedAttr> {
+        let mut attributes = SchedAttr::default();
+        // SAFETY: the kernel writes at most as many bytes as the structure has.
+        check(unsafe { libc::syscall(libc::SYS_sched_getattr, thread, &raw mut attributes, Self::SIZE, 0) })?;
+        Ok(attributes)
+    }
+
+    /// Sets a thread's; 0 is the caller.
+    pub(crate) fn set(self, thread: i32) -> io::Result<()> {
+        let attributes = SchedAttr { size: Self::SIZE, ..self };
+        // SAFETY: `attributes` is a complete sched_attr that outlives the call.
+        check(unsafe { libc::syscall(libc::SYS_sched_setattr, thread, &raw const attributes, 0) }).map(drop)
+    }
+}
+
 /// Sets the calling thread's scheduling policy.
 pub fn set_scheduler(wanted: &Scheduler) -> io::Result<()> {
     let attributes = SchedAttr {
-        size: size_of::<SchedAttr>() as u32,
         policy: wanted.policy,
         flags: wanted.flags,
         nice: wanted.nice,
@@ -48,8 +82,7 @@ pub fn set_scheduler(wanted: &Scheduler) -> io::Result<()> {
         period: wanted.period,
         ..SchedAttr::default()
     };
-    // SAFETY: `attributes` is a complete sched_attr that outlives the call; 0 names the calling thread.
-    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) }).map(drop)
+    attributes.set(0)
 }
 
 /// Lets the calling thread run wherever its cpuset allows, now and when that changes: what its parent was kept on is forgotten

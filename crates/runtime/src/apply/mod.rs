@@ -77,7 +77,7 @@ pub struct Manner {
     pub keep_keyring: bool,
     /// The root is moved over `/` instead of being pivoted into: for a host that runs from its initial ramdisk.
     pub no_pivot: bool,
-    /// The process has a short time slice ([`corten_sys::process::take_precedence`]), which the program does not inherit.
+    /// The process has a short time slice, which its driver ends once the program runs ([`corten_sys::precedence::end`]).
     pub urgent: bool,
 }
 

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use corten_sys::credentials::{self, Capabilities};
 use corten_sys::pty::{self, Terminal};
-use corten_sys::{path, process, signal};
+use corten_sys::{path, precedence, process, signal};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::Uid;
 
@@ -106,8 +106,8 @@ pub(super) fn become_program(
         hold.wait()?;
     }
     if placement.manner.urgent {
-        // A kernel without slices has none to take back. The filter to come may not let this through.
-        process::give_way();
+        // The program itself is waited for until it runs. The filter to come may not let this through.
+        precedence::keep_from_children();
     }
     signal::unblock_all().explain("cannot reset signals")?;
     if plan.no_new_privileges {

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use corten_runtime::apply::{Reporter, Stdio};
 use corten_runtime::{Failure, FailureKind};
-use corten_sys::{memfd, process};
+use corten_sys::{memfd, precedence, process};
 use rustix::fs::Mode;
 
 use crate::lookup::describe;
@@ -125,7 +125,7 @@ impl Runtime {
             surroundings().map_err(|error| Failure::host("cannot prepare for the runtime", &error))?;
             // Runtimes make files and directories with the mode that they mean, as long as nobody else's mask stands out.
             rustix::process::umask(Mode::from_raw_mode(0o022));
-            process::give_way();
+            precedence::give_way();
             body(reporter)
         })
     }

@@ -9,6 +9,7 @@ use corten_shim::client::ExecProcess;
 use corten_shim::client::{Connection, Error, read_exit_status};
 use corten_shim::protocol::{Event, LogConfig, Phase};
 use corten_shim::spawn::{Executable, WarmOptions, Zygote};
+use corten_sys::precedence;
 use corten_sys::process::Child;
 use corten_testkit::kernel;
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -37,6 +38,7 @@ pub const CASES: &[Case] = &[
     ("life::binds", binds),
     ("life::seccomp", seccomp),
     ("life::a_held_program_waits", a_held_program_waits),
+    ("life::a_program_has_the_usual_time_slice", a_program_has_the_usual_time_slice),
     ("life::a_filter_that_the_plan_lacks", a_filter_that_the_plan_lacks),
 ];
 
@@ -379,6 +381,32 @@ fn seccomp(world: &World) {
         drop(theirs);
         let output = unframe(&read_all(&ours));
         assert!(output.contains("Seccomp:\t2") && !output.contains("box"), "{output}");
+        shim.exited();
+        shim.release();
+    }
+}
+
+/// Who waits for a start has the processor soon; the program and its children do not keep that.
+fn a_program_has_the_usual_time_slice(world: &World) {
+    let take = || {
+        precedence::take();
+        precedence::is_taken(0).unwrap()
+    };
+    let supported = std::thread::spawn(take).join().unwrap();
+    for staged in [false, true] {
+        let mut shim = if staged { Shim::prepared(world) } else { Shim::new(world) };
+        assert_eq!(precedence::is_taken(shim.ready.pid).unwrap(), supported);
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let wanted = plan(spec(&["sh", "-c", "sleep 1000 & echo; sleep 1000"]));
+        let pid = shim.start(&world.rootfs, &wanted, pipes(), &[(ALL, &theirs)]).unwrap();
+        read_until(&ours, "\n");
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        let pids: Vec<i32> = children.split_whitespace().map(|pid| pid.parse().unwrap()).chain([pid]).collect();
+        assert!(pids.len() > 1, "{children:?}");
+        for pid in pids {
+            assert!(!precedence::is_taken(pid).unwrap());
+        }
+        shim.connection.signal(None, 9).unwrap();
         shim.exited();
         shim.release();
     }
