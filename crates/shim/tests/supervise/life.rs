@@ -406,7 +406,8 @@ fn a_program_has_the_usual_time_slice(world: &World) {
         for pid in pids {
             assert!(!precedence::is_taken(pid).unwrap());
         }
-        shim.connection.signal(None, 9).unwrap();
+        let init = corten_sys::process::open_pidfd(pid).unwrap();
+        corten_sys::process::signal_pidfd(init.as_fd(), 9).unwrap();
         shim.exited();
         shim.release();
     }
