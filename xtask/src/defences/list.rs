@@ -299,8 +299,8 @@ pub const DEFENCES: &[Defence] = &[
         "and so are the hierarchies that shims keep at hand",
         (
             "crates/runtime/src/apply/base.rs",
-            "hierarchy.mount(attr::RDONLY | attr::NOSUID",
-            "hierarchy.mount(attr::NOSUID",
+            "const SHOWN: u64 = attr::RDONLY | attr::NOSUID",
+            "const SHOWN: u64 = attr::NOSUID",
         ),
         SUPERVISE,
         "the_minimal_root_gives_nothing_to_write_to",
