@@ -64,27 +64,28 @@ pub struct Applied {
 pub fn apply(reader: impl Read, root: BorrowedFd, lower: &[OwnedFd], options: &ApplyOptions) -> Result<Applied> {
     let make = if options.unhashed { Reader::new } else { Reader::hashing };
     let mut reader = make(reader, options.limits);
-    let tree = Tree::new(root, lower)?;
+    let tree = Tree::new(root, lower, &options.limits)?;
     let lower_pending = options.lower_pending;
     let mut extractor = Extractor { tree, size: 0, root_is_opaque: false, lower_pending, needs_lower: false };
     let mut entries = 0;
     while let Some(entry) = reader.next_entry()? {
         entries += 1;
+        extractor.tree.admit()?;
         extractor.place(&mut reader, &entry)?;
     }
     extractor.cover_root()?;
     extractor.tree.settle()?;
     let (bytes, digest) = reader.finish()?;
     let diff_id = digest.map(DiffId);
-    let implied = extractor.tree.implied.into_iter().collect();
     let (size, needs_lower) = (extractor.size, extractor.needs_lower);
+    let implied = extractor.tree.into_implied();
     Ok(Applied { size, bytes, entries, diff_id, implied, needs_lower })
 }
 
 /// Gives the directories that a layer implied the owner, mode, attributes and times that they have in the layers below.
 /// For a layer that was extracted before those were known.
 pub fn inherit(root: BorrowedFd, lower: &[OwnedFd], implied: &[Vec<u8>]) -> Result<()> {
-    let mut tree = Tree::new(root, lower)?;
+    let mut tree = Tree::new(root, lower, &Limits::default())?;
     for path in implied {
         if let Some(directory) = tree.find(&clean(path)?)? {
             tree.inherit(&directory)?;
@@ -220,8 +221,8 @@ impl Extractor<'_> {
         metadata::set(directory.fd.as_fd(), target.entry, defaults)
             .map_err(|(operation, errno)| Error::entry(operation, target.path, errno))?;
         self.tree.defaults.saw_directory(target.entry.mode);
-        self.tree.implied.remove(&directory.path);
-        self.tree.defer(&directory, target.entry);
+        self.tree.told(&directory.path);
+        self.tree.defer(&directory, target.entry)?;
         self.tree.remember(target.path, directory);
         Ok(())
     }

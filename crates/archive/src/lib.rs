@@ -17,6 +17,7 @@ mod decompress;
 mod diff;
 mod error;
 mod header;
+mod kept;
 mod lower;
 mod metadata;
 mod name;

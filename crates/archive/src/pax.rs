@@ -5,6 +5,9 @@ use crate::header::{Entry, Timestamp, Xattrs, owner};
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
+/// The most attributes of one file. File systems keep fewer, and each is compared with all others.
+const MOST_XATTRS: usize = 1000;
+
 type Parsed<T> = Result<T, &'static str>;
 
 /// The records in front of one entry.
@@ -47,14 +50,12 @@ impl Records {
 
     fn set(&mut self, key: &[u8], value: &[u8]) -> Parsed<()> {
         if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-            replace(&mut self.xattrs, name.to_vec(), value.to_vec());
-            return Ok(());
+            return replace(&mut self.xattrs, name.to_vec(), value.to_vec());
         }
         if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
             let name = percent_decoded(name).ok_or("a bad attribute name")?;
             let value = FORGIVING.decode(value).map_err(|_| "a bad attribute value")?;
-            replace(&mut self.encoded_xattrs, name, value);
-            return Ok(());
+            return replace(&mut self.encoded_xattrs, name, value);
         }
         if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
             return self.sparse.set(key, value);
@@ -129,9 +130,13 @@ fn record(data: &[u8]) -> Parsed<(&[u8], &[u8], &[u8])> {
     Ok((key, &body[equals + 1..], &data[length..]))
 }
 
-fn replace(list: &mut Xattrs, name: Vec<u8>, value: Vec<u8>) {
+fn replace(list: &mut Xattrs, name: Vec<u8>, value: Vec<u8>) -> Parsed<()> {
     list.retain(|(known, _)| *known != name);
+    if list.len() >= MOST_XATTRS {
+        return Err("it has more than 1000 attributes");
+    }
     list.push((name, value));
+    Ok(())
 }
 
 fn without_nul(value: &[u8]) -> Parsed<Vec<u8>> {

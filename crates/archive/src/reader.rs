@@ -18,12 +18,16 @@ pub struct Limits {
     pub max_bytes: u64,
     /// Headers, those of extensions included.
     pub max_entries: u64,
+    /// What is made on the disk of them: entries, and the directories that they imply.
+    pub max_files: u64,
+    /// What is kept in memory of directories until the end.
+    pub max_kept_bytes: u64,
 }
 
 impl Default for Limits {
-    /// A tebibyte and ten million entries.
+    /// A tebibyte and ten million entries, 128 MiB for directories (about 700,000 of them).
     fn default() -> Limits {
-        Limits { max_bytes: 1 << 40, max_entries: 10_000_000 }
+        Limits { max_bytes: 1 << 40, max_entries: 10_000_000, max_files: 10_000_000, max_kept_bytes: 128 << 20 }
     }
 }
 

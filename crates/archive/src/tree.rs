@@ -4,13 +4,15 @@
 //! `..` at the root stays there. The kernel never follows a link here (every open says `O_NOFOLLOW`), so there is no way
 //! out. Directories that the archive implies are made on the way.
 
+use crate::kept::{Allowance, Kept, Late};
 use crate::lower::{Found, Lower, is_opaque, open_directory};
 use crate::metadata::{self, Defaults, OPAQUE, is_directory, is_whiteout};
 use crate::name::{joined, split};
+use crate::reader::Limits;
 use crate::{Entry, Error, Kind, Result};
-use rustix::fs::{AtFlags, Mode, Stat, Timestamps, XattrFlags};
+use rustix::fs::{AtFlags, Mode, Stat, XattrFlags};
 use rustix::io::Errno;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
@@ -19,6 +21,11 @@ const MOST_LINKS: usize = 40;
 
 /// Directories kept open. Archives are mostly in the order of the tree, so few are needed.
 const MOST_OPEN: usize = 64;
+
+/// Steps that any archive may take, and so many more with each entry. Links that lead through thousands of directories, thousands of
+/// times, end here; the deepest of honest trees, in the worst order, take less.
+const FREE_STEPS: u64 = 1_000_000;
+const STEPS_PER_ENTRY: u64 = 64;
 
 /// An open directory of the layer.
 pub(crate) struct Directory {
@@ -33,21 +40,15 @@ pub(crate) struct Tree<'a> {
     pub defaults: Defaults,
     /// By the clean path they were looked up with.
     open: HashMap<Vec<u8>, Rc<Directory>>,
-    /// Directories made without an entry of their own.
-    pub implied: BTreeSet<Vec<u8>>,
-    /// What directories get in the end, when nothing changes in them any more.
-    late: BTreeMap<Vec<u8>, Late>,
-}
-
-/// What making files in a directory would change, or would be changed by.
-struct Late {
-    times: Timestamps,
-    /// The access list that new files in it get: those of the archive have their own.
-    default_acl: Option<Vec<u8>>,
+    kept: Kept,
+    /// Entries and implied directories that may still come.
+    files: Allowance,
+    /// Directories that may still be opened on the way to entries.
+    steps: Allowance,
 }
 
 impl<'a> Tree<'a> {
-    pub fn new(root: BorrowedFd, lower: &'a [OwnedFd]) -> Result<Tree<'a>> {
+    pub fn new(root: BorrowedFd, lower: &'a [OwnedFd], limits: &Limits) -> Result<Tree<'a>> {
         let failed = |errno| Error::entry("open", b"", errno);
         let fd = open_directory(root, b".").map_err(failed)?;
         let stat = rustix::fs::fstat(&fd).map_err(failed)?;
@@ -56,9 +57,26 @@ impl<'a> Tree<'a> {
             lower: Lower(lower),
             defaults: Defaults::of(&stat),
             open: HashMap::new(),
-            implied: BTreeSet::new(),
-            late: BTreeMap::new(),
+            kept: Kept::new(limits.max_kept_bytes),
+            files: Allowance::new("files", limits.max_files),
+            steps: Allowance::new("steps through directories", FREE_STEPS),
         })
+    }
+
+    /// Counts an entry that is about to be placed.
+    pub fn admit(&mut self) -> Result<()> {
+        self.steps.grant(STEPS_PER_ENTRY);
+        self.files.take(1)
+    }
+
+    /// Directories made without an entry of their own.
+    pub fn into_implied(self) -> Vec<Vec<u8>> {
+        self.kept.into_implied()
+    }
+
+    /// A directory that was implied has an entry after all.
+    pub fn told(&mut self, path: &[u8]) {
+        self.kept.not_implied(path);
     }
 
     pub fn root(&self) -> &Rc<Directory> {
@@ -133,9 +151,10 @@ impl<'a> Tree<'a> {
     }
 
     /// Opens a directory by its path free of links.
-    fn reopen(&self, path: &[u8]) -> Result<Rc<Directory>> {
+    fn reopen(&mut self, path: &[u8]) -> Result<Rc<Directory>> {
         let mut current = self.root.clone();
         for name in components(path) {
+            self.steps.take(1)?;
             let fd = open_directory(current.fd.as_fd(), name).map_err(|errno| Error::entry("open", path, errno))?;
             current = Rc::new(Directory { fd, path: joined(&current.path, name) });
         }
@@ -143,6 +162,7 @@ impl<'a> Tree<'a> {
     }
 
     fn step(&mut self, current: &Rc<Directory>, name: &[u8], make: bool) -> Result<Step> {
+        self.steps.take(1)?;
         let path = joined(&current.path, name);
         let failed = |operation, errno| Error::entry(operation, &path, errno);
         match open_directory(current.fd.as_fd(), name) {
@@ -170,6 +190,7 @@ impl<'a> Tree<'a> {
 
     /// Makes a directory that has no entry so far. It looks like the one it covers, else like Docker's: root's, 0755.
     fn imply(&mut self, parent: &Rc<Directory>, name: &[u8], opaque: bool) -> Result<Rc<Directory>> {
+        self.files.take(1)?;
         let path = joined(&parent.path, name);
         let failed = |operation, errno| Error::entry(operation, &path, errno);
         rustix::fs::mkdirat(&parent.fd, name, Mode::from_raw_mode(0o755)).map_err(|errno| failed("mkdir", errno))?;
@@ -181,7 +202,7 @@ impl<'a> Tree<'a> {
         } else {
             self.inherit(&directory)?;
         }
-        self.implied.insert(path);
+        self.kept.imply(path)?;
         Ok(directory)
     }
 
@@ -198,38 +219,22 @@ impl<'a> Tree<'a> {
         if let Some(found) = &found {
             model = metadata::from_stat(Kind::Directory, &found.stat);
             model.xattrs = metadata::read_xattrs(&found.file).map_err(|errno| failed(("getxattr", errno)))?;
-            self.defer(directory, &model);
+            self.defer(directory, &model)?;
         }
         self.defaults.saw_directory(model.mode);
         metadata::set(directory.fd.as_fd(), &model, &Defaults::UNKNOWN).map_err(failed)
     }
 
     /// Notes what a directory gets in [`settle`](Tree::settle).
-    pub fn defer(&mut self, directory: &Directory, entry: &Entry) {
+    pub fn defer(&mut self, directory: &Directory, entry: &Entry) -> Result<()> {
         let late = Late { times: metadata::times(entry), default_acl: metadata::default_acl(entry) };
-        self.late.insert(directory.path.clone(), late);
+        self.kept.defer(directory.path.clone(), late)
     }
 
     /// Forgets what is known of a directory and all below it: it was replaced.
     pub fn forget(&mut self, path: &[u8]) {
         self.forget_links();
-        let below = [path, b"/"].concat();
-        self.late.remove(path);
-        self.implied.remove(path);
-        while let Some((known, _)) = self.late.range(below.clone()..).next() {
-            if !known.starts_with(&below) {
-                break;
-            }
-            let known = known.clone();
-            self.late.remove(&known);
-        }
-        while let Some(known) = self.implied.range(below.clone()..).next() {
-            if !known.starts_with(&below) {
-                break;
-            }
-            let known = known.clone();
-            self.implied.remove(&known);
-        }
+        self.kept.forget(path);
     }
 
     /// Forgets where paths lead: one of the links on the way may have been replaced.
@@ -239,7 +244,9 @@ impl<'a> Tree<'a> {
 
     /// Gives the directories what was left for the end.
     pub fn settle(&mut self) -> Result<()> {
-        for (path, Late { times, default_acl }) in std::mem::take(&mut self.late) {
+        // Its own paths were all there before, once.
+        self.steps = Allowance::new("steps through directories", u64::MAX);
+        for (path, Late { times, default_acl }) in self.kept.take_late() {
             let failed = |(operation, errno)| Error::entry(operation, &path, errno);
             if let Some(acl) = default_acl
                 && let Some(directory) = self.find(&path)?

@@ -35,11 +35,12 @@ pub struct Difference {
 /// What reading the archive or the layer failed with.
 pub fn verify(reader: impl Read, root: BorrowedFd, limits: Limits) -> Result<Vec<Difference>> {
     let mut reader = Reader::new(reader, limits);
-    let mut check = Check { tree: Tree::new(root, &[])?, found: BTreeMap::new(), known: HashSet::new() };
+    let mut check = Check { tree: Tree::new(root, &[], &limits)?, found: BTreeMap::new(), known: HashSet::new() };
     let mut covers_root = false;
     while let Some(entry) = reader.next_entry()? {
         let path = clean(&entry.path)?;
         covers_root |= path == OPAQUE_MARK;
+        check.tree.admit()?;
         if !path.is_empty() {
             check.entry(&mut reader, &entry, &path)?;
         }

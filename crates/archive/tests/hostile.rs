@@ -203,6 +203,64 @@ fn limits() {
 }
 
 #[test]
+fn directories_that_are_only_implied_count() {
+    let deep = |number: usize| format!("{number}/{}f", "d/".repeat(300));
+    let tar = (0..5).fold(Tar::new(), |tar, number| tar.file(&deep(number), "")).end();
+    let with = |limits| Stack::new().apply_with(&tar, &ApplyOptions { limits, ..ApplyOptions::default() });
+    let error = with(Limits { max_files: 1000, ..Limits::default() }).unwrap_err();
+    assert_eq!(
+        (error.to_string().as_str(), error.kind()),
+        ("the archive has more than 1000 files", ErrorKind::Invalid)
+    );
+    let error = with(Limits { max_kept_bytes: 1 << 17, ..Limits::default() }).unwrap_err();
+    assert_eq!(error.to_string(), "the archive has more than 131072 bytes of directories' names");
+    assert_eq!(with(Limits::default()).unwrap().implied.len(), 5 * 301);
+}
+
+#[test]
+fn directories_with_entries_are_bounded_in_memory() {
+    let tar = (0..1000).fold(Tar::new(), |tar, number| tar.directory(&number.to_string())).end();
+    let few =
+        |max_kept_bytes| ApplyOptions { limits: Limits { max_kept_bytes, ..Limits::default() }, ..Default::default() };
+    assert!(matches!(Stack::new().apply_with(&tar, &few(50_000)), Err(Error::Limit { .. })));
+    Stack::new().apply_with(&tar, &few(150_000)).unwrap();
+    // The same ones again and again are the same ones.
+    let again = (0..1000).fold(Tar::new(), |tar, _| tar.directory("a").file("a/b", "").file("a", "")).end();
+    Stack::new().apply_with(&again, &few(10_000)).unwrap();
+}
+
+/// Links that lead up and down a deep tree, through each other: without a bound 40 links cost 10^7 look-ups for each entry.
+#[test]
+fn links_through_deep_trees_end() {
+    let deep = "d/".repeat(500);
+    let up_and_down = format!("{}{deep}", "../".repeat(500));
+    let mut tar = Tar::new().file(&format!("{deep}f"), "");
+    for number in 0..30 {
+        let target = match number {
+            0 => up_and_down.trim_end_matches('/').to_owned(),
+            _ => format!("l{}/{}", number - 1, up_and_down.trim_end_matches('/')),
+        };
+        tar = tar.symlink(&format!("{deep}l{number}"), &target);
+    }
+    let tar = (0..100).fold(tar, |tar, number| tar.file(&format!("{deep}l29/{number}"), "")).end();
+    let error = Stack::new().apply(&tar).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.to_string().ends_with("steps through directories"), "{error}");
+}
+
+#[test]
+fn a_file_with_too_many_attributes() {
+    let with = |count: usize| {
+        let xattrs = (0..count).map(|number| (format!("user.{number}").into_bytes(), Vec::new())).collect();
+        Tar::new().add(Entry { xattrs, ..Entry::new(Kind::File, "f", 0o644) }, b"").end()
+    };
+    let read = |tar: &[u8]| Reader::new(tar, Limits::default()).next_entry();
+    assert_eq!(read(&with(1000)).unwrap().unwrap().xattrs.len(), 1000);
+    let error = read(&with(1001)).unwrap_err();
+    assert!(error.to_string().ends_with("it has more than 1000 attributes"), "{error}");
+}
+
+#[test]
 fn a_gzip_bomb_is_bounded() {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     io::copy(&mut io::repeat(0).take(64 << 20), &mut encoder).unwrap();

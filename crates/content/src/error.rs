@@ -40,6 +40,14 @@ pub enum Error {
         /// The reader's limit.
         limit: u64,
     },
+    /// The disk has less room than the blob needs; it was not begun.
+    #[error("no space left on device: {needed} bytes are needed, {free} are free")]
+    Full {
+        /// The bytes that would come.
+        needed: u64,
+        /// The bytes that there is room for.
+        free: u64,
+    },
     /// The reference is being written by somebody else.
     #[error("content {0} is being written by another operation")]
     Busy(String),
@@ -66,6 +74,7 @@ impl Error {
             Error::NotFound(_) => ErrorKind::NotFound,
             Error::Mismatch { .. } | Error::Size { .. } | Error::TooLarge { .. } => ErrorKind::Invalid,
             Error::Busy(_) => ErrorKind::Conflict,
+            Error::Full { .. } => ErrorKind::Unavailable,
             Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => ErrorKind::Unavailable,
             Error::Io { .. } => ErrorKind::Internal,
             Error::Metadata(error) => error.kind(),

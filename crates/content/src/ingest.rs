@@ -15,6 +15,9 @@ use crate::{Error, Lease, Result, Store};
 /// So many bytes are gathered before the disk is told to begin with them.
 const AHEAD: u64 = 8 << 20;
 
+/// What is smaller is begun without a look at the disk.
+const SMALL: u64 = 1 << 20;
+
 /// How the files of ingests begin that end with the process.
 const NAMELESS: &str = "tmp-";
 
@@ -62,6 +65,7 @@ impl Store {
         if size.is_some_and(|size| ingest.offset > size) {
             ingest.restart(algorithm)?;
         }
+        self.check_room(&ingest)?;
         Ok(ingest)
     }
 
@@ -80,7 +84,18 @@ impl Store {
     pub fn ingest_nameless(&self, algorithm: Algorithm, size: Option<u64>) -> Result<Ingest> {
         // All of these are removed when a store is opened, so a count is enough of a name.
         let path = self.ingest_folder().join(format!("{NAMELESS}{}", self.next()));
-        self.begin(None, path, algorithm, size)
+        let ingest = self.begin(None, path, algorithm, size)?;
+        self.check_room(&ingest)?;
+        Ok(ingest)
+    }
+
+    /// What can't come whole isn't begun: a size is easily said.
+    fn check_room(&self, ingest: &Ingest) -> Result<()> {
+        let Some(needed) = ingest.left().filter(|&left| left > SMALL) else { return Ok(()) };
+        let folder = self.ingest_folder();
+        let stat = rustix::fs::statvfs(&folder).map_err(|errno| Error::io("look at", &folder)(errno.into()))?;
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        if needed > free { Err(Error::Full { needed, free }) } else { Ok(()) }
     }
 
     fn begin(&self, name: Option<String>, path: PathBuf, algorithm: Algorithm, size: Option<u64>) -> Result<Ingest> {
@@ -162,6 +177,12 @@ impl Ingest {
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// The number of bytes that must still come, if it is known.
+    #[must_use]
+    pub fn left(&self) -> Option<u64> {
+        Some(self.size?.saturating_sub(self.offset))
     }
 
     /// A reader of the bytes from the first on, those that are still to come too: it waits for them, on another thread, until

@@ -52,7 +52,12 @@ pub(crate) enum Wanted {
     Always,
     /// Of a source that may have no end: no more of it is taken when the extraction gives up, and what came is thrown away.
     WhileExtracted,
+    /// The same, but what is nearly whole is taken all the same: bytes that are damaged are best told by their digest.
+    UnlessLong,
 }
+
+/// What may still come of a layer whose extraction has given up, to be told by its digest.
+const NEARLY_WHOLE: u64 = 64 << 20;
 
 /// Takes all of `source` into `ingest`, extracts it at the same time, and has the whole blob committed. What `ingest` has already
 /// is extracted first. `progress` is told how many bytes of the blob are there.
@@ -85,7 +90,8 @@ pub(crate) fn receive_packing(
     commit: impl FnOnce(Ingest) -> Result<(Digest, u64)>,
 ) -> Result<()> {
     let (name, expected) = layer;
-    let (whole, unfolded) = followed(Wanted::Always, ingest, source, progress, |extractor| extractor.digest(most), Ok)?;
+    let (whole, unfolded) =
+        followed(Wanted::UnlessLong, ingest, source, progress, |extractor| extractor.digest(most), Ok)?;
     let actual = unfolded.map_err(|source| Error::Layer { layer: name.to_owned(), source })?;
     if actual != expected.0 {
         return Err(Error::Mismatch { what: format!("layer {name}"), expected: expected.0.clone(), actual });
@@ -129,7 +135,12 @@ pub(crate) fn fill(
             Ok(0) => break,
             Ok(length) => {
                 ingest.write_all(&piece[..length]).map_err(Error::io("write a layer"))?;
-                if wanted == Wanted::WhileExtracted && ingest.is_abandoned() {
+                let is_enough = match wanted {
+                    Wanted::Always => false,
+                    Wanted::WhileExtracted => true,
+                    Wanted::UnlessLong => ingest.left().is_none_or(|left| left > NEARLY_WHOLE),
+                };
+                if is_enough && ingest.is_abandoned() {
                     return Ok(false);
                 }
                 progress(ingest.offset())?;
@@ -191,7 +202,9 @@ pub(crate) fn input(error: io::Error) -> Error {
 /// diff id of one that isn't compressed is left out.
 fn extract(snapshots: &Snapshots, reader: impl Read + Send, lower: Option<&[OwnedFd]>, has_digest: bool) -> Extraction {
     let draft = snapshots.draft_layer().map_err(|error| corten_archive::Error::Write(io::Error::other(error)))?;
-    let limits = Limits { max_bytes: snapshots.room(), ..Limits::default() };
+    let most = Limits::default();
+    let max_files = most.max_files.min(snapshots.room_for_files());
+    let limits = Limits { max_bytes: snapshots.room(), max_files, ..most };
     let (compression, reader) = corten_archive::open(reader)?;
     let unhashed = has_digest && compression == Compression::None;
     let options = ApplyOptions { limits, lower_pending: lower.is_none(), unhashed };

@@ -451,3 +451,39 @@ fn what_became_too_deep_is_removed_all_the_same() {
     store.images.remove("deep:1", false, false, &common::nobody).unwrap();
     assert_eq!(store.holdings(&fixture), [0; 4]);
 }
+
+/// A file of four bytes at the beginning of a hole, as GNU tar stores it.
+fn sparse(name: &str, size: u64) -> Vec<u8> {
+    let mut tar = tar(&[(name, b"data")]);
+    tar[156] = b'S';
+    tar[257..265].copy_from_slice(b"ustar  \0");
+    tar[345..512].fill(0);
+    tar[386..410].copy_from_slice(b"00000000000\x0000000000004\0");
+    tar[483] = 0x80;
+    tar[487..495].copy_from_slice(&size.to_be_bytes());
+    tar[148..156].fill(b' ');
+    let sum: u32 = tar[..512].iter().map(|&byte| u32::from(byte)).sum();
+    tar[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    tar
+}
+
+#[test]
+fn sizes_that_no_disk_has_are_refused() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let told = told(&store.load(&sparse("blobs/sha256/hole", 1 << 60)).unwrap_err());
+    assert!(told.contains("no space left on device: 1152921504606846976 bytes are needed"), "{told}");
+    assert_eq!(store.holdings(&fixture), [0; 4]);
+}
+
+#[test]
+fn names_of_an_archive_are_bounded() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let long = "n".repeat(250);
+    let target = format!("{long}/").repeat(15);
+    let links: Vec<Entry> = (0..5000).map(|number| link(Kind::Symlink, &format!("{number}"), &target)).collect();
+    let entries: Vec<(Entry, &[u8])> = links.into_iter().map(|link| (link, &b""[..])).collect();
+    let told = told(&store.load(&tar_of(&entries)).unwrap_err());
+    assert!(told.ends_with("its names take more than 16777216 bytes"), "{told}");
+}

@@ -191,6 +191,42 @@ fn what_a_pull_that_failed_for_good_left_goes() {
 }
 
 #[test]
+fn a_size_that_no_disk_has_is_refused() {
+    let (fixture, registry) = (Fixture::new(), Registry::start());
+    let store = fixture.open();
+    let image = image(1);
+    let config = registry.blob("app", image.config(), "application/vnd.oci.image.config.v1+json");
+    let mut layer = registry.blob("app", image.layers[0].clone(), "application/vnd.oci.image.layer.v1.tar");
+    layer["size"] = (1u64 << 60).into();
+    let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer] });
+    registry.manifest("app", "1", manifest.to_string().into_bytes(), MANIFEST);
+    registry.take_blob_requests();
+    let error = registry.pull(&store, "app:1").unwrap_err();
+    let text = format!("{:?}", std::error::Error::source(&error));
+    assert!(text.contains("Full { needed: 1152921504606846976"), "{error:?}");
+    assert_eq!(registry.take_blob_requests().len(), 1, "only the configuration was asked for");
+    assert_eq!(store.holdings(&fixture), [0; 4]);
+}
+
+/// What can't be a layer is told as that when much of it is still to come, and by its digest when it is nearly whole.
+#[test]
+fn a_long_layer_that_is_none_is_not_downloaded_to_its_end() {
+    for (length, is_told_by_digest) in [(300 << 20, false), (1 << 20, true)] {
+        let (fixture, registry) = (Fixture::new(), Registry::start());
+        let store = fixture.open();
+        let image = TestImage::new("x:1", [vec![b'x'; length]]);
+        registry.push("app", "1", &image, Packing::Plain);
+        let layer = json!({ "digest": corten_base::Digest::sha256(&image.layers[0]) });
+        registry.fault(&blob_path(&layer), Some(Fault::Changed));
+        let error = registry.pull(&store, "app:1").unwrap_err();
+        let text = format!("{:?}", std::error::Error::source(&error));
+        assert_eq!(text.contains("Mismatch"), is_told_by_digest, "{text}");
+        assert!(is_told_by_digest || text.contains("invalid tar header") || text.contains("Header {"), "{text}");
+        assert_eq!(store.holdings(&fixture), [0; 4]);
+    }
+}
+
+#[test]
 fn who_falls_silent_is_not_waited_for() {
     let (fixture, registry) = (Fixture::new(), Registry::start());
     let store = fixture.open();

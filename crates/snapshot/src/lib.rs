@@ -128,9 +128,24 @@ impl Snapshots {
     #[must_use]
     pub fn room(&self) -> u64 {
         let largest = self.shared.largest.load(Ordering::Relaxed);
-        let Ok(stat) = rustix::fs::statvfs(&self.shared.root) else { return largest };
         // Headers and holes take no place on the disk, hence the factor.
-        largest.min(stat.f_bavail.saturating_mul(stat.f_frsize).saturating_mul(2).max(LEAST_ROOM))
+        largest.min(self.free().saturating_mul(2).max(LEAST_ROOM))
+    }
+
+    /// How many files a layer may have now: what the disk has inodes for, where it counts them beforehand.
+    #[must_use]
+    pub fn room_for_files(&self) -> u64 {
+        match rustix::fs::statvfs(&self.shared.root) {
+            Ok(stat) if stat.f_files > 0 => stat.f_favail,
+            _ => u64::MAX,
+        }
+    }
+
+    /// How many bytes the disk has free.
+    #[must_use]
+    pub fn free(&self) -> u64 {
+        let stat = rustix::fs::statvfs(&self.shared.root);
+        stat.map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
     /// Blocks until all files that are to be removed are gone.

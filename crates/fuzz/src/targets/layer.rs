@@ -43,7 +43,7 @@ pub(crate) const TARGET: Target = Target {
 };
 
 /// No made-up archive needs more.
-const LIMITS: Limits = Limits { max_bytes: 1 << 20, max_entries: 200 };
+const LIMITS: Limits = Limits { max_bytes: 1 << 20, max_entries: 200, max_files: 400, max_kept_bytes: 1 << 20 };
 
 fn run(input: &[u8]) {
     let Ok(document) = serde_json::from_slice::<Value>(input) else { return };

@@ -25,6 +25,8 @@ use crate::{Error, Images, Result};
 use extract::{Queue, Workers};
 use stage::Stage;
 
+/// So large an archive is begun in any case: a disk that is full says so itself.
+const LEAST_ROOM: u64 = 64 << 20;
 /// The most files that an image archive may have.
 const MOST_FILES: u64 = 100_000;
 
@@ -34,7 +36,9 @@ fn read(stage: &mut Stage<'_>, reader: impl Read + Send) -> Result<()> {
     thread::scope(|scope| {
         let workers = Workers::start(scope, &queue, images.snapshots(), lease)?;
         let reader = decompress(reader).map_err(Error::Tar)?;
-        let limits = Limits { max_entries: MOST_FILES, ..Limits::default() };
+        // What is here already takes no place in the end, hence the factor.
+        let max_bytes = images.snapshots().free().saturating_mul(2).clamp(LEAST_ROOM, Limits::default().max_bytes);
+        let limits = Limits { max_bytes, max_entries: MOST_FILES, ..Limits::default() };
         let mut tar = Reader::new(reader, limits);
         while let Some(entry) = tar.next_entry().map_err(Error::Tar)? {
             stage.take(&entry, &mut tar, &workers)?;

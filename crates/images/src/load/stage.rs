@@ -19,6 +19,8 @@ use super::extract::{Arriving, Workers};
 
 /// What all documents that are kept in memory may take together.
 const MEMORY: u64 = 32 << 20;
+/// What all names and links' targets may take together.
+const MOST_NAMES: usize = 16 << 20;
 /// Files that look like nothing known are kept in memory up to this size: old archives have some.
 const SMALL: u64 = 64 << 10;
 /// Links from link to link that are followed.
@@ -35,6 +37,8 @@ pub(crate) struct Stage<'a> {
     report: Report<'a>,
     files: HashMap<Vec<u8>, File>,
     memory: u64,
+    /// Bytes of names and links' targets.
+    names: usize,
 }
 
 enum File {
@@ -59,7 +63,7 @@ impl<'a> Stage<'a> {
         platforms: &'a [Platform],
         report: Report<'a>,
     ) -> Stage<'a> {
-        Stage { images, lease, platforms, report, files: HashMap::new(), memory: 0 }
+        Stage { images, lease, platforms, report, files: HashMap::new(), memory: 0, names: 0 }
     }
 
     /// Whether something for this platform is wanted: everything is if nothing else was asked for.
@@ -107,14 +111,29 @@ impl<'a> Stage<'a> {
         let file = match entry.kind {
             Kind::Directory => return Ok(()),
             Kind::File => self.file(&path, entry.size, data, workers)?,
-            Kind::HardLink => File::Link(clean(&entry.link).map_err(Error::Tar)?),
-            Kind::Symlink => File::Link(beside(&path, &entry.link)?),
+            Kind::HardLink => self.link(clean(&entry.link).map_err(Error::Tar)?)?,
+            Kind::Symlink => self.link(beside(&path, &entry.link)?)?,
             Kind::CharDevice | Kind::BlockDevice | Kind::Fifo => {
                 return Err(Error::Archive(format!("{} is a device or a pipe", shown(&path))));
             }
         };
+        self.remember(path.len())?;
         if let Some(File::Document(bytes)) = self.files.insert(path, file) {
             self.memory -= bytes.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn link(&mut self, target: Vec<u8>) -> Result<File> {
+        self.remember(target.len())?;
+        Ok(File::Link(target))
+    }
+
+    /// Counts a name that is kept in memory.
+    fn remember(&mut self, length: usize) -> Result<()> {
+        self.names += length;
+        if self.names > MOST_NAMES {
+            return Err(Error::Archive(format!("its names take more than {MOST_NAMES} bytes")));
         }
         Ok(())
     }

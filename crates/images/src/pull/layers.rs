@@ -155,7 +155,7 @@ impl Pull<'_> {
             None => {
                 let received = self.download(layer.blob, |ingest, source, progress| {
                     let commit = |ingest| self.commit_blob(ingest, digest);
-                    unpack::receive(Wanted::Always, snapshots, digest.short(), ingest, source, progress, commit)
+                    unpack::receive(Wanted::UnlessLong, snapshots, digest.short(), ingest, source, progress, commit)
                 })?;
                 Ok(Step::Ready(received.extraction))
             }
