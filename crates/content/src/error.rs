@@ -81,6 +81,13 @@ impl Error {
         }
     }
 
+    /// Whether the disk failed, and not this process's means or rights.
+    #[must_use]
+    pub fn is_disks_fault(&self) -> bool {
+        let Error::Io { source, .. } = self else { return false };
+        source.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+    }
+
     pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
         let path = path.to_path_buf();
         move |source| Error::Io { operation, path, source }

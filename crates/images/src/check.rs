@@ -2,8 +2,10 @@
 //!
 //! | what is found | what mends it |
 //! |---|---|
-//! | a blob that isn't its digest, or can't be read | it is removed; the images it belongs to forget it and their digests, so that the next pull brings it again |
+//! | a blob that isn't its digest, or that the disk fails to read twice | it is removed; the images it belongs to forget it and their digests, so that the next pull brings it again |
 //! | a blob that an image needs and that isn't here | the same |
+//! | an image that forgot blobs so | nothing, until it is pulled again: it runs, but can't be handed on |
+//! | a blob that can't be read for another reason | nothing: it is told |
 //! | an image without its manifest or configuration | the image is removed, unless a container uses it |
 //! | a name of an image that isn't there | the name is removed |
 //! | a layer whose files aren't what its blob says | it is extracted again, unless a container stands on it |
@@ -64,6 +66,8 @@ struct Check<'a> {
     found: Checkup,
     /// Blobs that are damaged and may have been removed.
     bad: HashSet<Digest>,
+    /// Blobs that could not be read now: nothing is compared with them.
+    unread: HashSet<Digest>,
 }
 
 impl Images {
@@ -74,7 +78,14 @@ impl Images {
     /// # Errors
     /// What keeps the check from being made; what is wrong with the store is in the answer.
     pub fn check(&self, repair: bool, users: &dyn Fn(&ImageId) -> Vec<InUse>) -> Result<Checkup> {
-        let mut check = Check { images: self, repair, users, found: Checkup::default(), bad: HashSet::new() };
+        let mut check = Check {
+            images: self,
+            repair,
+            users,
+            found: Checkup::default(),
+            bad: HashSet::new(),
+            unread: HashSet::new(),
+        };
         check.garbage()?;
         check.blobs()?;
         check.names()?;
@@ -103,26 +114,37 @@ impl Check<'_> {
     fn blobs(&mut self) -> Result<()> {
         for digest in self.images.content().blobs()? {
             let size = self.images.content().size(&digest).unwrap_or(0);
-            let what = match self.images.content().verify(&digest) {
-                Ok(_) => None,
+            let (what, is_lost) = match self.verify(&digest) {
+                Ok(_) => (None, false),
                 // Removed since it was listed.
                 Err(corten_content::Error::NotFound(_)) => continue,
                 Err(corten_content::Error::Mismatch { actual, .. }) => {
-                    Some(format!("its bytes have the digest {actual}"))
+                    (Some(format!("its bytes have the digest {actual}")), true)
                 }
-                Err(error) => Some(chain(&error)),
+                Err(error) => (Some(chain(&error)), error.is_disks_fault()),
             };
             self.found.blobs += 1;
             self.found.blob_bytes += size;
             let Some(what) = what else { continue };
-            if self.repair {
+            let repaired = self.repair && is_lost;
+            if repaired {
                 self.images.content().remove(&digest)?;
                 self.found.freed += size;
             }
-            self.tell(format!("blob {digest}"), what, self.repair);
-            self.bad.insert(digest);
+            self.tell(format!("blob {digest}"), what, repaired);
+            let list = if is_lost { &mut self.bad } else { &mut self.unread };
+            list.insert(digest);
         }
         Ok(())
+    }
+
+    /// Reads a blob, and again if the disk failed: that may pass.
+    fn verify(&self, digest: &Digest) -> corten_content::Result<u64> {
+        let content = self.images.content();
+        match content.verify(digest) {
+            Err(error) if error.is_disks_fault() => content.verify(digest),
+            verified => verified,
+        }
     }
 
     /// Names that lead nowhere.
@@ -145,13 +167,25 @@ impl Check<'_> {
         for (namespace, row) in rows {
             self.found.images += 1;
             let images = self.images.within(&namespace);
-            let needed = images.blobs_of(&row.id)?;
-            let missing: Vec<Digest> =
-                needed.into_iter().filter(|blob| self.bad.contains(blob) || !images.content().contains(blob)).collect();
-            if missing.is_empty() || !images.is_recorded(&row.id)? {
+            let is_missing = |blob: &Digest| self.bad.contains(blob) || !images.content().contains(blob);
+            let mut needed: HashSet<Digest> = images.blobs_of(&row.id)?.into_iter().collect();
+            needed.extend([row.id.0.clone(), row.manifest.digest.clone()]);
+            let missing: Vec<Digest> = needed.iter().filter(|blob| is_missing(blob)).cloned().collect();
+            if !images.is_recorded(&row.id)? {
                 continue;
             }
-            self.image(&images, &row, &missing)?;
+            if !missing.is_empty() {
+                self.image(&images, &row, &missing)?;
+                continue;
+            }
+            // What an earlier repair had it forget is no less missing.
+            let forgotten = images.parts_of(&row)?.into_iter().filter(|blob| is_missing(blob)).count();
+            if forgotten > 0 {
+                let what = format!(
+                    "{forgotten} of its blobs are gone; it runs, but can't be handed on until it is pulled again"
+                );
+                self.tell(format!("image {}", row.id), what, false);
+            }
         }
         Ok(())
     }
@@ -205,7 +239,7 @@ impl Check<'_> {
         // Held, so that nobody removes it meanwhile.
         let Some(_hold) = self.images.snapshots().hold(&layer.chain)? else { return Ok(()) };
         let blob = self.images.blob_of(&diff_id.0, diff_id)?;
-        if !self.images.content().contains(&blob) {
+        if self.unread.contains(&blob) || !self.images.content().contains(&blob) {
             return Ok(());
         }
         self.found.layers += 1;
@@ -254,6 +288,13 @@ impl Check<'_> {
 }
 
 impl Images {
+    /// What the image's own manifest and target name.
+    fn parts_of(&self, row: &ImageRow) -> Result<HashSet<Digest>> {
+        let mut parts = self.contents(&row.manifest)?.blobs();
+        parts.insert(row.target.digest.clone());
+        Ok(parts)
+    }
+
     fn blobs_of(&self, id: &ImageId) -> Result<Vec<Digest>> {
         self.database().read(|connection| record::blobs_of(connection, self.namespace().as_str(), id))
     }

@@ -68,12 +68,33 @@ fn a_damaged_layer_blob_is_brought_again() {
     assert!(store.content.contains(&layer), "nothing is changed without being told to");
     let repaired = store.images.check(true, &nobody).unwrap();
     assert!(repaired.problems.iter().all(|problem| problem.repaired) && repaired.freed > 0, "{repaired:?}");
-    assert_sound(&store);
-    // It still runs, and loading it again makes it whole.
+    // It still runs, and is told until loading it again makes it whole.
+    let still = store.images.check(true, &nobody).unwrap();
+    let told = "1 of its blobs are gone; it runs, but can't be handed on until it is pulled again";
+    assert_eq!(texts(&still), [format!("image {}: {told} false", image().id())]);
     let found = store.images.resolve("app:1", None).unwrap();
     store.images.ensure_unpacked(&found).unwrap();
     assert!(store.images.export(&["app:1".into()], &[]).is_err());
     store.load(&archive()).unwrap();
+    store.images.export(&["app:1".into()], &[]).unwrap();
+    assert_sound(&store);
+}
+
+#[test]
+fn a_blob_that_cannot_be_read_now_stays() {
+    let fixture = Fixture::new();
+    let store = loaded(&fixture);
+    let layer = blob(&fixture, &Digest::sha256(&pack(&image().layers[0], Packing::Gzip)));
+    let bytes = fs::read(&layer).unwrap();
+    fs::remove_file(&layer).unwrap();
+    // Opening it works, reading it fails: the bytes may be fine.
+    fs::create_dir(&layer).unwrap();
+    let found = store.images.check(true, &nobody).unwrap();
+    let told = texts(&found);
+    assert!(told[0].starts_with("blob sha256:") && told[0].ends_with("Is a directory (os error 21) false"), "{told:?}");
+    fs::remove_dir(&layer).unwrap();
+    fs::write(&layer, bytes).unwrap();
+    assert_sound(&store);
     store.images.export(&["app:1".into()], &[]).unwrap();
 }
 
