@@ -58,7 +58,9 @@ impl Images {
             }
             true
         };
-        self.delete(image, Checks { names: !force, stopped: !force }, !no_prune, quiet, users, &mut done)?;
+        // Whoever meant a name meant no other that was given since it was seen to be the last one.
+        let checks = Checks { names: quiet || !force, stopped: !force };
+        self.delete(image, checks, !no_prune, quiet, users, &mut done)?;
         Ok(done)
     }
 
@@ -126,27 +128,18 @@ impl Images {
         users: Users<'_>,
         done: &mut Vec<Deleted>,
     ) -> Result<()> {
-        if let Some(conflict) = self.conflict(&image.id, checks, users)? {
-            let dangling = self.names(&image.id)?.is_empty() && self.children(&image.id)?.is_empty();
-            return if quiet && (!dangling || conflict.used) { Ok(()) } else { Err(conflict.error(&image.id)) };
-        }
-        let names: Vec<Reference> = self.names(&image.id)?.into_iter().map(|row| row.reference).collect();
-        self.untag(&names, done)?;
-        self.tell_untagged(&image, names.len());
         // Read before the record goes: the configuration's blob goes with it.
         let mut stack = self.stack_of(&image);
-        let (namespace, row) = (self.namespace().to_string(), image.clone());
-        let others = self.database().write(move |transaction| -> Result<Vec<ImageRow>> {
-            record::delete_image(transaction, &namespace, &row.id)?;
-            if !row.is_of_index() {
-                return Ok(Vec::new());
+        let (names, others) = loop {
+            if self.stays(&image, checks, quiet, users)? {
+                return Ok(());
             }
-            let others = family::orphans(transaction, &namespace, &row.target.digest)?;
-            let rows = others.iter().map(|id| record::image(transaction, &namespace, id));
-            let rows = rows.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
-            others.iter().try_for_each(|id| record::delete_image(transaction, &namespace, id))?;
-            Ok(rows)
-        })?;
+            if let Some(gone) = self.take_record(&image, checks)? {
+                break gone;
+            }
+        };
+        done.extend(names.iter().map(|row| Deleted::Untagged(row.reference.familiar())));
+        self.tell_untagged(&image, names.len());
         for gone in std::iter::once(&image).chain(&others) {
             self.publish("delete", &gone.id, gone.id.as_str(), &gone.labels);
             done.push(Deleted::Deleted(gone.id.to_string()));
@@ -158,6 +151,35 @@ impl Images {
             Some(parent) => self.delete_parent(&parent, users, done),
             None => Ok(()),
         }
+    }
+
+    /// Whether something stands in the way that is no reason to fail.
+    fn stays(&self, image: &ImageRow, checks: Checks, quiet: bool, users: Users<'_>) -> Result<bool> {
+        let Some(conflict) = self.conflict(&image.id, checks, users)? else { return Ok(false) };
+        let dangling = self.names(&image.id)?.is_empty() && self.children(&image.id)?.is_empty();
+        if quiet && (!dangling || conflict.used) { Ok(true) } else { Err(conflict.error(&image.id)) }
+    }
+
+    /// Takes an image's record with its names, and what came behind the same index. None if a name was given, or something built on
+    /// it, since that was looked at: what was acknowledged stays.
+    fn take_record(&self, image: &ImageRow, checks: Checks) -> Result<Option<(Vec<NameRow>, Vec<ImageRow>)>> {
+        let (namespace, row) = (self.namespace().to_string(), image.clone());
+        self.database().write(move |transaction| {
+            let names = record::names_of(transaction, &namespace, &row.id)?;
+            let is_parent = !record::children(transaction, &namespace, &row.id)?.is_empty();
+            if is_parent || (checks.names && !names.is_empty()) {
+                return Ok(None);
+            }
+            record::delete_image(transaction, &namespace, &row.id)?;
+            if !row.is_of_index() {
+                return Ok(Some((names, Vec::new())));
+            }
+            let others = family::orphans(transaction, &namespace, &row.target.digest)?;
+            let rows = others.iter().map(|id| record::image(transaction, &namespace, id));
+            let rows = rows.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+            others.iter().try_for_each(|id| record::delete_image(transaction, &namespace, id))?;
+            Ok(Some((names, rows)))
+        })
     }
 
     fn delete_parent(&self, parent: &ImageId, users: Users<'_>, done: &mut Vec<Deleted>) -> Result<()> {
