@@ -91,6 +91,7 @@ impl Images {
                 variant: platform.variant,
                 os_version: platform.os_version,
                 created: Some(created),
+                docker_version: env!("CARGO_PKG_VERSION").into(),
                 comment: options.message.clone(),
                 config: run,
                 rootfs: RootFs { kind: "layers".into(), diff_ids: vec![diff_id] },
@@ -100,8 +101,11 @@ impl Images {
             serde_json::to_vec(&config).map_err(|error| Error::document("image configuration", error))
         };
         let id = self.make(archive, "import", config, name.clone(), report)?;
-        let text = name.map_or_else(|| id.to_string(), |name| name.familiar());
-        self.publish("import", &id, &text, &std::collections::BTreeMap::new());
+        let labels = self.read_config(&id)?.config.labels.unwrap_or_default();
+        if let Some(name) = name {
+            self.publish("tag", &id, &name.familiar(), &labels);
+        }
+        self.publish("import", &id, id.as_str(), &labels);
         report(Progress::status(id.to_string()));
         Ok(id)
     }

@@ -202,6 +202,36 @@ fn containers_stand_in_the_way() {
 }
 
 #[test]
+fn a_name_that_is_given_meanwhile_stays() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let image = TestImage::new("app:1", [layer("a")]);
+    load(&store, std::slice::from_ref(&image));
+    // Its containers are asked for behind the look at its names.
+    let tags = |_: &ImageId| {
+        store.images.tag(image.id().as_str(), &reference("app:2")).unwrap();
+        Vec::new()
+    };
+    assert_eq!(store.images.remove("app:1", true, false, &tags).unwrap(), [untagged("app:1")]);
+    assert_eq!(store.images.resolve("app:2", None).unwrap().id.0, image.id());
+    // Both at once: whatever comes first, what was acknowledged is there.
+    for _ in 0..60 {
+        let tagged = std::thread::scope(|scope| {
+            let tagging = scope.spawn(|| store.images.tag(image.id().as_str(), &reference("app:3")));
+            drop(store.images.remove("app:2", false, false, &nobody));
+            tagging.join().unwrap().is_ok()
+        });
+        assert_eq!(store.images.resolve("app:3", None).is_ok(), tagged);
+        if tagged {
+            store.images.remove("app:3", false, false, &nobody).unwrap();
+        }
+        load(&store, std::slice::from_ref(&image));
+        store.images.tag("app:1", &reference("app:2")).unwrap();
+        store.images.remove("app:1", false, false, &nobody).unwrap();
+    }
+}
+
+#[test]
 fn events_are_told() {
     let fixture = Fixture::new();
     let store = fixture.open();
@@ -289,6 +319,7 @@ fn import_makes_an_image_of_one_layer() {
         assert_eq!(image.config.config.cmd.as_deref().unwrap(), ["/bin/sh", "-c", "echo hi"]);
         assert_eq!(image.config.platform(), Platform::host());
         assert_eq!(store.images.history("mine", None).unwrap()[0].comment, "by hand");
+        assert_eq!(image.config.docker_version, env!("CARGO_PKG_VERSION"));
         let path = store.snapshots.stack(image.chain.as_ref().unwrap()).unwrap().remove(0).path;
         assert_eq!(fs::read_to_string(path.join("bin/sh")).unwrap(), "#!");
     }
