@@ -45,10 +45,10 @@ fn whoever_comes_in_brings_nothing_of_the_host() {
         };
         // With CAP_SYS_PTRACE the kernel shows everybody's links, so that what they lead to counts; the executable is the
         // read-only image of the shims, `/null` the null device of their own root, the control socket closes at exec, and
-        // its own score is written in a procfs of the container's PID namespace.
+        // its own score is written in a procfs of the container's PID namespace, which is being made for that.
         let own = |target: &str| {
             let is_shims = target.starts_with("socket:[") || target.contains("corten") || target == "/null";
-            is_shims || target.ends_with("/oom_score_adj")
+            is_shims || target.ends_with("/oom_score_adj") || target == "anon_inode:[fscontext]"
         };
         let traced = |target: &str| !options.is_empty() && own(target);
         let seen: Vec<(u64, &str)> =

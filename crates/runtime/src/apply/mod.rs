@@ -101,7 +101,7 @@ fn try_init(plan: &Plan, inputs: InitInputs, reporter: &mut Reporter) -> Result<
         drop((inputs.base, inputs.stage, inputs.rootfs, inputs.sources));
         return in_joined_mounts(plan, inputs.stdio, (inputs.gate, inputs.hold), inputs.manner, reporter);
     }
-    let root = Root::attach(inputs.rootfs, &inputs.base)?;
+    let root = Root::attach(inputs.rootfs, &inputs.base, plan)?;
     let mut staged = inputs.stage.map(|stage| stage.fit(plan)).unwrap_or_default();
     let mounted = root.mount_all(plan, &inputs.base, &inputs.sources, &staged)?;
     drop(inputs.sources);
@@ -176,11 +176,16 @@ impl AsFd for Root {
 }
 
 impl Root {
-    /// Attaches the root file system below the minimal root: it becomes part of this mount namespace.
-    fn attach(fd: OwnedFd, base: &Base) -> Result<Root, Failure> {
+    /// Attaches the root file system below the minimal root: it becomes part of this mount namespace. What it was cloned from may have
+    /// peers; a slave goes on receiving from them, which nothing that was private once does.
+    fn attach(fd: OwnedFd, base: &Base, plan: &Plan) -> Result<Root, Failure> {
         mount::attach(fd.as_fd(), base.root_place.as_fd()).explain("cannot attach the root file system")?;
-        let private = Attributes { propagation: Some(mount::Propagation::Private), ..Attributes::default() };
-        change_attached(fd.as_fd(), &private, true).explain("cannot make the root file system private")?;
+        let kind = match plan.root_propagation {
+            Some(Propagation::Slave) => mount::Propagation::Slave,
+            _ => mount::Propagation::Private,
+        };
+        let apart = Attributes { propagation: Some(kind), ..Attributes::default() };
+        change_attached(fd.as_fd(), &apart, true).explain("cannot take the root file system out of its peer group")?;
         Ok(Root { fd })
     }
 

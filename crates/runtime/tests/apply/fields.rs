@@ -334,6 +334,7 @@ fn remount_of_an_earlier_mount(rootfs: &Path) {
 }
 
 fn root_propagation_words(rootfs: &Path) {
+    use corten_sys::mount::{Propagation, set_root_propagation};
     let flags = |word: &str| {
         // The line of the root; kernels differ in the order of lines.
         let script = "sed -n 's|^[0-9]* [0-9]* [0-9:]* [^ ]* / ||p' /proc/self/mountinfo | sed 's/ - .*//; s/:.*/:/'";
@@ -342,7 +343,13 @@ fn root_propagation_words(rootfs: &Path) {
     };
     assert!(flags("shared").contains("shared:") && flags("rshared").contains("shared:"));
     assert!(flags("unbindable").contains("unbindable"));
-    assert!(!flags("private").contains("shared:") && !flags("slave").contains("shared:"));
+    let has_peers = |text: &str| ["shared:", "master:"].map(|word| text.contains(word));
+    assert_eq!(has_peers(&flags("private")), [false, false]);
+    // What has no peers cannot be told from a private one when it is made a slave.
+    set_root_propagation(Propagation::Shared).unwrap();
+    let seen = ["slave", "rslave", "private"].map(|word| has_peers(&flags(word)));
+    set_root_propagation(Propagation::Private).unwrap();
+    assert_eq!(seen, [[false, true], [false, true], [false, false]]);
 }
 
 fn every_mount_option_is_taken(rootfs: &Path) {
