@@ -32,14 +32,9 @@ impl Store {
         let _alone = self.shared.garbage.write().unwrap_or_else(PoisonError::into_inner);
         let held = self.held()?;
         let live = live()?;
-        let mut collected = Collected::default();
         let (garbage, kept): (Vec<Digest>, Vec<Digest>) =
             self.blobs()?.into_iter().partition(|digest| !held.has_blob(digest) && !live.contains(digest));
-        for digest in garbage {
-            collected.bytes += self.size(&digest).unwrap_or(0);
-            collected.blobs += 1;
-            self.remove(&digest)?;
-        }
+        let mut collected = self.remove_all(&garbage)?;
         let ingests = self.named_ingests()?;
         if ingests.is_empty() {
             return Ok(collected);
@@ -53,6 +48,33 @@ impl Store {
                 collected.ingests += 1;
                 collected.bytes += bytes;
             }
+        }
+        Ok(collected)
+    }
+
+    /// As [`collect`](Store::collect), of these blobs alone: it takes as long as there are of them.
+    ///
+    /// # Errors
+    /// As [`collect`](Store::collect).
+    pub fn collect_among<E: From<Error>>(
+        &self,
+        blobs: &HashSet<Digest>,
+        live: impl FnOnce() -> Result<HashSet<Digest>, E>,
+    ) -> Result<Collected, E> {
+        let _alone = self.shared.garbage.write().unwrap_or_else(PoisonError::into_inner);
+        let held = self.held()?;
+        let live = live()?;
+        let garbage = blobs.iter().filter(|digest| !held.has_blob(digest) && !live.contains(digest));
+        Ok(self.remove_all(garbage)?)
+    }
+
+    fn remove_all<'a>(&self, garbage: impl IntoIterator<Item = &'a Digest>) -> Result<Collected> {
+        let mut collected = Collected::default();
+        for digest in garbage {
+            let Some(size) = self.size(digest) else { continue };
+            self.remove(digest)?;
+            collected.bytes += size;
+            collected.blobs += 1;
         }
         Ok(collected)
     }

@@ -153,6 +153,28 @@ fn leases_hold_until_they_are_dropped() {
 }
 
 #[test]
+fn some_blobs_are_collected_and_no_others() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let held = lease(&store);
+    let put = |text: &[u8], lease: &Lease| {
+        let mut ingest = store.ingest_nameless(Algorithm::Sha256, None).unwrap();
+        ingest.write_all(text).unwrap();
+        ingest.commit(None, lease).unwrap().0
+    };
+    let passing = lease(&store);
+    let [garbage, other, live] = [&b"a"[..], b"b", b"c"].map(|text| put(text, &passing));
+    let leased = put(b"d", &held);
+    drop(passing);
+    let asked = HashSet::from([garbage.clone(), live.clone(), leased.clone(), Digest::sha256(b"gone")]);
+    let alive = HashSet::from([live.clone()]);
+    let collected = store.collect_among(&asked, || Ok::<_, Error>(alive)).unwrap();
+    assert_eq!(collected, Collected { blobs: 1, ingests: 0, bytes: 1 });
+    assert!(!store.contains(&garbage));
+    assert!([&other, &live, &leased].into_iter().all(|digest| store.contains(digest)));
+}
+
+#[test]
 fn a_lease_says_whose_it_is_and_ends_with_its_time() {
     let fixture = Fixture::new();
     let store = fixture.open();

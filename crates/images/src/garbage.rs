@@ -41,6 +41,14 @@ impl Images {
         Ok(Collected { layers, content })
     }
 
+    /// The same after images were removed that needed these blobs.
+    pub(crate) fn collect_of(&self, blobs: &HashSet<Digest>) -> Result<Collected> {
+        let layers = self.snapshots().collect(|transaction| record::live_chains(transaction))?;
+        let live = || self.database().read(|connection| record::live_among(connection, blobs));
+        let content = self.content().collect_among(blobs, live)?;
+        Ok(Collected { layers, content })
+    }
+
     /// When there may be something to collect because a lease ends then; none if nothing waits for anybody.
     ///
     /// # Errors

@@ -67,7 +67,7 @@ pub use types::{
 pub use usage::Sharing;
 
 /// The tables of this room.
-pub const SCHEMA: Schema = Schema { room: "images", migrations: &[record::TABLES, record::PACKED] };
+pub const SCHEMA: Schema = Schema { room: "images", migrations: &[record::TABLES, record::PACKED, record::NEEDED] };
 
 /// The image store as one namespace sees it; clones are handles on the same one.
 #[derive(Clone, Debug)]

@@ -61,6 +61,9 @@ pub(crate) const PACKED: &str = "
         size INTEGER NOT NULL
     ) WITHOUT ROWID;";
 
+/// Who needs a blob.
+pub(crate) const NEEDED: &str = "CREATE INDEX images_blob_digest ON images_blob(digest);";
+
 /// An image's record.
 #[derive(Clone, Debug)]
 pub(crate) struct ImageRow {
@@ -363,6 +366,18 @@ pub(crate) fn live_blobs(connection: &Connection) -> Result<HashSet<Digest>> {
     let mut query = connection.prepare_cached("SELECT DISTINCT digest FROM images_blob")?;
     let rows = query.query_map([], |row| Ok(row.get::<_, Parsed<Digest>>(0)?.0))?;
     rows.collect::<Result<_, _>>().map_err(Error::from)
+}
+
+/// Those of these blobs that an image of any namespace needs.
+pub(crate) fn live_among(connection: &Connection, blobs: &HashSet<Digest>) -> Result<HashSet<Digest>> {
+    let mut query = connection.prepare_cached("SELECT 1 FROM images_blob WHERE digest = ?1")?;
+    let mut live = HashSet::new();
+    for blob in blobs {
+        if query.exists([blob.as_str()])? {
+            live.insert(blob.clone());
+        }
+    }
+    Ok(live)
 }
 
 const IMAGE: &str = "SELECT id, manifest, target, chain, size, created, labels, parent, last_tagged

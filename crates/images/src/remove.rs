@@ -9,7 +9,7 @@ mod platform;
 
 use std::collections::HashSet;
 
-use corten_base::{ChainId, ImageId, Reference};
+use corten_base::{ChainId, Digest, ImageId, Reference};
 
 use crate::record::{self, ImageRow, NameRow};
 use crate::resolve::is_id_prefix;
@@ -32,6 +32,16 @@ struct Conflict {
     /// A container is the reason.
     used: bool,
     reason: String,
+}
+
+/// What went with an image's record.
+#[derive(Default)]
+struct Taken {
+    names: Vec<NameRow>,
+    /// Images that came behind the same index.
+    others: Vec<ImageRow>,
+    /// What they needed.
+    blobs: HashSet<Digest>,
 }
 
 impl Images {
@@ -130,7 +140,7 @@ impl Images {
     ) -> Result<()> {
         // Read before the record goes: the configuration's blob goes with it.
         let mut stack = self.stack_of(&image);
-        let (names, others) = loop {
+        let Taken { names, others, blobs } = loop {
             if self.stays(&image, checks, quiet, users)? {
                 return Ok(());
             }
@@ -145,7 +155,7 @@ impl Images {
             done.push(Deleted::Deleted(gone.id.to_string()));
         }
         stack.extend(others.iter().flat_map(|other| self.stack_of(other)));
-        let removed = self.collect()?.layers;
+        let removed = self.collect_of(&blobs)?.layers;
         done.extend(Images::removed_of(&removed, &stack).iter().map(|chain| Deleted::Deleted(chain.to_string())));
         match image.parent.filter(|_| prune) {
             Some(parent) => self.delete_parent(&parent, users, done),
@@ -162,7 +172,7 @@ impl Images {
 
     /// Takes an image's record with its names, and what came behind the same index. None if a name was given, or something built on
     /// it, since that was looked at: what was acknowledged stays.
-    fn take_record(&self, image: &ImageRow, checks: Checks) -> Result<Option<(Vec<NameRow>, Vec<ImageRow>)>> {
+    fn take_record(&self, image: &ImageRow, checks: Checks) -> Result<Option<Taken>> {
         let (namespace, row) = (self.namespace().to_string(), image.clone());
         self.database().write(move |transaction| {
             let names = record::names_of(transaction, &namespace, &row.id)?;
@@ -170,15 +180,19 @@ impl Images {
             if is_parent || (checks.names && !names.is_empty()) {
                 return Ok(None);
             }
-            record::delete_image(transaction, &namespace, &row.id)?;
-            if !row.is_of_index() {
-                return Ok(Some((names, Vec::new())));
+            let mut taken = Taken { names, ..Taken::default() };
+            let mut delete = |id: &ImageId| -> Result<()> {
+                taken.blobs.extend(record::blobs_of(transaction, &namespace, id)?);
+                record::delete_image(transaction, &namespace, id)
+            };
+            delete(&row.id)?;
+            if row.is_of_index() {
+                for id in family::orphans(transaction, &namespace, &row.target.digest)? {
+                    taken.others.extend(record::image(transaction, &namespace, &id)?);
+                    delete(&id)?;
+                }
             }
-            let others = family::orphans(transaction, &namespace, &row.target.digest)?;
-            let rows = others.iter().map(|id| record::image(transaction, &namespace, id));
-            let rows = rows.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
-            others.iter().try_for_each(|id| record::delete_image(transaction, &namespace, id))?;
-            Ok(Some((names, rows)))
+            Ok(Some(taken))
         })
     }
 
