@@ -121,6 +121,16 @@ fn disk_usage_tells_shared_from_unique() {
         |name: &str| [&image(name)["Size"], &image(name)["SharedSize"], &image(name)["Containers"]].map(Value::as_i64);
     assert_eq!(sizes("base:1"), [Some(40_000), Some(40_000), Some(0)]);
     assert_eq!(sizes("app:1"), [Some(60_000), Some(40_000), Some(1)]);
+    let listed = |target: &str| {
+        let images = json(&engine, target);
+        let shared = |image: &Value| (image["RepoTags"][0].as_str().map(str::to_owned), image["SharedSize"].as_i64());
+        let mut shared: Vec<_> = images.as_array().expect("a list").iter().map(shared).collect();
+        shared.sort();
+        shared
+    };
+    let with = |base, app| vec![(Some("app:1".to_owned()), Some(app)), (Some("base:1".to_owned()), Some(base))];
+    assert_eq!(listed("/images/json?shared-size=1"), with(40_000, 40_000));
+    assert_eq!(listed("/images/json"), with(-1, -1), "it costs, and nobody asked");
     let newest = json(&engine, "/system/df?type=image");
     assert_eq!(newest["ImageUsage"]["TotalSize"], 60_000);
     assert_eq!((&newest["ImageUsage"]["ActiveCount"], newest.get("ContainerUsage")), (&1.into(), None));

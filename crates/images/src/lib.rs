@@ -26,6 +26,7 @@ mod import;
 mod list;
 mod load;
 mod media_type;
+mod needs;
 mod pull;
 mod push;
 mod record;

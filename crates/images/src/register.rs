@@ -94,8 +94,10 @@ impl Images {
     pub(crate) fn register(&self, images: Vec<NewImage>) -> Result<Vec<Moved>> {
         let now = time::unix_nanos(SystemTime::now());
         let mut rows = Vec::with_capacity(images.len());
-        let mut held = Vec::new();
+        let (mut held, mut again) = (Vec::new(), Vec::new());
         for image in images {
+            let before = self.record_of(&image.id)?;
+            again.extend(before.filter(|before| before.target != image.target).map(|before| before.id));
             if image.target != image.manifest {
                 self.contents(&image.target)?;
             }
@@ -136,6 +138,12 @@ impl Images {
             Ok(moved)
         })?;
         drop(held);
+        for id in again {
+            // It is there all the same; what it doesn't need any more goes with it.
+            if let Err(error) = self.shed(&id) {
+                tracing::warn!(image = id.short(), %error, "what an image needed before stays with it");
+            }
+        }
         self.snapshots().sync_soon();
         Ok(moved)
     }

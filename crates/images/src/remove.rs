@@ -108,6 +108,9 @@ impl Images {
         self.untag(&going, done)?;
         // Docker tells of the name that was meant, not of the digests that went with it.
         self.tell_untagged(image, 1);
+        if !is_last {
+            self.shed(&image.id)?;
+        }
         Ok(is_last)
     }
 

@@ -404,6 +404,35 @@ fn indexes_that_name_each_other_again_and_again_are_read_once() {
 }
 
 #[test]
+fn an_image_that_comes_again_behind_another_index_sheds_the_one_before() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let build = |number: u8| {
+        let mut layout = Layout::default();
+        let image = layout.image(&TestImage::new("app:1", layers()));
+        let config = layout.add(vec![b'{', b'}', number], "application/vnd.example.statement");
+        let statement = json!({ "schemaVersion": 2, "config": config, "layers": [] });
+        let statement = layout.add(statement.to_string().into_bytes(), "application/vnd.oci.image.manifest.v1+json");
+        let index = layout.index(&[image, statement]);
+        layout.finish(index, "app:1")
+    };
+    store.load(&build(1)).unwrap();
+    let before = store.holdings(&fixture);
+    store.load(&build(2)).unwrap();
+    assert_eq!(store.holdings(&fixture), before);
+    assert_eq!(store.images.check(false, &common::nobody).unwrap().problems, []);
+    // As long as a name means it, it stays.
+    store.images.tag("app:1", &corten_base::Reference::parse_normalized("old:1").unwrap()).unwrap();
+    store.load(&build(3)).unwrap();
+    assert_eq!(store.holdings(&fixture)[0], before[0] + 3);
+    store.images.remove("old:1", false, false, &common::nobody).unwrap();
+    assert_eq!(store.holdings(&fixture), before);
+    store.images.export(&["app:1".into()], &[]).unwrap();
+    store.images.remove("app:1", false, false, &common::nobody).unwrap();
+    assert_eq!(store.holdings(&fixture), [0; 4]);
+}
+
+#[test]
 fn a_name_that_leads_to_too_much_is_refused() {
     let fixture = Fixture::new();
     let store = fixture.open();
