@@ -28,9 +28,9 @@ const SIGHUP: i32 = 1;
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
 
-/// Threads for work that blocks: enough for the starts that run at once, and for pulls and loads beside them.
+/// Threads for work that blocks: enough for the starts that run at once. What moves images has its own.
 const BLOCKING_THREADS: usize = 48;
-/// Address space for each of their stacks; only what is touched costs memory. A pull's TLS needs more than half a megabyte.
+/// Address space for each of their stacks; only what is touched costs memory.
 const STACK: usize = 2 * 1024 * 1024;
 /// A thread that has had nothing to do for so long ends, and its stack with it.
 const IDLE_THREAD: Duration = Duration::from_secs(2);

@@ -5,6 +5,8 @@ mod common;
 mod fake;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -304,6 +306,42 @@ fn what_nobody_comes_back_for_goes() {
     engine.start_daemon();
     assert_eq!(ingests().len(), 1, "its time isn't over");
     wait_until("its time is over", || ingests().is_empty());
+    sound(&engine);
+    engine.finish();
+}
+
+#[test]
+fn containers_do_not_wait_for_transfers() {
+    if !is_root("containers_do_not_wait_for_transfers") {
+        return;
+    }
+    let engine = common::engine();
+    let registry = Fake::start(&engine);
+    registry.push("box", "1", &image("box", 1, 1000), SHA256);
+    // Loads that bring nothing, more than there may be at once.
+    let stalled: Vec<UnixStream> = (0..80)
+        .map(|_| {
+            let mut stream = UnixStream::connect(engine.socket()).expect("the daemon listens");
+            let head = "POST /images/load HTTP/1.1\r\nHost: d\r\nContent-Length: 1024\r\n\r\n";
+            stream.write_all(head.as_bytes()).expect("sending a request");
+            stream
+        })
+        .collect();
+    let spawn = |arguments: &[&str]| {
+        let mut client = engine.inside(CORTEN);
+        client.args(arguments).env("DOCKER_HOST", engine.host()).stdout(Stdio::piped());
+        client.spawn().expect("the client starts")
+    };
+    let mut run = spawn(&["run", "--rm", "--network", "none", "busybox", "true"]);
+    wait_until("a container has run", || run.try_wait().expect("waiting for it").is_some());
+    assert!(run.wait().expect("its end").success());
+    // Who comes later is told, and has its turn.
+    let mut pull = spawn(&["pull", &format!("{}/box:1", registry.host)]);
+    let mut told = BufReader::new(pull.stdout.take().expect("its output")).lines().map_while(Result::ok);
+    assert_eq!(told.next().as_deref(), Some("Waiting for other transfers"));
+    drop(stalled);
+    assert!(told.any(|line| line.starts_with("Status: Downloaded newer image")));
+    assert!(pull.wait().expect("its end").success());
     sound(&engine);
     engine.finish();
 }

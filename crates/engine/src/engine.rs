@@ -213,6 +213,7 @@ fn open(config: Config) -> Result<Shared, Error> {
         registries,
         snapshots,
         images,
+        transfers: Default::default(),
         image_arrived: Default::default(),
         pull_interrupted: Default::default(),
         networks,

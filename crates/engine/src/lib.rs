@@ -7,7 +7,7 @@
 //! - One task owns one container (`task`); requests are messages in its bounded mailbox, readers take the snapshot that it
 //!   publishes ([`ContainerView`]). What may follow from what is the pure table in [`life`].
 //! - `create` and `launch` decide in pure code (`merge`, `mounts`, `translate`) and act in the stores' crates, everything that may
-//!   block behind one doorway (`blocking`). What was done is undone in reverse when a later step fails.
+//!   block behind one doorway (`blocking`; what moves images behind `transfers`). What was done is undone in reverse when a later step fails.
 //! - A container's processes belong to its shim, not to the daemon: `pool` keeps warm ones, `link` is the daemon's end of one,
 //!   `reconcile` takes over those that an earlier daemon left.
 //! - `limits` says what a container's limits may be and become; `stats` looks at what containers use, one collector for all watchers.
@@ -56,6 +56,7 @@ mod spare;
 mod stats;
 mod task;
 mod top;
+mod transfers;
 mod translate;
 mod undo;
 mod view;

@@ -19,9 +19,12 @@ use tokio::sync::mpsc;
 use crate::blocking;
 use crate::error::Error;
 use crate::shared::Shared;
+use crate::transfers::Transfers;
 
 /// Steps that may wait for a slow reader before the operation waits itself.
 const STEPS: usize = 64;
+/// What is told to who has to wait for others' transfers.
+const WAITING: &str = "Waiting for other transfers";
 
 /// The images of one namespace.
 #[derive(Debug, Clone)]
@@ -72,26 +75,51 @@ impl Operation {
         self.steps.recv().await
     }
 
-    /// Runs `work` on a blocking thread. It reports its steps through the function it is given; nobody reads them any more when it
-    /// is cancelled.
-    fn run<T>(work: impl FnOnce(Report<'_>, &Cancel) -> Result<T, Error> + Send + 'static) -> Operation {
+    /// Runs `work` when there is a thread for it; until then it is told that it waits. It reports its steps through the function it
+    /// is given; nobody reads them any more when it is cancelled.
+    fn run<T>(
+        transfers: &Transfers,
+        work: impl FnOnce(Report<'_>, &Cancel) -> Result<T, Error> + Send + 'static,
+    ) -> Operation {
         let (sender, steps) = mpsc::channel(STEPS);
         let cancel = Cancel::default();
-        let told = cancel.clone();
-        tokio::task::spawn_blocking(move || {
-            let report = |step: Progress| {
-                // How far something is will be told again; nobody has to wait for a slow reader because of it.
-                let is_passing = matches!(step, Progress::Status { current: Some(_), .. });
-                match is_passing {
-                    true => drop(sender.try_send(Ok(step))),
-                    false => drop(sender.blocking_send(Ok(step))),
+        let (told, turn, later) = (cancel.clone(), transfers.turn_now(), transfers.turn());
+        // It ends with the operation's steps, if it doesn't come to its turn.
+        tokio::spawn(async move {
+            let turn = match turn {
+                Some(turn) => turn,
+                None => {
+                    let _ = sender.send(Ok(Progress::status(WAITING))).await;
+                    tokio::select! {
+                        turn = later => turn,
+                        () = sender.closed() => return,
+                    }
                 }
             };
-            if let Err(error) = work(&report, &told) {
-                let _ = sender.blocking_send(Err(error));
+            let unable = sender.clone();
+            if let Err(error) = turn.start(move || perform(&sender, &told, work)) {
+                let _ = unable.send(Err(error)).await;
             }
         });
         Operation { steps, cancel }
+    }
+}
+
+fn perform<T>(
+    sender: &mpsc::Sender<Result<Progress, Error>>,
+    cancel: &Cancel,
+    work: impl FnOnce(Report<'_>, &Cancel) -> Result<T, Error>,
+) {
+    let report = |step: Progress| {
+        // How far something is will be told again; nobody has to wait for a slow reader because of it.
+        let is_passing = matches!(step, Progress::Status { current: Some(_), .. });
+        match is_passing {
+            true => drop(sender.try_send(Ok(step))),
+            false => drop(sender.blocking_send(Ok(step))),
+        }
+    };
+    if let Err(error) = work(&report, cancel) {
+        let _ = sender.blocking_send(Err(error));
     }
 }
 
@@ -107,6 +135,15 @@ impl ImageService {
     ) -> Result<T, Error> {
         let images = self.images();
         Ok(blocking::run(move || question(&images)).await??)
+    }
+
+    /// The same for what may take its time.
+    async fn ask_slowly<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Images) -> corten_images::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let images = self.images();
+        Ok(self.shared.transfers.run(move || question(&images)).await??)
     }
 
     /// Images that the filters let through, newest first.
@@ -220,7 +257,7 @@ impl ImageService {
     /// Reads everything again that is stored of images, and mends what can be with `repair`.
     pub async fn check(&self, repair: bool) -> Result<Checkup, Error> {
         let (shared, namespace) = (self.shared.clone(), self.namespace.clone());
-        self.ask(move |images| images.check(repair, &|id| users(&shared, &namespace, id))).await
+        self.ask_slowly(move |images| images.check(repair, &|id| users(&shared, &namespace, id))).await
     }
 
     /// What the layers of images take, and which they share.
@@ -272,7 +309,7 @@ impl ImageService {
         work: impl FnOnce(&Images, &TransferOptions<'_>, Report<'_>) -> corten_images::Result<()> + Send + 'static,
     ) -> Operation {
         let (images, registry) = (self.images(), self.shared.registry_client.clone());
-        Operation::run(move |report, cancel| {
+        Operation::run(&self.shared.transfers, move |report, cancel| {
             let options = TransferOptions {
                 registry: &registry.under(cancel),
                 credentials: credentials.as_ref(),
@@ -289,7 +326,7 @@ impl ImageService {
         credentials: Option<Credentials>,
     ) -> Result<Remote, Error> {
         let registry = self.shared.registry_client.clone();
-        self.ask(move |images| images.inspect_remote(&reference, &registry, credentials.as_ref())).await
+        self.ask_slowly(move |images| images.inspect_remote(&reference, &registry, credentials.as_ref())).await
     }
 
     /// Repositories that Docker Hub, or the registry that the term begins with, finds.
@@ -301,7 +338,7 @@ impl ImageService {
     /// Loads the images of a tar; of images for several platforms those, if any are given.
     pub fn load(&self, body: Body, platforms: Vec<Platform>) -> Operation {
         let (images, shared) = (self.images(), self.shared.clone());
-        Operation::run(move |report, _| {
+        Operation::run(&self.shared.transfers, move |report, _| {
             let done = images.load(BodyReader::new(body), &platforms, report)?;
             shared.image_arrived.notify_one();
             Ok(done)
@@ -313,7 +350,7 @@ impl ImageService {
         let export = self.ask(move |images| images.export(&names, &platforms)).await?;
         let length = export.length();
         let (sender, pieces) = mpsc::channel(PIECES);
-        tokio::task::spawn_blocking(move || {
+        let writing = move || {
             let mut writer = PieceWriter { sender, piece: Vec::with_capacity(PIECE) };
             // Who reads the archive sees that it is short, and says so.
             if let Err(error) = export.write(&mut writer).map_err(Error::from)
@@ -321,7 +358,8 @@ impl ImageService {
             {
                 tracing::warn!(error = error.message(), "an archive of images could not be written");
             }
-        });
+        };
+        self.shared.transfers.turn().await.start(writing)?;
         Ok(Download { length, pieces })
     }
 
@@ -350,7 +388,7 @@ impl ImageService {
     /// Makes an image of a root file system's tar that a web server has.
     pub fn import_from(&self, address: WebAddress, options: ImportOptions) -> Operation {
         let (images, shared) = (self.images(), self.shared.clone());
-        Operation::run(move |report, cancel| {
+        Operation::run(&self.shared.transfers, move |report, cancel| {
             let registry = shared.registry_client.under(cancel);
             let done = images.import_from(&address, &registry, &options, report)?;
             shared.image_arrived.notify_one();
@@ -361,7 +399,7 @@ impl ImageService {
     /// Makes an image of a root file system's tar.
     pub fn import(&self, body: Body, options: ImportOptions) -> Operation {
         let (images, shared) = (self.images(), self.shared.clone());
-        Operation::run(move |report, _| {
+        Operation::run(&self.shared.transfers, move |report, _| {
             let done = images.import(BodyReader::new(body), &options, report)?;
             shared.image_arrived.notify_one();
             Ok(done)

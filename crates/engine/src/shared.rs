@@ -28,6 +28,7 @@ use crate::record::Records;
 use crate::registry::Registry;
 use crate::spare::Spares;
 use crate::stats::Collector;
+use crate::transfers::Transfers;
 
 /// The engine's inside.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     /// The same for asynchronous code.
     pub registries: corten_distribution::Client,
     pub images: Images,
+    /// Threads for what moves them.
+    pub transfers: Transfers,
     /// Told when an image has arrived.
     pub image_arrived: tokio::sync::Notify,
     /// Told when a pull has left what it may go on with.
