@@ -311,6 +311,44 @@ fn what_nobody_comes_back_for_goes() {
 }
 
 #[test]
+fn what_a_mirror_has_sent_wrong_comes_from_the_next() {
+    if !is_root("what_a_mirror_has_sent_wrong_comes_from_the_next") {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let arguments = ["--registries-dir", directory.path().to_str().expect("UTF-8")];
+    let mut engine = TestEngine::start_with(CORTEN, &arguments);
+    let (mirror, registry) = (Fake::start(&engine), Fake::start(&engine));
+    let folder = directory.path().join(&registry.host);
+    fs::create_dir(&folder).expect("making a folder");
+    fs::write(folder.join("hosts.toml"), format!("[host.\"http://{}\"]\n", mirror.host)).expect("writing a file");
+    let image = image("box", 3, 100_000);
+    let config = Digest::sha256(&image.config());
+    let (_, layers) = registry.push("box", "1", &image, SHA256);
+    mirror.push("box", "1", &image, SHA256);
+    // With an `ns` in its query, as mirrors are asked.
+    let path = |digest| format!("{}?ns={}", blob_path("box", digest), registry.host);
+    [&config, &layers[0], &layers[1], &layers[2]]
+        .into_iter()
+        .for_each(|digest| mirror.alias(&blob_path("box", digest), &path(digest)));
+    mirror.alias("/v2/box/manifests/1", &format!("/v2/box/manifests/1?ns={}", registry.host));
+    let name = format!("{}/box:1", registry.host);
+    engine.docker(&["pull", "-q", &name]).ok();
+    assert!(registry.requests(&blob_path("box", &layers[1])).is_empty());
+    engine.docker(&["rmi", &name]).ok();
+    for wrong in [&layers[1], &config] {
+        mirror.change(&path(wrong));
+        engine.kill_daemon();
+        engine.start_daemon();
+        engine.docker(&["pull", "-q", &name]).ok();
+        assert_eq!(registry.requests(&blob_path("box", wrong)).len(), 1, "{wrong}");
+        sound(&engine);
+        engine.docker(&["rmi", &name]).ok();
+    }
+    engine.finish();
+}
+
+#[test]
 fn containers_do_not_wait_for_transfers() {
     if !is_root("containers_do_not_wait_for_transfers") {
         return;

@@ -26,8 +26,9 @@ pub struct BlobStream {
     blob: Descriptor,
     credentials: Option<Credentials>,
     body: Option<Body>,
-    /// The mirror that it comes from, if it is one.
+    /// The mirror that it comes from, if it is one, and the last that some of the blob came from.
     mirror: Option<String>,
+    suspect: Option<String>,
     /// Where in the blob the next byte belongs.
     position: u64,
     /// Bytes to pass over: the registry began at the start although asked not to.
@@ -59,6 +60,7 @@ impl BlobStream {
             credentials: credentials.cloned(),
             body: None,
             mirror: None,
+            suspect: None,
             position: offset,
             surplus: 0,
             failures: 0,
@@ -78,6 +80,14 @@ impl BlobStream {
     /// The blob's size.
     pub fn size(&self) -> u64 {
         self.blob.size
+    }
+
+    /// To be told when the bytes turned out wrong. Whether somebody else can be asked for them: some came from a mirror, which is
+    /// left alone for a while.
+    pub fn reject(&self) -> bool {
+        let Some(mirror) = &self.suspect else { return false };
+        self.client.rest(mirror, &format_args!("what it has sent is not {}", self.blob.digest));
+        true
     }
 
     /// The next piece; none when the blob is complete.
@@ -151,6 +161,7 @@ impl BlobStream {
             let Answered { response, mirror } = self.client.request(&request, self.credentials.as_ref()).await?;
             match (self.accept(response, &request).await, mirror) {
                 (Ok(()), mirror) => {
+                    self.suspect = mirror.clone().or(self.suspect.take());
                     self.mirror = mirror;
                     return Ok(());
                 }

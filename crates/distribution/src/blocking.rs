@@ -170,6 +170,14 @@ impl Reader {
             Stream::File(file) => file.size(),
         }
     }
+
+    /// See [`BlobStream::reject`].
+    pub fn reject(&self) -> bool {
+        match &self.stream {
+            Stream::Blob(blob) => blob.reject(),
+            Stream::File(_) => false,
+        }
+    }
 }
 
 impl Stream {

@@ -34,7 +34,7 @@ struct State {
     stored: Vec<Vec<u8>>,
     requests: Vec<String>,
     sessions: usize,
-    /// The most that a request may carry, and whether what is more is read before it is refused.
+    /// The most that a request may carry, and whether what is more is read to its end before it is refused.
     limit: Option<(usize, bool)>,
     /// What it asks for at least, as the header.
     least: usize,
@@ -101,7 +101,9 @@ fn serve(state: &Mutex<State>, mut stream: TcpStream) -> io::Result<()> {
         if let Some((limit, false)) = limit
             && length > limit
         {
-            return stream.write_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            stream.write_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
+            // As servers do, so that the answer isn't lost with a reset.
+            return io::copy(&mut reader, &mut io::sink()).map(drop);
         }
         let body = body(&mut reader, length, chunked, most)?;
         let mut state = state.lock().unwrap();

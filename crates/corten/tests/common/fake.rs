@@ -108,6 +108,12 @@ impl Fake {
         self.lock().content.insert(path, (bytes, media_type.to_owned()));
     }
 
+    /// Has the same elsewhere.
+    pub fn alias(&self, path: &str, other: &str) {
+        let content = self.lock().content.get(path).cloned().expect("it is there");
+        self.lock().content.insert(other.to_owned(), content);
+    }
+
     /// Changes the last byte of what is there; a second time it is what it was.
     pub fn change(&self, path: &str) {
         let mut state = self.lock();

@@ -21,19 +21,14 @@ const TELL: Duration = Duration::from_millis(100);
 
 impl Pull<'_> {
     /// Begins a blob's download, or continues it, and has `take` put what comes from the source into the ingest. Only for who
-    /// is in the blob's flight.
+    /// is in the blob's flight. What a mirror has sent wrong is asked of the next.
     pub(super) fn download<T>(
         &self,
         blob: &Descriptor,
-        take: impl FnOnce(Ingest, &mut dyn Read, &mut dyn FnMut(u64) -> Result<()>) -> Result<T>,
+        take: impl Fn(Ingest, &mut dyn Read, &mut dyn FnMut(u64) -> Result<()>) -> Result<T>,
     ) -> Result<T> {
         let Descriptor { digest, size, .. } = blob;
         let _slot = self.options.registry.slot(Direction::Download)?;
-        let ingest = self.images.content().ingest_blob(digest, *size, self.lease)?;
-        let mut source: Box<dyn Read> = match ingest.offset() {
-            offset if offset == *size => Box::new(io::empty()),
-            offset => Box::new(self.blob(blob, offset)?),
-        };
         let mut told: Option<Instant> = None;
         let mut progress = |current| {
             if self.is_cancelled() {
@@ -45,7 +40,30 @@ impl Pull<'_> {
             }
             Ok(())
         };
-        take(ingest, &mut source, &mut progress)
+        self.until_right(|| {
+            let ingest = self.images.content().ingest_blob(digest, *size, self.lease)?;
+            if ingest.offset() == *size {
+                return Ok((take(ingest, &mut io::empty(), &mut progress), None));
+            }
+            let mut source = self.blob(blob, ingest.offset())?;
+            Ok((take(ingest, &mut source, &mut progress), Some(source)))
+        })
+    }
+
+    /// Asks again while what came was wrong and somebody else can be asked; `ask` answers what became of it, and where it came from.
+    fn until_right<T>(
+        &self,
+        mut ask: impl FnMut() -> Result<(Result<T>, Option<corten_distribution::Reader>)>,
+    ) -> Result<T> {
+        for _ in 1..self.options.registry.limits().attempts {
+            match ask()? {
+                (Err(error), Some(source)) if !error.is_interruption() && source.reject() => {
+                    tracing::warn!(%error, image = self.reference.familiar(), "somebody else is asked");
+                }
+                (done, _) => return done,
+            }
+        }
+        ask()?.0
     }
 
     /// Verifies a blob that has come, and names it.
@@ -146,15 +164,21 @@ impl Pull<'_> {
         }
         let _flight = self.images.flights().enter(&descriptor.digest, || self.is_cancelled())?;
         if !self.lease.hold(&descriptor.digest)? {
-            let algorithm = descriptor.digest.algorithm();
-            let mut ingest = self.images.content().ingest_nameless(algorithm, Some(descriptor.size))?;
-            let mut blob = self.blob(descriptor, 0)?;
-            let mut bytes = Vec::new();
-            blob.by_ref().take(LARGEST + 1).read_to_end(&mut bytes).map_err(unpack::input)?;
-            ingest.write_all(&bytes).map_err(Error::io("write a document"))?;
-            ingest.commit(Some(&descriptor.digest), self.lease)?;
+            self.until_right(|| {
+                let mut source = self.blob(descriptor, 0)?;
+                Ok((self.keep_document(descriptor, &mut source), Some(source)))
+            })?;
         }
         Ok(self.images.content().read(&descriptor.digest, LARGEST)?)
+    }
+
+    fn keep_document(&self, descriptor: &Descriptor, source: &mut dyn Read) -> Result<()> {
+        let mut ingest = self.images.content().ingest_nameless(descriptor.digest.algorithm(), Some(descriptor.size))?;
+        let mut bytes = Vec::new();
+        source.take(LARGEST + 1).read_to_end(&mut bytes).map_err(unpack::input)?;
+        ingest.write_all(&bytes).map_err(Error::io("write a document"))?;
+        ingest.commit(Some(&descriptor.digest), self.lease)?;
+        Ok(())
     }
 
     /// A blob of the repository from an offset on.
