@@ -20,6 +20,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
+const CAPABILITIES: &[u8] = b"security.capability";
+
 /// What differs at one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
@@ -151,8 +153,15 @@ impl Check<'_> {
             Kind::File => {
                 let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let file = rustix::fs::openat(&parent.fd, name, flags, Mode::empty()).map_err(failed)?;
-                let same = same_data(reader, &File::from(file), &joined(&parent.path, name))?;
-                Ok((!same).then_some("its content differs"))
+                let file = File::from(file);
+                if !same_data(reader, &file, &joined(&parent.path, name))? {
+                    return Ok(Some("its content differs"));
+                }
+                match different_attribute(&file, entry) {
+                    // It could keep none when the layer was extracted, either.
+                    Err(Errno::NOTSUP) => Ok(None),
+                    found => found.map_err(failed),
+                }
             }
             Kind::Symlink => {
                 let target = rustix::fs::readlinkat(&parent.fd, name, Vec::new()).map_err(failed)?;
@@ -200,6 +209,35 @@ impl Check<'_> {
 fn is_in_the_way(error: &Error) -> bool {
     let Error::Entry { source, .. } = error else { return false };
     [Errno::NOTDIR, Errno::LOOP].iter().any(|errno| source.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// Compares a file's capabilities and its users' attributes. Of the latter the file system may have kept none.
+fn different_attribute(file: &File, entry: &Entry) -> Result<Option<&'static str>, Errno> {
+    let said = |name: &[u8]| entry.xattrs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_slice());
+    let capabilities = attribute(file, CAPABILITIES, said(CAPABILITIES).map_or(64, <[u8]>::len))?;
+    if capabilities.as_deref() != said(CAPABILITIES) {
+        return Ok(Some("its capabilities differ"));
+    }
+    let of_users = |name: &[u8]| name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
+    for (name, value) in entry.xattrs.iter().filter(|(name, _)| of_users(name)) {
+        if attribute(file, name, value.len())?.is_some_and(|found| found != *value) {
+            return Ok(Some("its attributes differ"));
+        }
+    }
+    Ok(None)
+}
+
+/// An attribute's value; nothing but its beginning if it is longer than `expected`.
+fn attribute(file: &File, name: &[u8], expected: usize) -> Result<Option<Vec<u8>>, Errno> {
+    // A byte more than there should be: an attribute that is too long differs, and doesn't fail.
+    let mut value = vec![0; expected + 1];
+    match rustix::fs::fgetxattr(file, name, &mut value[..]) {
+        Ok(length) => value.truncate(length),
+        Err(Errno::RANGE) => {}
+        Err(Errno::NODATA) => return Ok(None),
+        Err(errno) => return Err(errno),
+    }
+    Ok(Some(value))
 }
 
 /// Whether a file has the data of the current entry. Reads the entry to its end only while they agree.

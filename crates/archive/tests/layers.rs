@@ -413,7 +413,12 @@ fn a_device_that_is_a_whiteout_hides_what_is_below() {
 fn verification_finds_what_was_changed() {
     let mut stack = stack_with_base();
     let device = Entry { device: (1, 3), ..Entry::new(Kind::CharDevice, "null", 0o666) };
+    // cap_net_bind_service, in the second version of its form.
+    let capability = [&[1, 0, 0, 2, 0, 4][..], &[0; 14]].concat();
+    let xattrs = vec![(b"security.capability".to_vec(), capability.clone()), (b"user.note".to_vec(), b"one".to_vec())];
+    let capable = Entry { xattrs, ..Entry::new(Kind::File, "capable", 0o755) };
     let tar = Tar::new()
+        .add(capable, b"")
         .file("tree/x/y", "deep")
         .file("tree", "now a file")
         .file("f", "one")
@@ -451,6 +456,16 @@ fn verification_finds_what_was_changed() {
     check("f", "its owner differs", &|path| chown(path, Some(1), None).unwrap(), &|path| {
         chown(path, Some(0), None).unwrap();
     });
+    let xattr = |name: &'static str, value: &'static [u8]| {
+        move |path: &Path| rustix::fs::setxattr(path, name, value, XattrFlags::empty()).unwrap()
+    };
+    let strip = |path: &Path| rustix::fs::removexattr(path, "security.capability").unwrap();
+    let give =
+        |path: &Path| rustix::fs::setxattr(path, "security.capability", &capability, XattrFlags::empty()).unwrap();
+    check("capable", "its capabilities differ", &strip, &give);
+    check("f", "its capabilities differ", &give, &strip);
+    check("capable", "its attributes differ", &xattr("user.note", b"two"), &xattr("user.note", b"one"));
+    check("capable", "its attributes differ", &xattr("user.note", b"longer than it was"), &xattr("user.note", b"one"));
     check("stranger", "it is not in the archive", &write(""), &|path| fs::remove_file(path).unwrap());
     let again = |path: &Path| {
         rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::CharacterDevice, rustix::fs::Mode::empty(), 0)
