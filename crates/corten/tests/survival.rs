@@ -2,9 +2,9 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::{CORTEN, engine};
+use common::{CORTEN, engine, wait_until};
 use corten_testkit::{TestEngine, debian, engine::docker_client, is_root};
 
 #[test]
@@ -38,6 +38,54 @@ fn a_running_container_survives_its_daemon() {
     assert!(lines.len() > 6, "{lines:?}");
     assert!(lines.iter().enumerate().all(|(index, &number)| index as u32 == number), "output was lost: {lines:?}");
     engine.docker(&["rm", "-f", "counter"]).ok();
+    engine.finish();
+}
+
+/// The daemon dies at a different moment of its containers' starts each time. Whatever came of a start, the next daemon knows it, and
+/// nothing else is left.
+#[test]
+fn starts_that_lose_their_daemon_leave_nothing_half_done() {
+    if !is_root("starts_that_lose_their_daemon_leave_nothing_half_done") {
+        return;
+    }
+    let mut engine = engine();
+    let (mut running, mut others) = (0, 0);
+    for round in 0..16 {
+        let start = || {
+            let words = ["run", "-d", "--network", ["none", "bridge"][round % 2], "busybox", "sleep", "1000"];
+            let mut client = std::process::Command::new(docker_client());
+            client.args(words).env("DOCKER_HOST", engine.host());
+            client
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null())
+                .spawn()
+                .expect("the client starts")
+        };
+        let clients: Vec<_> = (0..3).map(|_| start()).collect();
+        let made = || engine.get("/containers/json?all=1").is_some_and(|list| list.contains("\"Id\""));
+        wait_until("a container is made", made);
+        std::thread::sleep(Duration::from_millis(round as u64));
+        engine.kill_daemon();
+        for mut client in clients {
+            client.wait().expect("the client ends");
+        }
+        engine.start_daemon();
+        let found = engine.docker(&["ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.State}}"]).ok().to_owned();
+        for line in found.lines() {
+            let (id, state) = line.split_once(' ').expect("two columns");
+            match state {
+                "running" => {
+                    assert_eq!(engine.docker(&["exec", id, "echo", "in"]).ok(), "in");
+                    running += 1;
+                }
+                "created" | "exited" => others += 1,
+                state => panic!("{id} is {state}"),
+            }
+            engine.docker(&["rm", "-f", id]).ok();
+        }
+    }
+    println!("{running} had started, {others} had not");
+    assert!(running + others >= 16);
     engine.finish();
 }
 
@@ -172,13 +220,4 @@ fn a_second_daemon_is_refused() {
 
 fn numbers(text: &str) -> Vec<u32> {
     text.lines().map(|line| line.parse().expect("a number a line")).collect()
-}
-
-#[track_caller]
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !done() {
-        assert!(Instant::now() < deadline, "{what}: not within 20 s");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
