@@ -340,11 +340,7 @@ pub const DEFENCES: &[Defence] = &[
     defence(
         "an image's device as its passwd file",
         "the daemon opens a container's files only if they are files: opening a device has effects on the host",
-        (
-            "crates/sys/src/path.rs",
-            "if FileType::from_raw_mode(fstat(&place)?.st_mode) != FileType::RegularFile {",
-            "if false {",
-        ),
+        ("crates/sys/src/path.rs", "    if !is_regular(place.as_fd())? {\n        return Ok(None);\n    }\n", ""),
         PATHS,
         "only_regular_files_are_opened",
     ),

@@ -25,6 +25,8 @@ pub const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789
 /// What all cases share.
 pub struct World {
     pub zygote: RefCell<Zygote>,
+    /// Kept, as by the daemon.
+    _executable: Executable,
     pub directory: tempfile::TempDir,
     pub rootfs: PathBuf,
 }
@@ -38,7 +40,7 @@ impl World {
         make_rootfs(&rootfs)?;
         let executable = Executable::open(Path::new("/proc/self/exe")).map_err(io::Error::other)?;
         let zygote = Zygote::start(&executable, Some(&plan(spec(&["true"])))).map_err(io::Error::other)?;
-        Ok(World { zygote: RefCell::new(zygote), directory, rootfs })
+        Ok(World { zygote: RefCell::new(zygote), _executable: executable, directory, rootfs })
     }
 
     /// A fresh root file system that a case may spoil.
