@@ -146,6 +146,7 @@ impl Process {
             (Note::Moved { .. }, _) if !self.stub.leading => {
                 return Err(Failure::new(FailureKind::Internal, "a process was named that nobody was led to"));
             }
+            (Note::Moved { pid }, Some(pidfd)) if self.stub.guiding => self.moved(pid, pidfd, strays),
             (Note::Moved { pid }, Some(_)) => self.follow(pid, strays)?,
             (Note::Listener { fd }, _) => self.listener = Some(fd),
             (Note::Warning(text), _) => self.warnings.push(text),

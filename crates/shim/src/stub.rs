@@ -29,6 +29,8 @@ pub(crate) struct Stub {
     pub(crate) pidfd: OwnedFd,
     /// It leads the way for another process, which a note will name.
     pub(crate) leading: bool,
+    /// By other means than a clone: no container sees it.
+    pub(crate) guiding: bool,
     /// Until it is known whether there will be a program.
     reports: Option<Reports>,
 }
@@ -127,7 +129,7 @@ impl Stub {
             }
             process::exit_now(0)
         })?;
-        Ok(Stub { leading: true, ..stub })
+        Ok(Stub { leading: true, guiding: true, ..stub })
     }
 
     /// Clones a process that runs `body` with its reporter and never returns to the shim's code.
@@ -137,7 +139,7 @@ impl Stub {
             Cloned::Parent { pid, pidfd } => {
                 let reports = channel.reports();
                 reports.socket().set_nonblocking(true)?;
-                Ok(Stub { pid, pidfd, leading: false, reports: Some(reports) })
+                Ok(Stub { pid, pidfd, leading: false, guiding: false, reports: Some(reports) })
             }
             Cloned::Child => {
                 // A panic must not unwind into the shim's own frames.
