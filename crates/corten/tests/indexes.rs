@@ -17,12 +17,17 @@ const KIN: &str = if cfg!(target_arch = "aarch64") { "arm" } else { "386" };
 /// An index in the registry, `multi:1`: images for this machine and for its 32-bit kin with the same programs, each with its
 /// name in `/platform`, and a statement about each. Answers the index's digest.
 fn index(engine: &TestEngine, registry: &Registry) -> String {
+    index_for(engine, registry, &[&Platform::host().architecture, KIN])
+}
+
+/// The same for these architectures.
+fn index_for(engine: &TestEngine, registry: &Registry, architectures: &[&str]) -> String {
     let busybox = fs::read(debian::busybox_tar()).expect("busybox is there");
-    let image = |architecture: &str| TestImage {
-        architecture: architecture.to_owned(),
+    let image = |architecture: &&str| TestImage {
+        architecture: (*architecture).to_owned(),
         ..TestImage::new("multi:1", [busybox.clone(), tar(&[("platform", architecture.as_bytes())])])
     };
-    let images = [image(&Platform::host().architecture), image(KIN)];
+    let images: Vec<TestImage> = architectures.iter().map(image).collect();
     let archive = engine.path().join("multi.tar");
     fs::write(&archive, image::oci_attested_archive_bytes(&images, Packing::Gzip)).expect("writing an archive");
     registry.push_layout(engine, &archive, "multi:1")
@@ -135,6 +140,48 @@ fn an_index_is_kept_completed_and_handed_on() {
     engine.docker(&["tag", &name, &copy("again")]).ok();
     engine.docker(&["push", "-q", &copy("again")]).ok();
     assert_eq!(registry.manifest(&engine, "copy:again"), bytes);
+    engine.finish();
+}
+
+#[test]
+fn of_several_foreign_images_none_is_chosen_for_a_push() {
+    if !is_root("of_several_foreign_images_none_is_chosen_for_a_push") {
+        return;
+    }
+    let engine = TestEngine::start(CORTEN);
+    let registry = Registry::start(&engine);
+    let foreign = ["s390x", "riscv64"];
+    index_for(&engine, &registry, &[&Platform::host().architecture, foreign[0], foreign[1]]);
+    let parts = entries(&registry.manifest(&engine, "multi:1"));
+    let name = format!("{HOST}/multi:1");
+    let pull = |architecture: &str| {
+        engine.docker(&["pull", "-q", "--platform", &format!("linux/{architecture}"), &name]).ok();
+    };
+    foreign.iter().for_each(|architecture| pull(architecture));
+    for (client, tag) in [(docker_client(), "docker"), (CORTEN.into(), "corten")] {
+        let push = |arguments: &[&str]| engine.client(client.clone(), &[&["push"], arguments].concat(), b"");
+        let (copy, pushed) = (format!("{HOST}/copy:{tag}"), format!("copy:{tag}"));
+        let in_registry = || Digest::sha256(&registry.manifest(&engine, &pushed)).to_string();
+        engine.docker(&["tag", &name, &copy]).ok();
+        push(&[&copy]).fails(1, "multiple matching manifests found but no specific platform requested");
+        engine.docker(&["pull", &copy]).fails(1, "not found");
+        for (architecture, part) in foreign.iter().zip(&parts[1..]) {
+            push(&["--platform", &format!("linux/{architecture}"), &copy]).ok();
+            assert_eq!(in_registry(), *part);
+        }
+        // Of one there is a choice, and with this machine's one too.
+        engine.corten(&["rmi", "-f", "--platform", "linux/riscv64", &name]).ok();
+        assert!(push(&[&copy]).ok().contains("Not all multiplatform-content is present"));
+        assert_eq!(in_registry(), parts[1]);
+        pull("riscv64");
+        pull(&Platform::host().architecture);
+        engine.corten(&["rmi", "-f", "--platform", "linux/s390x", &name]).ok();
+        assert!(push(&[&copy]).ok().contains("Not all multiplatform-content is present"));
+        assert_eq!(in_registry(), parts[0]);
+        sound(&engine);
+        pull("s390x");
+        engine.corten(&["rmi", "-f", "--platform", &Platform::host().to_string(), &name]).ok();
+    }
     engine.finish();
 }
 

@@ -194,3 +194,32 @@ fn ids_that_are_cut_short() {
     }
     engine.finish();
 }
+
+#[test]
+fn digests_whose_tags_mean_something_else_by_now_are_pruned() {
+    if !is_root("digests_whose_tags_mean_something_else_by_now_are_pruned") {
+        return;
+    }
+    let engine = TestEngine::start(CORTEN);
+    let _registry = Registry::start(&engine);
+    engine.docker(&["rmi", "corten/hello"]).ok();
+    for has_tag in [true, false] {
+        load(&engine, &["a:1".to_owned(), "b:1".to_owned()]);
+        for repository in ["one", "two"] {
+            let name = format!("{HOST}/{repository}:1");
+            engine.docker(&["tag", "a:1", &name]).ok();
+            engine.docker(&["push", "-q", &name]).ok();
+            engine.docker(&["tag", "b:1", &name]).ok();
+        }
+        let [a, b] = ["a:1", "b:1"].map(|name| id(&engine, name));
+        let all = if has_tag { "-af" } else { "-f" };
+        if !has_tag {
+            assert_eq!(engine.docker(&["rmi", "a:1"]).ok(), "Untagged: a:1");
+        }
+        let pruned = engine.docker(&["image", "prune", all]);
+        assert!(pruned.ok().contains(&format!("deleted: {a}")), "{pruned:?}");
+        let left = engine.docker(&["images", "-aq", "--no-trunc"]);
+        assert_eq!(left.ok().lines().collect::<Vec<_>>(), if has_tag { vec![] } else { vec![&b[..]; 3] });
+    }
+    engine.finish();
+}

@@ -225,7 +225,11 @@ impl ImageService {
             if self.users(&image.id) > 0 {
                 continue;
             }
-            let names = if image.repo_tags.is_empty() { vec![image.id.to_string()] } else { image.repo_tags };
+            // Digests go with the last tag of their repository; those of others, whose tags mean something else by now, don't.
+            let mut names = [image.repo_tags, image.repo_digests].concat();
+            if names.is_empty() {
+                names.push(image.id.to_string());
+            }
             for name in names {
                 match self.remove(&name, false, false).await {
                     Ok(removed) => gone.extend(removed),

@@ -10,7 +10,7 @@ use corten_metadata::rusqlite::Connection;
 
 use crate::record;
 use crate::types::Descriptor;
-use crate::{Images, Result};
+use crate::{Images, Result, family};
 
 impl Images {
     /// Forgets and collects what an image needed for an index or a manifest that nothing means any more. An image whose manifest isn't
@@ -52,9 +52,11 @@ impl Images {
 fn targets(connection: &Connection, namespace: &str, id: &ImageId) -> Result<Vec<Descriptor>> {
     let Some(row) = record::image(connection, namespace, id)? else { return Ok(Vec::new()) };
     let mut targets = vec![row.manifest, row.target];
-    for name in record::names_of(connection, namespace, id)? {
-        if !targets.contains(&name.target) {
-            targets.push(name.target);
+    let named = record::names_of(connection, namespace, id)?.into_iter().map(|name| name.target);
+    // Behind an index that has a name it may be without one.
+    for target in named.chain(family::indexes_of(connection, namespace, id)?) {
+        if !targets.contains(&target) {
+            targets.push(target);
         }
     }
     Ok(targets)

@@ -144,6 +144,18 @@ pub(crate) fn blobs_of_layer(connection: &Connection, diff_id: &Digest) -> Resul
     rows.collect::<Result<_, _>>().map_err(Error::from)
 }
 
+/// Says of an image behind what it came.
+pub(crate) fn set_target(
+    transaction: &Transaction<'_>,
+    namespace: &str,
+    id: &ImageId,
+    target: &Descriptor,
+) -> Result<()> {
+    let text = "UPDATE images_image SET target = ?3 WHERE namespace = ?1 AND id = ?2";
+    transaction.prepare_cached(text)?.execute((namespace, id.as_str(), json(target)))?;
+    Ok(())
+}
+
 /// One more blob that an image needs.
 pub(crate) fn add_blob(transaction: &Transaction<'_>, namespace: &str, id: &ImageId, digest: &Digest) -> Result<()> {
     let mut insert = transaction.prepare_cached("INSERT OR IGNORE INTO images_blob VALUES (?1, ?2, ?3)")?;

@@ -9,12 +9,13 @@ mod platform;
 
 use std::collections::HashSet;
 
-use corten_base::{ChainId, Digest, ImageId, Reference};
+use corten_base::{ChainId, ImageId, Reference};
 
+use crate::family::{self, Released};
 use crate::record::{self, ImageRow, NameRow};
 use crate::resolve::is_id_prefix;
-use crate::types::{Deleted, InUse};
-use crate::{Error, Images, Result, family};
+use crate::types::{Deleted, Descriptor, InUse};
+use crate::{Error, Images, Result};
 
 /// All containers that use an image.
 type Users<'a> = &'a dyn Fn(&ImageId) -> Vec<InUse>;
@@ -34,16 +35,6 @@ struct Conflict {
     reason: String,
 }
 
-/// What went with an image's record.
-#[derive(Default)]
-struct Taken {
-    names: Vec<NameRow>,
-    /// Images that came behind the same index.
-    others: Vec<ImageRow>,
-    /// What they needed.
-    blobs: HashSet<Digest>,
-}
-
 impl Images {
     /// Takes a name away, and the image with its last one; given an id or its beginning, removes the image. Answers what was
     /// done, in order. Survives power loss.
@@ -53,7 +44,7 @@ impl Images {
     pub fn remove(&self, name: &str, force: bool, no_prune: bool, users: Users<'_>) -> Result<Vec<Deleted>> {
         let image = self.find(name)?;
         // A container of another platform's image behind the name uses it as well.
-        let (own, siblings) = (image.id.clone(), self.relatives(&image)?);
+        let (own, siblings) = (image.id.clone(), self.relatives(&image, &self.meaning(&image, name)?)?);
         let users: Users<'_> = &|id| match *id == own {
             true => siblings.iter().filter(|other| *other != id).chain([id]).flat_map(users).collect(),
             false => users(id),
@@ -63,7 +54,7 @@ impl Images {
             self.remove_by_id(&image, force, users, &mut done)?;
             false
         } else {
-            if !self.remove_by_name(&image, name, force, users, &mut done)? {
+            if !self.remove_by_name(&image, name, force, users, &mut done)? || self.leave(&image, &mut done)? {
                 return Ok(done);
             }
             true
@@ -141,9 +132,7 @@ impl Images {
         users: Users<'_>,
         done: &mut Vec<Deleted>,
     ) -> Result<()> {
-        // Read before the record goes: the configuration's blob goes with it.
-        let mut stack = self.stack_of(&image);
-        let Taken { names, others, blobs } = loop {
+        let (names, released) = loop {
             if self.stays(&image, checks, quiet, users)? {
                 return Ok(());
             }
@@ -153,13 +142,7 @@ impl Images {
         };
         done.extend(names.iter().map(|row| Deleted::Untagged(row.reference.familiar())));
         self.tell_untagged(&image, names.len());
-        for gone in std::iter::once(&image).chain(&others) {
-            self.publish("delete", &gone.id, gone.id.as_str(), &gone.labels);
-            done.push(Deleted::Deleted(gone.id.to_string()));
-        }
-        stack.extend(others.iter().flat_map(|other| self.stack_of(other)));
-        let removed = self.collect_of(&blobs)?.layers;
-        done.extend(Images::removed_of(&removed, &stack).iter().map(|chain| Deleted::Deleted(chain.to_string())));
+        self.tell_deleted(released, done)?;
         match image.parent.filter(|_| prune) {
             Some(parent) => self.delete_parent(&parent, users, done),
             None => Ok(()),
@@ -175,7 +158,7 @@ impl Images {
 
     /// Takes an image's record with its names, and what came behind the same index. None if a name was given, or something built on
     /// it, since that was looked at: what was acknowledged stays.
-    fn take_record(&self, image: &ImageRow, checks: Checks) -> Result<Option<Taken>> {
+    fn take_record(&self, image: &ImageRow, checks: Checks) -> Result<Option<(Vec<NameRow>, Released)>> {
         let (namespace, row) = (self.namespace().to_string(), image.clone());
         self.database().write(move |transaction| {
             let names = record::names_of(transaction, &namespace, &row.id)?;
@@ -183,20 +166,48 @@ impl Images {
             if is_parent || (checks.names && !names.is_empty()) {
                 return Ok(None);
             }
-            let mut taken = Taken { names, ..Taken::default() };
-            let mut delete = |id: &ImageId| -> Result<()> {
-                taken.blobs.extend(record::blobs_of(transaction, &namespace, id)?);
-                record::delete_image(transaction, &namespace, id)
-            };
-            delete(&row.id)?;
-            if row.is_of_index() {
-                for id in family::orphans(transaction, &namespace, &row.target.digest)? {
-                    taken.others.extend(record::image(transaction, &namespace, &id)?);
-                    delete(&id)?;
-                }
+            for name in &names {
+                record::delete_name(transaction, &namespace, &name.reference)?;
             }
-            Ok(Some(taken))
+            let mut released = family::release(transaction, &namespace, &row)?;
+            if released.stays {
+                // Indexes that it came for besides don't hold who is deleted by its id.
+                record::delete_image(transaction, &namespace, &row.id)?;
+                released.gone.insert(0, row);
+            }
+            Ok(Some((names, released)))
         })
+    }
+
+    /// Leaves an image that has lost its last name to an index that has one and that it came for too; whether there is one.
+    fn leave(&self, image: &ImageRow, done: &mut Vec<Deleted>) -> Result<bool> {
+        let namespace = self.namespace().as_str();
+        if self.database().read(|connection| family::indexes_of(connection, namespace, &image.id))?.is_empty() {
+            return Ok(false);
+        }
+        let (namespace, row) = (self.namespace().to_string(), image.clone());
+        let released = self.database().write(move |transaction| {
+            // It may have been given one meanwhile.
+            match record::names_of(transaction, &namespace, &row.id)?.is_empty() {
+                true => family::release(transaction, &namespace, &row),
+                false => Ok(Released::default()),
+            }
+        })?;
+        self.tell_deleted(released, done)?;
+        Ok(true)
+    }
+
+    /// Collects what records that went were the last to need, and tells of them.
+    fn tell_deleted(&self, released: Released, done: &mut Vec<Deleted>) -> Result<()> {
+        let Released { gone, blobs, .. } = released;
+        for image in &gone {
+            self.publish("delete", &image.id, image.id.as_str(), &image.labels);
+            done.push(Deleted::Deleted(image.id.to_string()));
+        }
+        let stack: Vec<ChainId> = gone.iter().flat_map(|image| self.stack_of(image)).collect();
+        let removed = self.collect_of(&blobs)?.layers;
+        done.extend(Images::removed_of(&removed, &stack).iter().map(|chain| Deleted::Deleted(chain.to_string())));
+        Ok(())
     }
 
     fn delete_parent(&self, parent: &ImageId, users: Users<'_>, done: &mut Vec<Deleted>) -> Result<()> {
@@ -249,16 +260,23 @@ impl Images {
 
     /// The images that came behind the same index, from records alone: what can't be read can be removed. Those without a record of
     /// their own are among the image's blobs, by their configurations.
-    fn relatives(&self, image: &ImageRow) -> Result<HashSet<ImageId>> {
-        if !image.is_of_index() {
+    fn relatives(&self, image: &ImageRow, target: &Descriptor) -> Result<HashSet<ImageId>> {
+        if target.digest == image.manifest.digest {
             return Ok(HashSet::new());
         }
         let namespace = self.namespace().as_str();
         self.database().read(|connection| {
             let blobs = record::blobs_of(connection, namespace, &image.id)?.into_iter().map(ImageId);
-            let members = family::members(connection, namespace, &image.target.digest)?;
+            let members = family::members(connection, namespace, &target.digest)?;
             Ok(blobs.chain(members.into_iter().map(|member| member.id)).collect())
         })
+    }
+
+    /// What is meant by a name of an image, or its id.
+    fn meaning(&self, image: &ImageRow, name: &str) -> Result<Descriptor> {
+        let named = Reference::parse_normalized(name).ok().map(Reference::with_default_tag);
+        let named = self.names(&image.id)?.into_iter().find(|row| Some(&row.reference) == named.as_ref());
+        Ok(named.map_or_else(|| image.target.clone(), |row| row.target))
     }
 
     fn names(&self, id: &ImageId) -> Result<Vec<NameRow>> {

@@ -26,7 +26,7 @@ use crate::media_type;
 use crate::record;
 use crate::register::NewImage;
 use crate::types::{Descriptor, Progress, Report, TransferOptions};
-use crate::{Error, Images, Result};
+use crate::{Error, Images, Result, family};
 
 pub(crate) use flights::Flights;
 use manifest::Chosen;
@@ -152,6 +152,9 @@ impl Images {
             Err(Error::Platform { .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
+        if !self.database().read(|connection| family::came_for(connection, namespace, &row.target.digest, &id))? {
+            return Ok(None);
+        }
         say_from(reference, report);
         say_done(reference, &remote, false, report);
         self.publish_pull(reference, &id);

@@ -17,7 +17,7 @@ use corten_distribution::Cancel;
 
 use crate::record::{self, NameRow};
 use crate::types::{Descriptor, Progress, Report, TransferOptions};
-use crate::{Error, Images, Result};
+use crate::{Error, Images, Result, media_type};
 
 use plan::Plan;
 
@@ -112,7 +112,10 @@ impl Push<'_> {
                 "selectedManifest": top,
             })));
         }
-        self.remember(&row.image, &top)?;
+        // One of an index's images is no name of that index, and maybe not of the image that leads there.
+        if top.digest == row.target.digest || !media_type::is_index(&row.target.media_type) {
+            self.remember(&row.image, &top)?;
+        }
         Ok(top)
     }
 

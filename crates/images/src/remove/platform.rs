@@ -5,7 +5,7 @@
 //! in the way besides, as it does for a whole image. Where only one image is here, it goes as without a platform, which is
 //! the rule of Docker's other stores.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use corten_base::{Digest, ImageId, Platform};
@@ -13,11 +13,11 @@ use corten_metadata::rusqlite::Transaction;
 
 use super::{Checks, Users};
 use crate::document::Manifest;
-use crate::record::{self, ImageRow};
+use crate::record;
 use crate::register::NewImage;
 use crate::types::{Deleted, Descriptor, Image};
 use crate::walk::{Contents, Part};
-use crate::{Error, Images, Result, family};
+use crate::{Error, Images, Result, family, media_type};
 
 const FORCE: &str =
     "Content will be removed from all images referencing this variant. Use \u{2014}-force to force delete.";
@@ -29,6 +29,9 @@ struct Going {
     manifests: Vec<Digest>,
     blobs: HashSet<Digest>,
 }
+
+/// The blobs behind other indexes that have names.
+type Others = HashMap<Digest, HashSet<Digest>>;
 
 impl Images {
     /// Removes the images for these platforms from an image for several; from one that is the only one here, the image itself, as
@@ -87,10 +90,20 @@ impl Images {
         let manifests: Vec<Deleted> =
             going.manifests.iter().map(|digest| Deleted::Deleted(digest.to_string())).collect();
         let (namespace, digest) = (self.namespace().to_string(), target.digest.clone());
-        self.database().write(move |transaction| take(transaction, &namespace, &digest, &going, heir.as_ref()))?;
+        let others = self.others(&digest)?;
+        let write =
+            move |transaction: &Transaction<'_>| take(transaction, &namespace, &digest, &going, heir.as_ref(), &others);
+        self.database().write(write)?;
         self.publish("delete", &image.id, image.id.as_str(), &labels);
         self.collect()?;
         Ok(manifests)
+    }
+
+    fn others(&self, target: &Digest) -> Result<Others> {
+        let names = self.database().read(|connection| record::names(connection, self.namespace().as_str()))?;
+        let is_other = |index: &Descriptor| index.digest != *target && media_type::is_index(&index.media_type);
+        let others = names.into_iter().map(|name| name.target).filter(is_other);
+        others.map(|index| Ok((index.digest.clone(), self.contents(&index)?.blobs()))).collect()
     }
 
     /// The image that gets the index's names when the one that had them goes: this machine's, or any; none if it is the last one.
@@ -164,25 +177,22 @@ fn take(
     target: &Digest,
     going: &Going,
     heir: Option<&ImageId>,
+    others: &Others,
 ) -> Result<()> {
     if let Some(heir) = heir {
         family::give_names(transaction, namespace, target, heir)?;
         record::give_blobs(transaction, namespace, &going.id, heir)?;
     }
     for row in family::members(transaction, namespace, target)? {
-        let is_own = row.id == going.id;
-        let has_names = !record::names_of(transaction, namespace, &row.id)?.is_empty();
-        match is_own && !has_names {
-            true => record::delete_image(transaction, namespace, &row.id)?,
-            // By another name it is another image, which needs it.
-            false if is_own => {}
-            false => forget(transaction, namespace, &row, &going.blobs)?,
+        if row.id == going.id {
+            // By another name, or behind another index, it is needed.
+            family::depart(transaction, namespace, &row, target)?;
+            continue;
         }
+        let indexes = family::indexes_of(transaction, namespace, &row.id)?.into_iter();
+        let kept: Vec<&HashSet<Digest>> = indexes.filter_map(|index| others.get(&index.digest)).collect();
+        let going = going.blobs.iter().filter(|blob| !kept.iter().any(|kept| kept.contains(blob)));
+        record::take_blobs(transaction, namespace, &row.id, going)?;
     }
-    Ok(())
-}
-
-fn forget(transaction: &Transaction<'_>, namespace: &str, row: &ImageRow, blobs: &HashSet<Digest>) -> Result<()> {
-    record::take_blobs(transaction, namespace, &row.id, blobs)?;
     record::forget_layers(transaction)
 }
