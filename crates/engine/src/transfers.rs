@@ -54,6 +54,8 @@ impl Turn {
     pub fn start(self, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
         let on_it = move || {
             let _turn = self.0;
+            // Whoever starts a container meanwhile goes first.
+            corten_sys::precedence::give_way();
             work();
         };
         let started = std::thread::Builder::new().name("transfer".into()).stack_size(STACK).spawn(on_it);
