@@ -35,6 +35,7 @@ pub(crate) fn hand_over(
     let mut document = making.document()?;
     join_network(&mut document, &bundle.network_namespace());
     let sources = hand_over_mounts(&mut document, &bundle, making)?;
+    making.joined.recheck()?;
     let document = serde_json::to_vec(&document).map_err(Error::failed("cannot write the container's document"))?;
     making.assign(connection)?;
     group.make_unlimited(shared, record)?;

@@ -9,15 +9,13 @@ use corten_sys::mount;
 use rustix::fs::CWD;
 
 use crate::error::Error;
+use crate::launch::FAILED;
 use crate::life::{Phase, Refusal};
 use crate::record::Record;
 use crate::registry::Handle;
 use crate::settings::{IpcMode, JoinMode, NetworkMode};
 use crate::shared::Shared;
 use crate::view::{ContainerView, Files};
-
-/// How the runtime of Docker's reference ends where a container can't join another.
-const FAILED: i32 = 128;
 
 /// Other containers whose namespaces this one joins.
 #[derive(Debug, Clone, Default)]

@@ -19,7 +19,7 @@ impl Task {
             Err(error) => {
                 let exit_code = match &error {
                     Error::Launch { exit_code, .. } => *exit_code,
-                    _ => 128,
+                    _ => launch::FAILED,
                 };
                 let message = error.message();
                 self.launch_error = Some(error);
