@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use common::CORTEN;
+use common::{ADDRESS, CORTEN, add_address};
 use corten_testkit::server::{certificates, connect_in, request};
-use corten_testkit::{Answer, Registry, TestEngine, debian, engine::docker_client, image, is_root};
+use corten_testkit::{Registry, TestEngine, debian, engine::docker_client, image, is_root};
 use serde_json::json;
 
 /// An image's archive, and its name once it is loaded.
@@ -190,8 +190,7 @@ fn a_redirect_does_not_lead_out_of_tls() {
     let archive = engine.path().join("box.tar");
     image::docker_archive(&archive, "box:v1", &[&debian::busybox_tar()]).expect("writing an archive");
     registry.push(&engine, &archive, "box:v1");
-    let add = ["address", "add", &format!("{ADDRESS}/32"), "dev", "lo"];
-    Answer::of(engine.inside("/usr/sbin/ip").args(add), b"").ok();
+    add_address(&engine);
     let served = engine.path().join("served");
     fs::create_dir_all(served.join("v2/box/manifests")).expect("making a folder");
     certificates(&served, ADDRESS);
@@ -217,9 +216,6 @@ fn a_redirect_does_not_lead_out_of_tls() {
     engine.finish();
 }
 
-/// An address of the engine's own that is not on loopback, so that certificates count there.
-const ADDRESS: &str = "10.199.0.1";
-
 #[test]
 fn certificates_and_passwords() {
     if !is_root("certificates_and_passwords") {
@@ -229,8 +225,7 @@ fn certificates_and_passwords() {
     let certs = directory.path().join("certs.d");
     let arguments = ["--registries-dir", certs.to_str().expect("UTF-8"), "--log-level", "debug"];
     let engine = TestEngine::start_with(CORTEN, &arguments);
-    let add = ["address", "add", &format!("{ADDRESS}/32"), "dev", "lo"];
-    Answer::of(engine.inside("/usr/sbin/ip").args(add), b"").ok();
+    add_address(&engine);
     let made = engine.path().join("certificates");
     fs::create_dir(&made).expect("making a directory");
     certificates(&made, ADDRESS);

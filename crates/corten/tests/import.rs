@@ -4,11 +4,11 @@ mod common;
 
 use std::io::{BufReader, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use common::{CORTEN, wait_until};
+use common::{CORTEN, sound, spawn, wait_until};
 use corten_testkit::image::{Packing, pack, tar};
 use corten_testkit::{TestEngine, engine::docker_client, is_root, server};
 
@@ -148,7 +148,7 @@ fn from_a_url() {
     assert!(down.contains("503 Service Unavailable") && down.starts_with("HTTP/1.1 500"), "{down}");
     assert_eq!(engine.docker(&["images", "-q", "bad"]).ok(), "");
     assert!(!engine.log().contains("p@ss") && !engine.log().contains("p%40ss"), "{}", engine.log());
-    assert!(engine.corten(&["system", "check"]).ok().ends_with("nothing is wrong"));
+    sound(&engine);
     engine.finish();
 }
 
@@ -178,7 +178,7 @@ fn files_that_do_not_end() {
     std::fs::write(&stdin, &whole[..512]).expect("writing a header");
     let output = command.env("DOCKER_HOST", engine.host()).output().expect("the client runs");
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert!(engine.corten(&["system", "check"]).ok().ends_with("nothing is wrong"));
+    sound(&engine);
     engine.finish();
 }
 
@@ -189,12 +189,7 @@ fn a_client_that_leaves_ends_the_download() {
     }
     let engine = TestEngine::start(CORTEN);
     let (host, seen) = serve(&engine);
-    let mut client = Command::new(CORTEN)
-        .args(["import", &format!("http://{host}/endless"), "endless"])
-        .env("DOCKER_HOST", engine.host())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("the client starts");
+    let mut client = spawn(&engine, CORTEN, &["import", &format!("http://{host}/endless"), "endless"]);
     wait_until("the download has begun", || seen.bytes.load(Ordering::SeqCst) > 0);
     client.kill().expect("killing the client");
     client.wait().expect("the client ends");

@@ -4,7 +4,7 @@ mod common;
 
 use std::fs;
 
-use common::{CORTEN, told};
+use common::{CORTEN, sound, told};
 use corten_base::{Digest, Platform};
 use corten_testkit::image::{self, PREDICATE, Packing, TestImage, tar};
 use corten_testkit::{Registry, TestEngine, debian, engine::docker_client, is_root};
@@ -60,10 +60,6 @@ fn entries(index: &[u8]) -> Vec<String> {
     let index: Value = serde_json::from_slice(index).expect("JSON");
     let entries = index["manifests"].as_array().expect("manifests").iter();
     entries.map(|entry| entry["digest"].as_str().expect("a digest").to_owned()).collect()
-}
-
-fn sound(engine: &TestEngine) {
-    assert!(engine.corten(&["system", "check"]).ok().ends_with("nothing is wrong"));
 }
 
 #[test]

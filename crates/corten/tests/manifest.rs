@@ -8,7 +8,7 @@ use std::io::{BufReader, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 
-use common::CORTEN;
+use common::{ADDRESS, CORTEN, add_address};
 use corten_testkit::image::{Packing, TestImage, docker_archive_bytes, tar};
 use corten_testkit::server::{certificates, request};
 use corten_testkit::{Answer, Registry, TestEngine, engine::docker_client, is_root};
@@ -231,10 +231,8 @@ fn hosts_other_than_loopback() {
     if !is_root("hosts_other_than_loopback") {
         return;
     }
-    const ADDRESS: &str = "10.199.0.1";
     let engine = TestEngine::start(CORTEN);
-    let add = ["address", "add", &format!("{ADDRESS}/32"), "dev", "lo"];
-    Answer::of(engine.inside("/usr/sbin/ip").args(add), b"").ok();
+    add_address(&engine);
     certificates(engine.path(), ADDRESS);
     let (tls, plain) = (format!("{ADDRESS}:5000"), format!("{ADDRESS}:5001"));
     let pair = Pair::new(&engine);

@@ -1,28 +1,22 @@
 //! Pulls from a registry that the test runs: limits, patience, tokens, digests of sha512, and what a hostile one sends.
 
 mod common;
-#[path = "common/fake.rs"]
-mod fake;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use common::{CORTEN, wait_until};
+use common::{CORTEN, sound, spawn, wait_until};
 use corten_base::{Algorithm, Digest};
 use corten_metadata::rusqlite;
+use corten_testkit::fake::{CONFIG, Fake, Fault, LAYER, MANIFEST, blob_path};
 use corten_testkit::image::{Packing, TestImage, noise, pack, tar};
 use corten_testkit::{TestEngine, debian, engine::docker_client, hostile, is_root};
-use fake::{CONFIG, Fake, Fault, LAYER, MANIFEST, blob_path};
 use serde_json::{Value, json};
 
 const SHA256: Algorithm = Algorithm::Sha256;
-
-fn sound(engine: &TestEngine) {
-    assert!(engine.corten(&["system", "check"]).ok().ends_with("nothing is wrong"));
-}
 
 fn image(name: &str, layers: u64, bytes: usize) -> TestImage {
     let seed = name.bytes().map(u64::from).sum::<u64>() * 1000;
@@ -111,11 +105,7 @@ fn downloads_at_once_and_attempts() {
         format!("{}/{name}:1", registry.host)
     });
     // Both pulls together have no more than two downloads.
-    let clients = names.clone().map(|name| {
-        let mut client = engine.inside(CORTEN);
-        client.args(["pull", "-q", &name]).env("DOCKER_HOST", engine.host());
-        client.stdout(Stdio::null()).spawn().expect("the client starts")
-    });
+    let clients = names.clone().map(|name| spawn(&engine, CORTEN, &["pull", "-q", &name]));
     for mut client in clients {
         assert!(client.wait().expect("the client ends").success());
     }
@@ -190,9 +180,7 @@ fn a_cancelled_pull_leaves_what_can_go_on() {
     let folders = || fs::read_dir(engine.path().join("data/snapshots")).expect("layers").count();
     let before = folders();
     let name = format!("{}/box:1", registry.host);
-    let mut client = engine.inside(CORTEN);
-    client.args(["pull", &name]).env("DOCKER_HOST", engine.host()).stdout(Stdio::null());
-    let mut client = client.spawn().expect("the client starts");
+    let mut client = spawn(&engine, CORTEN, &["pull", &name]);
     wait_until("both downloads are half done", || ingests().iter().filter(|&&bytes| bytes >= 2 << 20).count() == 2);
     client.kill().expect("killing the client");
     client.wait().expect("the client ends");
@@ -234,9 +222,7 @@ fn a_pull_from_who_has_fallen_silent_ends_with_its_client() {
         let asked = || paths.iter().map(|path| registry.requests(path).len()).sum::<usize>();
         let before_it = asked();
         let program = if number % 2 == 0 { docker_client() } else { CORTEN.into() };
-        let mut client = engine.inside(program);
-        client.args(["pull", &name]).env("DOCKER_HOST", engine.host()).stdout(Stdio::null());
-        let mut client = client.spawn().expect("the client starts");
+        let mut client = spawn(&engine, program, &["pull", &name]);
         wait_until("it waits", || asked() == before_it + paths.len());
         // As Ctrl-C does.
         let interrupted = Command::new("kill").args(["-INT", &client.id().to_string()]).status();
@@ -279,9 +265,7 @@ fn what_nobody_comes_back_for_goes() {
     let name = format!("{}/box:1", registry.host);
     let interrupt = |engine: &TestEngine| {
         registry.fault(&path, &[Fault::Trickle(2 << 20)]);
-        let mut client = engine.inside(CORTEN);
-        client.args(["pull", &name]).env("DOCKER_HOST", engine.host()).stdout(Stdio::null());
-        let mut client = client.spawn().expect("the client starts");
+        let mut client = spawn(engine, CORTEN, &["pull", &name]);
         wait_until("the download is half done", || ingests().iter().any(|&bytes| bytes >= 2 << 20));
         client.kill().expect("killing the client");
         client.wait().expect("the client ends");
@@ -365,16 +349,11 @@ fn containers_do_not_wait_for_transfers() {
             stream
         })
         .collect();
-    let spawn = |arguments: &[&str]| {
-        let mut client = engine.inside(CORTEN);
-        client.args(arguments).env("DOCKER_HOST", engine.host()).stdout(Stdio::piped());
-        client.spawn().expect("the client starts")
-    };
-    let mut run = spawn(&["run", "--rm", "--network", "none", "busybox", "true"]);
+    let mut run = spawn(&engine, CORTEN, &["run", "--rm", "--network", "none", "busybox", "true"]);
     wait_until("a container has run", || run.try_wait().expect("waiting for it").is_some());
     assert!(run.wait().expect("its end").success());
     // Who comes later is told, and has its turn.
-    let mut pull = spawn(&["pull", &format!("{}/box:1", registry.host)]);
+    let mut pull = spawn(&engine, CORTEN, &["pull", &format!("{}/box:1", registry.host)]);
     let mut told = BufReader::new(pull.stdout.take().expect("its output")).lines().map_while(Result::ok);
     assert_eq!(told.next().as_deref(), Some("Waiting for other transfers"));
     drop(stalled);

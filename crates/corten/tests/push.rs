@@ -1,19 +1,15 @@
 //! Pushes to Debian's docker-registry on loopback, checked with skopeo, and what came from it back to it byte for byte.
 
 mod common;
-#[path = "common/fake.rs"]
-#[allow(dead_code, reason = "a part of it is for other suites")]
-mod fake;
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::Stdio;
 
-use common::CORTEN;
+use common::{CORTEN, sound, spawn};
 use corten_base::Algorithm;
+use corten_testkit::fake::{CONFIG, Fake, LAYER, MANIFEST};
 use corten_testkit::image::{Packing, TestImage, pack, tar};
 use corten_testkit::{Answer, Registry, TestEngine, debian, image, is_root};
-use fake::{CONFIG, Fake, LAYER, MANIFEST};
 use serde_json::json;
 
 const HOST: &str = Registry::HOST;
@@ -361,15 +357,13 @@ fn a_killed_push_goes_on() {
     for kept in 1..4 {
         let name = format!("{HOST}/killed-{kept}:v1");
         engine.docker(&["tag", "box:v1", &name]).ok();
-        let mut client = engine.inside(CORTEN);
-        client.args(["push", &name]).env("DOCKER_HOST", engine.host()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut client = client.spawn().expect("the client starts");
+        let mut client = spawn(&engine, CORTEN, &["push", &name]);
         let told = BufReader::new(client.stdout.take().expect("its output")).lines().map_while(Result::ok);
         assert_eq!(told.filter(|line| line.ends_with(": Pushed")).take(kept).count(), kept);
         engine.kill_daemon();
         client.wait().expect("the client ends");
         engine.start_daemon();
-        assert!(engine.corten(&["system", "check"]).ok().ends_with("nothing is wrong"));
+        sound(&engine);
         // A name in the registry is a whole image, so there is none yet.
         engine.docker(&["pull", &name]).fails(1, "manifest unknown");
         let again = engine.corten(&["push", &name]);
@@ -383,7 +377,7 @@ fn a_killed_push_goes_on() {
         std::fs::remove_dir_all(registry.join("repositories")).expect("emptying the registry");
         std::fs::remove_dir_all(registry.join("blobs")).expect("emptying the registry");
     }
-    assert!(engine.corten(&["system", "check"]).ok().ends_with("nothing is wrong"));
+    sound(&engine);
     engine.finish();
 }
 

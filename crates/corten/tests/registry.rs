@@ -2,10 +2,9 @@
 
 mod common;
 
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::CORTEN;
+use common::{CORTEN, sound, spawn};
 use corten_testkit::image::{Packing, TestImage};
 use corten_testkit::{Registry, TestEngine, debian, engine::docker_client, image, is_root};
 
@@ -74,13 +73,7 @@ fn a_killed_pull_leaves_nothing_half_done() {
     registry.push(&engine, &archive, "box:v1");
     let name = format!("{}/box:v1", Registry::HOST);
     for after in [5, 40, 120, 250] {
-        let mut client = Command::new(docker_client())
-            .args(["pull", &name])
-            .env("DOCKER_HOST", engine.host())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the client starts");
+        let mut client = spawn(&engine, docker_client(), &["pull", &name]);
         std::thread::sleep(Duration::from_millis(after));
         engine.kill_daemon();
         client.wait().expect("the client ends");
@@ -118,7 +111,7 @@ fn a_bomb_from_a_registry_is_refused() {
         pulled.fails(1, "the archive has more than 8388608 bytes");
         assert!(pulled.stderr.contains(&format!("{name}: layer ")), "{pulled:?}");
         assert_eq!(engine.docker(&["images", "-q", &name]).ok(), "");
-        assert!(engine.corten(&["system", "check"]).ok().ends_with("nothing is wrong"));
+        sound(&engine);
     }
     engine.finish();
 }

@@ -5,6 +5,7 @@ pub mod chroot;
 pub mod debian;
 pub mod elf;
 pub mod engine;
+pub mod fake;
 pub mod hostile;
 pub mod image;
 pub mod kernel;
@@ -15,6 +16,7 @@ pub mod server;
 pub mod soak;
 
 pub use engine::{Answer, TestEngine};
+pub use fake::Fake;
 pub use registry::Registry;
 
 use std::path::PathBuf;

@@ -1,10 +1,11 @@
 //! What the end-to-end suites share: an engine with the test images in it.
 #![allow(dead_code, reason = "each suite is an executable of its own and uses a part of this")]
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
-use corten_testkit::{TestEngine, debian};
+use corten_testkit::{Answer, TestEngine, debian};
 
 /// The product under test.
 pub const CORTEN: &str = env!("CARGO_BIN_EXE_corten");
@@ -88,4 +89,26 @@ pub fn told(engine: &TestEngine, work: impl FnOnce()) -> Vec<String> {
     let until = now();
     let events = ["events", "--since", &since, "--until", &until, "--filter", "type=image", "--format", format];
     engine.docker(&events).ok().lines().map(str::to_owned).collect()
+}
+
+/// Nothing is wrong with what the engine keeps.
+#[track_caller]
+pub fn sound(engine: &TestEngine) {
+    assert!(engine.corten(&["system", "check"]).ok().ends_with("nothing is wrong"));
+}
+
+/// A client at work beside the test.
+pub fn spawn(engine: &TestEngine, program: impl AsRef<OsStr>, arguments: &[&str]) -> Child {
+    let mut client = engine.inside(program);
+    client.args(arguments).env("DOCKER_HOST", engine.host()).stdout(Stdio::piped()).stderr(Stdio::null());
+    client.spawn().expect("the client starts")
+}
+
+/// An address of the engine's own that is not on loopback, so that certificates count there.
+pub const ADDRESS: &str = "10.199.0.1";
+
+/// Gives the engine's network [`ADDRESS`].
+pub fn add_address(engine: &TestEngine) {
+    let add = ["address", "add", &format!("{ADDRESS}/32"), "dev", "lo"];
+    Answer::of(engine.inside("/usr/sbin/ip").args(add), b"").ok();
 }

@@ -7,12 +7,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use corten_base::{Algorithm, Digest};
-use corten_testkit::image::{Packing, TestImage, pack};
-use corten_testkit::{TestEngine, server};
 use serde_json::{Value, json};
 
+use crate::image::{Packing, TestImage, pack};
+use crate::{TestEngine, server};
+
+/// An image's manifest.
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// An image's configuration.
 pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// A layer packed with gzip.
 pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
 /// What becomes of the next requests for a path.
@@ -52,13 +56,16 @@ struct State {
     tokens: usize,
 }
 
+/// A registry; clones are the same one.
 #[derive(Clone)]
 pub struct Fake {
     state: Arc<(Mutex<State>, Condvar)>,
+    /// Its address as it stands in image names.
     pub host: String,
 }
 
 impl Fake {
+    /// Starts one inside an engine's network.
     pub fn start(engine: &TestEngine) -> Fake {
         let state: Arc<(Mutex<State>, Condvar)> = Arc::default();
         let fake = Fake { state, host: String::new() };
@@ -82,6 +89,7 @@ impl Fake {
         (self.manifest(repository, tag, &manifest, MANIFEST, algorithm), digests)
     }
 
+    /// Puts a blob; its descriptor.
     pub fn blob(&self, repository: &str, bytes: Vec<u8>, media_type: &str, algorithm: Algorithm) -> Value {
         let digest = Digest::of(algorithm, &bytes);
         let descriptor = json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() });
@@ -89,6 +97,7 @@ impl Fake {
         descriptor
     }
 
+    /// Puts a manifest below a tag and its digest, which is the answer.
     pub fn manifest(
         &self,
         repository: &str,
@@ -121,6 +130,7 @@ impl Fake {
         *bytes.last_mut().expect("it isn't empty") ^= 1;
     }
 
+    /// What becomes of the next requests for a path, the first one first.
     pub fn fault(&self, path: &str, faults: &[Fault]) {
         self.lock().faults.insert(path.to_owned(), faults.iter().rev().cloned().collect());
     }
@@ -130,6 +140,7 @@ impl Fake {
         self.lock().token = Some(good_for);
     }
 
+    /// How many tokens were fetched.
     pub fn tokens(&self) -> usize {
         self.lock().tokens
     }
@@ -139,6 +150,7 @@ impl Fake {
         self.lock().together = together;
     }
 
+    /// The most layers that were on their way at once.
     pub fn most_at_once(&self) -> usize {
         self.lock().most
     }
@@ -261,6 +273,7 @@ fn trickle(stream: &mut TcpStream, body: &[u8], bytes: usize) -> io::Result<()> 
     Ok(())
 }
 
+/// Where a blob is asked for.
 pub fn blob_path(repository: &str, digest: &Digest) -> String {
     format!("/v2/{repository}/blobs/{digest}")
 }
