@@ -99,7 +99,7 @@ fn downloads_at_once_and_attempts() {
     }
     let engine = TestEngine::start_with(CORTEN, &["--max-concurrent-downloads", "2", "--max-download-attempts", "2"]);
     let registry = Fake::start(&engine);
-    registry.send_together(3);
+    registry.wait_for_together(3);
     let names = ["one", "two"].map(|name| {
         registry.push(name, "1", &image(name, 4, 1000), SHA256);
         format!("{}/{name}:1", registry.host)
@@ -110,7 +110,7 @@ fn downloads_at_once_and_attempts() {
         assert!(client.wait().expect("the client ends").success());
     }
     assert_eq!(registry.most_at_once(), 2);
-    registry.send_together(0);
+    registry.wait_for_together(0);
     // A blob is tried so often and no more.
     let (_, layers) = registry.push("bad", "1", &image("bad", 1, 1000), SHA256);
     let path = blob_path("bad", &layers[0]);

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use common::{CORTEN, sound, spawn};
 use corten_base::Algorithm;
-use corten_testkit::fake::{CONFIG, Fake, LAYER, MANIFEST};
+use corten_testkit::fake::{CONFIG, Fake, LAYER, MANIFEST, blob_path};
 use corten_testkit::image::{Packing, TestImage, pack, tar};
 use corten_testkit::{Answer, Registry, TestEngine, debian, image, is_root};
 use serde_json::json;
@@ -262,6 +262,36 @@ fn the_messages_of_a_push() {
         format!("v1: digest: {} size: {}", aux["aux"]["Digest"].as_str().unwrap_or_default(), aux["aux"]["Size"])
     );
     assert_eq!(aux["aux"]["Tag"], "v1");
+    engine.finish();
+}
+
+#[test]
+fn uploads_at_once_of_all_pushes() {
+    if !is_root("uploads_at_once_of_all_pushes") {
+        return;
+    }
+    let engine = TestEngine::start_with(CORTEN, &["--max-concurrent-uploads", "2"]);
+    let (from, to) = (Fake::start(&engine), Fake::start(&engine));
+    let copies = ["one", "two"].map(|name| {
+        let layers = (0..4).map(|number| tar(&[(&format!("{name}-{number}"), b"content")]));
+        let (digest, layers) = from.push(name, "1", &TestImage::new(name, layers), Algorithm::Sha256);
+        let (name, copy) = (format!("{}/{name}:1", from.host), format!("{}/{name}:1", to.host));
+        engine.docker(&["pull", "-q", &name]).ok();
+        engine.docker(&["tag", &name, &copy]).ok();
+        (copy, digest, layers)
+    });
+    // Each push alone has as many threads as there may be uploads.
+    to.wait_for_together(3);
+    let clients = copies.each_ref().map(|(copy, ..)| spawn(&engine, CORTEN, &["push", "-q", copy]));
+    for mut client in clients {
+        assert!(client.wait().expect("the client ends").success());
+    }
+    assert_eq!(to.most_at_once(), 2);
+    for (copy, digest, layers) in &copies {
+        let name = copy.split('/').nth(1).expect("a path").trim_end_matches(":1");
+        assert!(to.has(&format!("/v2/{name}/manifests/1"), digest));
+        assert!(layers.iter().all(|layer| to.has(&blob_path(name, layer), layer)));
+    }
     engine.finish();
 }
 

@@ -1,4 +1,4 @@
-//! A registry of a test's own, inside an engine's network, that misbehaves path by path.
+//! A registry of a test's own, inside an engine's network, that counts, and misbehaves path by path.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Write};
@@ -44,7 +44,7 @@ struct State {
     faults: HashMap<String, Vec<Fault>>,
     /// Method, path and the header `Range` of each request, and when it came.
     requests: Vec<(String, String, String, Instant)>,
-    /// Blobs of layers that are being sent, the most there were at once, and how many have to be for any to go on.
+    /// Blobs of layers that are being sent or taken, the most there were at once, and how many have to be for any to go on.
     sending: usize,
     most: usize,
     together: usize,
@@ -117,6 +117,12 @@ impl Fake {
         self.lock().content.insert(path, (bytes, media_type.to_owned()));
     }
 
+    /// Whether there is something with this digest at a path.
+    pub fn has(&self, path: &str, digest: &Digest) -> bool {
+        let state = self.lock();
+        state.content.get(path).is_some_and(|(bytes, _)| Digest::of(digest.algorithm(), bytes) == *digest)
+    }
+
     /// Has the same elsewhere.
     pub fn alias(&self, path: &str, other: &str) {
         let content = self.lock().content.get(path).cloned().expect("it is there");
@@ -145,8 +151,8 @@ impl Fake {
         self.lock().tokens
     }
 
-    /// From now on a layer is sent when so many are asked for at once, or none comes for a while.
-    pub fn send_together(&self, together: usize) {
+    /// From now on a layer is sent, or taken, when so many are on their way at once, or none comes for a while.
+    pub fn wait_for_together(&self, together: usize) {
         self.lock().together = together;
     }
 
@@ -169,8 +175,8 @@ impl Fake {
 
     fn converse(&self, mut stream: TcpStream) -> io::Result<()> {
         let mut reader = BufReader::new(stream.try_clone()?);
-        while let Some((head, _)) = server::request(&mut reader)? {
-            if self.answer(&mut stream, &head)? == Next::Silence {
+        while let Some((head, body)) = server::request(&mut reader)? {
+            if self.answer(&mut stream, &head, body)? == Next::Silence {
                 // Until the client goes; it has nothing more to say.
                 drop(reader.fill_buf());
                 self.lock().left_alone += 1;
@@ -180,7 +186,7 @@ impl Fake {
         Ok(())
     }
 
-    fn answer(&self, stream: &mut TcpStream, head: &str) -> io::Result<Next> {
+    fn answer(&self, stream: &mut TcpStream, head: &str, sent: Vec<u8>) -> io::Result<Next> {
         let mut words = head.split_whitespace().map(str::to_owned);
         let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let header = |name: &str| {
@@ -220,6 +226,9 @@ impl Fake {
         }
         let found = state.content.get(&path).cloned();
         drop(state);
+        if matches!(method.as_str(), "POST" | "PUT") {
+            return self.take(stream, &method, &path, &header("content-type"), sent).map(|()| Next::Request);
+        }
         let Some((body, media_type)) = found else {
             let status = if path == "/v2/" { "200 OK" } else { "404 Not Found" };
             return whole(stream, status, "", b"{}").map(|()| Next::Request);
@@ -237,18 +246,46 @@ impl Fake {
         if let Some(Fault::Silent(Some(bytes))) = fault {
             return stream.write_all(&rest[..bytes.min(rest.len())]).map(|()| Next::Silence);
         }
-        let counts = path.contains("/blobs/") && body.starts_with(&[0x1f, 0x8b]);
-        if counts {
-            self.wait_for_others();
-        }
-        let sent = match fault {
+        let layer = if path.contains("/blobs/") { &body[..] } else { &[] };
+        let sent = self.counted(layer, || match fault {
             Some(Fault::Trickle(bytes)) => trickle(stream, rest, bytes),
             _ => stream.write_all(rest),
+        });
+        sent.map(|()| Next::Request)
+    }
+
+    /// What is pushed: small blobs, which come with the request that closes their upload, and manifests.
+    fn take(
+        &self,
+        stream: &mut TcpStream,
+        method: &str,
+        path: &str,
+        media_type: &str,
+        body: Vec<u8>,
+    ) -> io::Result<()> {
+        if method == "POST" {
+            let location = format!("Location: {}upload\r\n", path.split('?').next().unwrap_or_default());
+            return whole(stream, "202 Accepted", &location, b"");
+        }
+        let (place, layer) = match path.split_once("uploads/upload?digest=") {
+            Some((blobs, digest)) => (format!("{blobs}{digest}"), body.clone()),
+            None => (path.to_owned(), Vec::new()),
         };
-        if counts {
+        self.put(place, body, media_type);
+        self.counted(&layer, || whole(stream, "201 Created", "", b""))
+    }
+
+    /// Counts what is done with a layer's blob while it is done.
+    fn counted<T>(&self, blob: &[u8], work: impl FnOnce() -> T) -> T {
+        let is_layer = blob.starts_with(&[0x1f, 0x8b]);
+        if is_layer {
+            self.wait_for_others();
+        }
+        let done = work();
+        if is_layer {
             self.lock().sending -= 1;
         }
-        sent.map(|()| Next::Request)
+        done
     }
 
     fn wait_for_others(&self) {
