@@ -18,6 +18,12 @@ use serde_json::{Value, json};
 
 const SHA256: Algorithm = Algorithm::Sha256;
 
+/// How many bytes are here of each blob that isn't whole.
+fn ingests(engine: &TestEngine) -> Vec<u64> {
+    let entries = fs::read_dir(engine.path().join("data/content/ingest")).expect("the folder is there");
+    entries.map(|entry| entry.expect("an entry").metadata().map_or(0, |it| it.len())).collect()
+}
+
 fn image(name: &str, layers: u64, bytes: usize) -> TestImage {
     let seed = name.bytes().map(u64::from).sum::<u64>() * 1000;
     let layer = |number: u64| tar(&[(&format!("file-{number}"), &noise(seed + number, bytes))]);
@@ -172,21 +178,18 @@ fn a_cancelled_pull_leaves_what_can_go_on() {
     let (_, layers) = registry.push("box", "1", &image("box", 2, 3 << 20), SHA256);
     let paths = [0, 1].map(|layer| blob_path("box", &layers[layer]));
     paths.iter().for_each(|path| registry.fault(path, &[Fault::Trickle(2 << 20)]));
-    let content = engine.path().join("data/content");
-    let ingests = || {
-        let entries = fs::read_dir(content.join("ingest")).expect("the folder is there");
-        entries.map(|entry| entry.expect("an entry").metadata().map_or(0, |it| it.len())).collect::<Vec<_>>()
-    };
     let folders = || fs::read_dir(engine.path().join("data/snapshots")).expect("layers").count();
     let before = folders();
     let name = format!("{}/box:1", registry.host);
     let mut client = spawn(&engine, CORTEN, &["pull", &name]);
-    wait_until("both downloads are half done", || ingests().iter().filter(|&&bytes| bytes >= 2 << 20).count() == 2);
+    wait_until("both downloads are half done", || {
+        ingests(&engine).iter().filter(|&&bytes| bytes >= 2 << 20).count() == 2
+    });
     client.kill().expect("killing the client");
     client.wait().expect("the client ends");
     wait_until("what was extracted is gone", || folders() == before);
     // The parts stay, and nothing else but the documents.
-    assert_eq!(ingests().len(), 2);
+    assert_eq!(ingests(&engine).len(), 2);
     assert_eq!(engine.docker(&["images", "-q", &name]).ok(), "");
     sound(&engine);
     engine.docker(&["pull", "-q", &name]).ok();
@@ -194,7 +197,7 @@ fn a_cancelled_pull_leaves_what_can_go_on() {
         let asked = registry.requests(path);
         assert!(asked.len() == 2 && asked[1].1.starts_with("bytes=") && asked[1].1 != "bytes=0-", "{asked:?}");
     }
-    assert_eq!(ingests(), [0; 0]);
+    assert_eq!(ingests(&engine), [0; 0]);
     sound(&engine);
     engine.finish();
 }
@@ -243,7 +246,48 @@ fn a_pull_from_who_has_fallen_silent_ends_with_its_client() {
         last.collect::<Vec<_>>()
     );
     engine.docker(&["rmi", &name]).ok();
-    assert_eq!(fs::read_dir(engine.path().join("data/content/ingest")).expect("ingests").count(), 0);
+    assert_eq!(ingests(&engine), [0; 0]);
+    sound(&engine);
+    engine.finish();
+}
+
+#[test]
+fn a_killed_daemon_goes_on_where_it_was() {
+    if !is_root("a_killed_daemon_goes_on_where_it_was") {
+        return;
+    }
+    let mut engine = TestEngine::start(CORTEN);
+    let registry = Fake::start(&engine);
+    let busybox = fs::read(debian::busybox_tar()).expect("busybox is there");
+    let image = TestImage::new("box:1", [busybox, tar(&[("etc/", b""), ("etc/motd", b"small\n")])]);
+    let (digest, layers) = registry.push("box", "1", &image, SHA256);
+    let [large, small] = [0, 1].map(|layer| blob_path("box", &layers[layer]));
+    let blobs = engine.path().join("data/content/blobs/sha256");
+    let name = format!("{}/box:1", registry.host);
+    let parts = [200_000_usize, 150_000];
+    let mut there = 0;
+    for part in parts {
+        // The registry sends so much of what is missing, and no more.
+        registry.fault(&large, &[Fault::Silent(Some(part))]);
+        there += part as u64;
+        let mut client = spawn(&engine, CORTEN, &["pull", &name]);
+        wait_until("a part is here", || ingests(&engine) == [there]);
+        wait_until("the other layer is here", || blobs.join(layers[1].hex()).exists());
+        engine.kill_daemon();
+        assert!(!client.wait().expect("the client ends").success());
+        engine.start_daemon();
+        assert_eq!(ingests(&engine), [there]);
+        assert_eq!(engine.docker(&["images", "-q", &name]).ok(), "");
+        sound(&engine);
+    }
+    assert!(engine.docker(&["pull", &name]).ok().contains(&format!("Digest: {digest}")));
+    let asked: Vec<String> = registry.requests(&large).into_iter().map(|(_, range, _)| range).collect();
+    assert_eq!(asked[1..], [format!("bytes={}-", parts[0]), format!("bytes={there}-")]);
+    assert!(!asked[0].starts_with("bytes=") || asked[0] == "bytes=0-", "{asked:?}");
+    assert_eq!(registry.requests(&small).len(), 1, "what was whole isn't asked for again");
+    assert_eq!(ingests(&engine), [0; 0]);
+    assert_eq!(engine.docker(&["inspect", "-f", "{{.Id}}", &name]).ok(), Digest::sha256(&image.config()).as_str());
+    assert_eq!(engine.docker(&["run", "--rm", "--network", "none", &name, "cat", "/etc/motd"]).ok(), "small");
     sound(&engine);
     engine.finish();
 }
@@ -258,15 +302,11 @@ fn what_nobody_comes_back_for_goes() {
     let (_, layers) = registry.push("box", "1", &image("box", 1, 3 << 20), SHA256);
     let path = blob_path("box", &layers[0]);
     let data = engine.path().join("data");
-    let ingests = || {
-        let entries = fs::read_dir(data.join("content/ingest")).expect("the folder is there");
-        entries.map(|entry| entry.expect("an entry").metadata().map_or(0, |it| it.len())).collect::<Vec<_>>()
-    };
     let name = format!("{}/box:1", registry.host);
     let interrupt = |engine: &TestEngine| {
         registry.fault(&path, &[Fault::Trickle(2 << 20)]);
         let mut client = spawn(engine, CORTEN, &["pull", &name]);
-        wait_until("the download is half done", || ingests().iter().any(|&bytes| bytes >= 2 << 20));
+        wait_until("the download is half done", || ingests(engine).iter().any(|&bytes| bytes >= 2 << 20));
         client.kill().expect("killing the client");
         client.wait().expect("the client ends");
     };
@@ -279,7 +319,7 @@ fn what_nobody_comes_back_for_goes() {
     let pruned = engine.corten(&["image", "prune", "-f"]);
     assert!(pruned.ok().contains("Total reclaimed space: 2."), "{pruned:?}");
     assert_eq!(size(), before);
-    assert_eq!(ingests(), [0; 0]);
+    assert_eq!(ingests(&engine), [0; 0]);
     interrupt(&engine);
     // A day later.
     engine.kill_daemon();
@@ -288,8 +328,8 @@ fn what_nobody_comes_back_for_goes() {
     assert_eq!(aged.expect("there are leases"), 1);
     drop(database);
     engine.start_daemon();
-    assert_eq!(ingests().len(), 1, "its time isn't over");
-    wait_until("its time is over", || ingests().is_empty());
+    assert_eq!(ingests(&engine).len(), 1, "its time isn't over");
+    wait_until("its time is over", || ingests(&engine).is_empty());
     sound(&engine);
     engine.finish();
 }
