@@ -26,6 +26,12 @@ impl CgroupPath {
         Self::parse(&format!("{}/{name}", self.0))
     }
 
+    /// The group above this one; none below the root.
+    pub fn parent(&self) -> Option<Self> {
+        let (above, _) = self.split();
+        (!above.is_empty()).then(|| Self(format!("/{above}")))
+    }
+
     /// The path with its leading slash.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -68,6 +74,8 @@ mod tests {
         assert_eq!(path.to_string(), "/corten/x");
         assert_eq!(path.ancestry().collect::<Vec<_>>(), ["corten", "corten/x"]);
         assert_eq!(path.split(), ("corten", "x"));
+        assert_eq!(path.parent(), CgroupPath::parse("/corten").ok());
+        assert_eq!(path.parent().unwrap().parent(), None);
         assert_eq!(path.join("y").unwrap().as_str(), "/corten/x/y");
     }
 }

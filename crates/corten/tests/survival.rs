@@ -2,9 +2,10 @@
 
 mod common;
 
+use std::process::Command;
 use std::time::Duration;
 
-use common::{CORTEN, engine, wait_until};
+use common::{CORTEN, engine, sleeper, wait_until};
 use corten_testkit::{TestEngine, debian, engine::docker_client, is_root};
 
 #[test]
@@ -53,7 +54,7 @@ fn starts_that_lose_their_daemon_leave_nothing_half_done() {
     for round in 0..16 {
         let start = || {
             let words = ["run", "-d", "--network", ["none", "bridge"][round % 2], "busybox", "sleep", "1000"];
-            let mut client = std::process::Command::new(docker_client());
+            let mut client = Command::new(docker_client());
             client.args(words).env("DOCKER_HOST", engine.host());
             client
                 .stdout(std::process::Stdio::null())
@@ -95,7 +96,7 @@ fn a_run_that_loses_its_daemon_goes_on() {
         return;
     }
     let mut engine = engine();
-    let mut client = std::process::Command::new(docker_client())
+    let mut client = Command::new(docker_client())
         .args([
             "run",
             "--name",
@@ -130,7 +131,7 @@ fn an_exit_without_a_daemon_is_kept() {
     let mut engine = engine();
     let fifo = engine.path().join("go");
     let bind = format!("{}:/go", engine.path().display());
-    let made = std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo(1) starts");
+    let made = Command::new("mkfifo").arg(&fifo).status().expect("mkfifo(1) starts");
     assert!(made.success());
     engine
         .docker(&["run", "-d", "--name", "late", "-v", &bind, "busybox", "sh", "-c", "cat /go/go; echo bye; exit 42"])
@@ -174,7 +175,7 @@ fn a_killed_load_leaves_nothing_half_done() {
         .expect("writing an archive");
     let bytes = std::fs::read(&archive).expect("reading the archive");
     for cut in [bytes.len() / 10, bytes.len() / 2, bytes.len() - 2048] {
-        let mut client = std::process::Command::new(docker_client())
+        let mut client = Command::new(docker_client())
             .args(["load"])
             .env("DOCKER_HOST", engine.host())
             .stdin(std::process::Stdio::piped())
@@ -200,6 +201,43 @@ fn a_killed_load_leaves_nothing_half_done() {
     engine.finish();
 }
 
+/// The records are lost, and some of the shims: what runs below a parent that a container had asked for ends and goes all the same.
+#[test]
+fn what_no_record_names_goes_wherever_its_groups_are() {
+    if !is_root("what_no_record_names_goes_wherever_its_groups_are") {
+        return;
+    }
+    let mut engine = engine();
+    let own = sleeper(&engine, &["--name", "own"]);
+    let groups = std::fs::read_to_string(format!("/proc/{own}/cgroup")).expect("the container lives");
+    let group = groups.lines().filter_map(|line| line.splitn(3, ':').nth(2)).find(|path| path.contains("corten-test"));
+    let parent =
+        std::path::Path::new(group.expect("a group of the engine's")).parent().expect("a parent").join("inner");
+    let place = ["--cgroup-parent", parent.to_str().expect("a UTF-8 path")];
+    let kept = sleeper(&engine, &[&["--name", "kept"], &place[..]].concat());
+    let lost = sleeper(&engine, &[&["--name", "lost"], &place[..]].concat());
+    engine.kill_daemon();
+    for pid in [own, lost] {
+        let shim = parent_of(pid);
+        assert!(Command::new("kill").args(["-9", &shim]).status().expect("kill(1) starts").success());
+        wait_until("the shim ends", || !is_alive(&shim));
+    }
+    for file in ["metadata.db", "metadata.db-wal", "metadata.db-shm"] {
+        let _ = std::fs::remove_file(engine.path().join("data").join(file));
+    }
+    engine.start_daemon();
+    assert_eq!(engine.docker(&["ps", "-aq"]).ok(), "");
+    for pid in [own, kept, lost] {
+        wait_until("the container's process ends", || !is_alive(&pid.to_string()));
+    }
+    // Only the parent stays, as with Docker, and it is empty.
+    for group in engine.leaks().cgroups {
+        assert!(group.ends_with("inner"), "{} was left", group.display());
+        std::fs::remove_dir(&group).expect("an empty group");
+    }
+    engine.finish();
+}
+
 #[test]
 fn a_second_daemon_is_refused() {
     if !is_root("a_second_daemon_is_refused") {
@@ -216,6 +254,17 @@ fn a_second_daemon_is_refused() {
     second.arg("--pidfile").arg(engine.path().join("run2/pid")).args(["--host", &format!("{}2", engine.host())]);
     corten_testkit::Answer::of(&mut second, b"").fails(1, &engine.pid().to_string());
     engine.finish();
+}
+
+fn parent_of(pid: u32) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
+    status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("a parent").trim().to_owned()
+}
+
+/// Not so if it only waits to be reaped.
+fn is_alive(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, fields)| !fields.starts_with(['Z', 'X']))
 }
 
 fn numbers(text: &str) -> Vec<u32> {

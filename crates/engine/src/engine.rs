@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::containers::Containers;
 use crate::error::Error;
 use crate::exec::ExecService;
+use crate::parents::Parents;
 use crate::pool::Pool;
 use crate::record::{self, Records};
 use crate::resources::{NetworkService, VolumeService};
@@ -200,6 +201,8 @@ fn open(config: Config) -> Result<Shared, Error> {
         cgroups.enable_root_controllers().map_err(control())?;
     }
     let cgroup_parent = CgroupPath::parse(&config.cgroup_parent).map_err(control())?;
+    let cgroup_parents = Parents::open(&config.exec_root, &cgroups, &cgroup_parent)
+        .map_err(Error::failed("cannot write the control groups' parents down"))?;
     let support = support(&cgroups);
     let pool_tree = Tree::detect().map_err(control())?;
     let pool = Pool::new(&config.executable, pool_tree, cgroup_parent.clone(), config.pool_size)?;
@@ -226,6 +229,7 @@ fn open(config: Config) -> Result<Shared, Error> {
         spares: Arc::new(spares),
         cgroups,
         cgroup_parent,
+        cgroup_parents,
         host: corten_spec::host::facts(),
         support,
         seccomp: Default::default(),

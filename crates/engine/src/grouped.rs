@@ -23,9 +23,7 @@ impl Grouped {
 
     /// Makes a group with its final name and without limits: whoever else makes the container sets them.
     pub(crate) fn make_unlimited(&mut self, shared: &Shared, record: &Record) -> Result<(), Error> {
-        let path = shared.cgroup_path(&record.id, &record.spec.cgroup_parent)?;
-        let group = shared.cgroups.create(&path).map_err(Error::failed("cannot make the container's control group"))?;
-        self.group = Some(group);
+        self.group = Some(shared.create_group(&record.id, &record.spec.cgroup_parent)?);
         Ok(())
     }
 
@@ -37,14 +35,12 @@ impl Grouped {
         record: &Record,
         oci: &oci_spec::runtime::Spec,
     ) -> Result<bool, Error> {
-        let failed = || Error::failed("cannot make the container's control group");
         let own_pid_namespace = record.spec.pid_mode == crate::settings::JoinMode::Private;
         // The warm init stub is in it; a joined PID namespace needs another one, and a rename can't leave the parent.
         let stays = record.spec.cgroup_parent.is_empty() && own_pid_namespace;
         let joins_itself = !stays || self.group.is_none();
         if joins_itself {
-            let path = shared.cgroup_path(&record.id, &record.spec.cgroup_parent)?;
-            self.spare = self.group.replace(shared.cgroups.create(&path).map_err(failed())?);
+            self.spare = self.group.replace(shared.create_group(&record.id, &record.spec.cgroup_parent)?);
         }
         let limits = corten_runtime::devices::limits(oci);
         // A group from the pool has the usual ones already.

@@ -40,6 +40,7 @@ mod merge;
 mod mounts;
 mod network;
 mod network_files;
+mod parents;
 mod pool;
 mod reconcile;
 mod record;

@@ -56,6 +56,7 @@ pub(crate) struct Found {
 pub(crate) fn survey(shared: &Shared) -> Result<Vec<Found>, Error> {
     let mut found = Vec::new();
     for (record, state) in shared.records.all()? {
+        shared.note_cgroup_parent(&record.id, &record.spec.cgroup_parent)?;
         found.push(look_at(shared, record, state));
     }
     let known: HashSet<ContainerId> = found.iter().map(|found| found.record.id.clone()).collect();
@@ -136,7 +137,7 @@ fn look_at(shared: &Shared, record: Record, mut state: State) -> Found {
         _ => None,
     };
     if directory.exists() {
-        clean_up_run(shared, &record.id, &record.spec.cgroup_parent);
+        clean_up_run(shared, &record.id);
     }
     Found { record, state, adopted: None, first }
 }
@@ -181,19 +182,15 @@ fn adopt(directory: &Path) -> Option<Adopted> {
 
 fn run(shared: &Shared, record: &Record, adopted: Adopted) -> Result<Run, Error> {
     let Adopted { connection, events, state, netns } = adopted;
-    let path = shared.cgroup_path(&record.id, &record.spec.cgroup_parent)?;
-    let group = shared.cgroups.open(&path).ok();
+    let group = shared.find_group(&record.id, &record.spec.cgroup_parent).ok();
     let link = Link::new(connection, None, events)?;
     let network = (*record.network).clone();
     Ok(Run::adopted(link, state.pid.unwrap_or(0), netns, group, network, state.external))
 }
 
 /// Removes what a run left whose shim is gone. Blocks.
-fn clean_up_run(shared: &Shared, id: &ContainerId, cgroup_parent: &str) {
-    if let Ok(group) = shared
-        .cgroup_path(id, cgroup_parent)
-        .and_then(|path| shared.cgroups.open(&path).map_err(Error::failed("no group")))
-    {
+fn clean_up_run(shared: &Shared, id: &ContainerId) {
+    for group in shared.cgroup_parents.groups_of(&shared.cgroups, id) {
         log("a lost container's processes could not be killed", group.kill_all());
         log("a lost container's control group stays behind", group.remove());
     }
@@ -219,7 +216,7 @@ fn remove_strangers(shared: &Shared, known: &HashSet<ContainerId>) -> Result<(),
                 );
                 log("a stranger's shim could not be released", adopted.connection.release().map(|_| ()));
             }
-            clean_up_run(shared, &id, "");
+            clean_up_run(shared, &id);
         }
     }
     for id in ids_below(&shared.config.data_root.join("containers")) {
@@ -240,8 +237,8 @@ fn remove_strangers(shared: &Shared, known: &HashSet<ContainerId>) -> Result<(),
 /// Control groups of dead pools. Those of containers are found by their directories: another daemon, with a data root of its own,
 /// may have its containers below the same parent.
 fn remove_pools(shared: &Shared) {
-    let Ok(children) = shared.cgroups.children(&shared.cgroup_parent) else { return };
-    for path in children {
+    let parents = shared.cgroup_parents.all();
+    for path in parents.iter().flat_map(|parent| shared.cgroups.children(parent).unwrap_or_default()) {
         let name = path.as_str().rsplit('/').next().unwrap_or_default();
         if is_dead_pool(name)
             && let Ok(group) = shared.cgroups.open(&path)

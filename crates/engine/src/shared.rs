@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use corten_base::{ContainerId, Namespace};
-use corten_cgroup::{CgroupPath, Tree};
+use corten_cgroup::{CgroupPath, Group, Tree};
 use corten_distribution::Blocking;
 use corten_events::{Actor, Kind};
 use corten_images::Images;
@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::exec::Execs;
 use crate::init_program::InitProgram;
+use crate::parents::Parents;
 use crate::pool::Pool;
 use crate::record::Records;
 use crate::registry::Registry;
@@ -59,6 +60,7 @@ pub(crate) struct Shared {
     pub spares: Arc<Spares>,
     pub cgroups: Tree,
     pub cgroup_parent: CgroupPath,
+    pub cgroup_parents: Parents,
     pub host: HostFacts,
     pub support: Support,
     pub seccomp: SeccompCache,
@@ -89,7 +91,7 @@ impl Shared {
         if self.config.runtimes.is_external(runtime) { &self.external_starts } else { &self.starts }
     }
 
-    /// The container's control group.
+    /// Where the container's next control group has its place.
     pub(crate) fn cgroup_path(&self, id: &ContainerId, parent: &str) -> Result<CgroupPath, Error> {
         let failed = || Error::failed("cannot place the container's control group");
         if parent.is_empty() {
@@ -97,6 +99,27 @@ impl Shared {
         }
         let parent = if parent.starts_with('/') { parent.into() } else { format!("/{parent}") };
         CgroupPath::parse(&parent).and_then(|parent| parent.join(id.as_str())).map_err(failed())
+    }
+
+    /// Makes the container's control group, in a place where later daemons find it.
+    pub(crate) fn create_group(&self, id: &ContainerId, parent: &str) -> Result<Group, Error> {
+        self.note_cgroup_parent(id, parent)?;
+        let path = self.cgroup_path(id, parent)?;
+        self.cgroups.create(&path).map_err(Error::failed("cannot make the container's control group"))
+    }
+
+    /// Has later daemons look for the container's control group in its place.
+    pub(crate) fn note_cgroup_parent(&self, id: &ContainerId, parent: &str) -> Result<(), Error> {
+        let above = self.cgroup_path(id, parent)?.parent();
+        let noted = above.map_or(Ok(()), |above| self.cgroup_parents.note(&above));
+        noted.map_err(Error::failed("cannot write the control group's parent down"))
+    }
+
+    /// The container's control group; an earlier daemon may have had it elsewhere.
+    pub(crate) fn find_group(&self, id: &ContainerId, parent: &str) -> Result<Group, Error> {
+        let opened = self.cgroups.open(&self.cgroup_path(id, parent)?);
+        let found = opened.or_else(|error| self.cgroup_parents.groups_of(&self.cgroups, id).pop().ok_or(error));
+        found.map_err(Error::failed("cannot open the container's control group"))
     }
 
     /// Tells the event log of something other than a container.

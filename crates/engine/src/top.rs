@@ -22,10 +22,8 @@ pub(crate) async fn top(shared: &Arc<Shared>, view: Arc<ContainerView>, argument
     let columns = columns(arguments)?;
     let shared = shared.clone();
     blocking::run(move || {
-        let path = shared.cgroup_path(&view.id, &view.spec.cgroup_parent)?;
-        let failed = || Error::failed("cannot list the container's processes");
-        let group = shared.cgroups.open(&path).map_err(failed())?;
-        let mut pids = group.procs().map_err(failed())?;
+        let group = shared.find_group(&view.id, &view.spec.cgroup_parent)?;
+        let mut pids = group.procs().map_err(Error::failed("cannot list the container's processes"))?;
         pids.sort_unstable();
         pids.dedup();
         let rows = pids

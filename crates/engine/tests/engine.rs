@@ -29,6 +29,7 @@ const TESTS: &[Test] = &[
     ("a_life_with_every_request", a_life_with_every_request),
     ("executions", executions),
     ("containers_outlive_the_engine", containers_outlive_the_engine),
+    ("containers_are_found_below_an_earlier_parent", containers_are_found_below_an_earlier_parent),
     ("many_at_once", many_at_once),
     ("the_next_of_a_kind_is_made_beforehand", the_next_of_a_kind_is_made_beforehand),
     ("a_pool_that_was_killed_comes_back", a_pool_that_was_killed_comes_back),
@@ -375,6 +376,41 @@ fn containers_outlive_the_engine() {
         assert!(log(&engine, "lives").await.len() > before);
         for name in ["lives", "ends", "made"] {
             force_remove(&engine, name).await;
+        }
+    });
+}
+
+/// The next engine has its groups elsewhere: those of what lives on are still used and removed, and so is a dead pool.
+fn containers_are_found_below_an_earlier_parent() {
+    let place = Place::new();
+    let earlier = format!("{}/earlier", place.name);
+    let first = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let lost = first.block_on(async {
+        let config = Config { cgroup_parent: earlier.clone(), ..place.config() };
+        let engine = Engine::start(config).await.unwrap();
+        busybox(&engine).await;
+        start(&engine, "lives", wanted("busybox", &["sleep", "1000"])).await;
+        start(&engine, "lost", wanted("busybox", &["sleep", "1000"])).await;
+        engine.containers().inspect("lost").unwrap().state.pid
+    });
+    drop(first);
+    let status = std::fs::read_to_string(format!("/proc/{lost}/status")).unwrap();
+    let shim = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
+    let shim = rustix::process::Pid::from_raw(shim.trim().parse().unwrap()).unwrap();
+    rustix::process::kill_process(shim, rustix::process::Signal::KILL).unwrap();
+    place.with_engine(|engine| async move {
+        assert_eq!((phase(&engine, "lives"), ended(&engine, "lost").await), (Phase::Running, 255));
+        engine.containers().pause("lives").await.unwrap();
+        engine.containers().unpause("lives").await.unwrap();
+        let (_, rows) = engine.containers().top("lives", "").await.unwrap();
+        assert_eq!(rows.len(), 1);
+        for name in ["lives", "lost"] {
+            force_remove(&engine, name).await;
+        }
+        engine.settle().await;
+        for controller in std::fs::read_dir("/sys/fs/cgroup").unwrap() {
+            let left = controller.unwrap().path().join(&earlier);
+            assert!(!left.exists() || std::fs::remove_dir(&left).is_ok(), "{} is not empty", left.display());
         }
     });
 }

@@ -63,10 +63,7 @@ impl Source {
         let known = self.group.take().filter(|(of, _)| *of == began).map(|(_, group)| group);
         let group = match known {
             Some(group) => group,
-            None => {
-                let path = shared.cgroup_path(&view.id, &view.spec.cgroup_parent).ok()?;
-                Arc::new(shared.cgroups.open(&path).ok()?)
-            }
+            None => Arc::new(shared.find_group(&view.id, &view.spec.cgroup_parent).ok()?),
         };
         self.group = Some((began, group.clone()));
         let mut stats = group.stats().ok()?;
