@@ -6,9 +6,10 @@
 //!   state    JSON of [`crate::life::State`]
 //! ```
 //!
-//! A create and a remove are durable before they are acknowledged, each in one transaction with the record of the container's layer.
-//! Once a removal is committed the container is gone; what it leaves is swept now or by the next start of the daemon, which knows it by
-//! having no record. A change of state survives the daemon's death, not the machine's, which ends what it speaks of.
+//! A create is durable before it is acknowledged, in one transaction with the record of the container's layer. Once a removal is
+//! committed the container is gone; it is durable before anything of what it leaves is swept, so that a machine that loses power in
+//! between has the whole container or nothing. What nobody swept the next start of the daemon knows by its having no record. A change of
+//! state survives the daemon's death, not the machine's, which ends what it speaks of.
 
 use std::sync::Arc;
 
@@ -75,6 +76,8 @@ mod shared {
 #[derive(Debug, Clone)]
 pub(crate) struct Records {
     db: Database,
+    /// Held by the one that waits for the disk: a stalled one is not to take up all threads that may block.
+    settling: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A failure in a transaction, of the statement or of the store.
@@ -92,7 +95,7 @@ pub(crate) enum RecordError {
 
 impl Records {
     pub(crate) fn new(db: Database) -> Records {
-        Records { db }
+        Records { db, settling: Arc::default() }
     }
 
     /// All records with their states.
@@ -184,7 +187,9 @@ impl Records {
 
     /// Returns once all that was recorded before survives the loss of power.
     pub(crate) async fn settled(&self) -> Result<(), Error> {
-        self.db.settled().await.map_err(Error::failed("the records are not on the disk"))
+        let _settling = self.settling.lock().await;
+        let db = self.db.clone();
+        crate::blocking::run(move || db.settle()).await?.map_err(Error::failed("the records are not on the disk"))
     }
 }
 

@@ -17,6 +17,7 @@
 
 mod connect;
 mod error;
+mod log;
 mod readers;
 mod schema;
 mod writer;
@@ -31,6 +32,7 @@ pub use error::{Error, Result};
 pub use rusqlite;
 pub use schema::Schema;
 
+use log::Log;
 use readers::Readers;
 use writer::{Durability, Writer};
 
@@ -45,6 +47,7 @@ struct Shared {
     // The readers close first, so that the writer's connection is the last and tidies the log away.
     readers: Readers,
     writer: Writer,
+    log: Arc<Log>,
 }
 
 impl Database {
@@ -58,7 +61,8 @@ impl Database {
         // What a killed process has written reached nobody's disk for certain, and whoever opens this acts on it.
         connect::settle(path)?;
         schema::migrate(&mut connection, rooms)?;
-        let shared = Shared { readers: Readers::new(path), writer: Writer::spawn(connection, connect::log(path))? };
+        let log = Arc::new(Log::new(connect::log(path)));
+        let shared = Shared { readers: Readers::new(path), writer: Writer::spawn(connection, log.clone())?, log };
         Ok(Database { shared: Arc::new(shared) })
     }
 
@@ -119,12 +123,13 @@ impl Database {
         self.shared.writer.call_async(Durability::ProcessDeath, change)
     }
 
-    /// Returns once all that was written before survives the loss of power. Costs nothing if a durable write has come meanwhile.
+    /// Blocks until all that was written before survives the loss of power: the disk is waited for here, not by the writer. Costs
+    /// nothing if a durable write has come meanwhile.
     ///
     /// # Errors
-    /// As [`write`](Database::write).
-    pub async fn settled(&self) -> Result<()> {
-        self.shared.writer.call_async(Durability::PowerLoss, |_| Ok(())).await
+    /// [`Error::Commit`] if the log can't be synchronised.
+    pub fn settle(&self) -> Result<()> {
+        self.shared.log.settle()
     }
 
     /// Runs `query` on a read-only connection, which sees everything that was committed before.

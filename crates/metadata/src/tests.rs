@@ -178,21 +178,19 @@ fn the_last_handle_may_be_dropped_by_a_change() {
 fn a_relaxed_write_can_be_settled() {
     let fixture = fixture();
     let database = Database::open(&fixture.path, &[ROOM]).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let settled = || runtime.block_on(database.settled());
     database.write_relaxed(insert("a")).unwrap();
-    settled().unwrap();
+    database.settle().unwrap();
     // That it goes to the disk shows where there is no log to be found.
     let log = fixture.path.with_file_name("metadata.db-wal");
     let away = log.with_file_name("away");
     std::fs::rename(&log, &away).unwrap();
-    settled().unwrap();
+    database.settle().unwrap();
     database.write_relaxed(insert("b")).unwrap();
-    let error = settled().unwrap_err();
+    let error = database.settle().unwrap_err();
     assert!(error.to_string().contains("cannot be synchronised"), "{error}");
     // A durable change takes those before it along.
     database.write(insert("c")).unwrap();
-    settled().unwrap();
+    database.settle().unwrap();
     std::fs::rename(&away, &log).unwrap();
     assert_eq!(names(&database), ["a", "b", "c"]);
 }

@@ -4,18 +4,16 @@
 //! synchronised the next one gathers; a lone caller never waits for company.
 
 use std::any::Any;
-use std::fs::File;
 use std::future::Future;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle, ThreadId};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
+use crate::log::Log;
 use crate::{Error, Result};
 
 /// At most so many changes share one commit.
@@ -41,13 +39,12 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Starts the thread; `log` is the connection's write-ahead log.
-    pub(crate) fn spawn(connection: Connection, log: PathBuf) -> Result<Writer> {
+    pub(crate) fn spawn(connection: Connection, log: Arc<Log>) -> Result<Writer> {
         let (queue, jobs) = sync_channel(QUEUE);
-        let log = Log { path: log, durability: Durability::PowerLoss, behind: false };
         let thread = thread::Builder::new()
             .name("metadata".into())
             .stack_size(1 << 20)
-            .spawn(move || run(connection, log, &jobs))
+            .spawn(move || run(connection, &log, &jobs))
             .map_err(Error::Spawn)?;
         let id = thread.thread().id();
         Ok(Writer { queue: Some(queue), thread: Mutex::new(Some(thread)), id })
@@ -163,32 +160,9 @@ where
     }
 }
 
-/// How the log stands to the disk.
-struct Log {
-    path: PathBuf,
-    /// What commits survive at present.
-    durability: Durability,
-    /// There are commits that would not survive the loss of power.
-    behind: bool,
-}
-
-impl Log {
-    /// After a commit: a durable group shall have made all before it durable, too, even if it has changed nothing.
-    fn committed(&mut self, changed: bool) -> io::Result<()> {
-        if self.durability == Durability::ProcessDeath {
-            self.behind |= changed;
-            return Ok(());
-        }
-        if self.behind && !changed {
-            // SQLite holds no locks on this file, which closing it would drop.
-            File::open(&self.path)?.sync_data()?;
-        }
-        self.behind = false;
-        Ok(())
-    }
-}
-
-fn run(mut connection: Connection, mut log: Log, jobs: &Receiver<Box<dyn Job>>) {
+fn run(mut connection: Connection, log: &Log, jobs: &Receiver<Box<dyn Job>>) {
+    // What a commit survives as the connection is opened.
+    let mut durability = Durability::PowerLoss;
     while let Ok(first) = jobs.recv() {
         // `synchronous` can't be changed within a transaction: a durable change that joins a relaxed group would be lost, so
         // a group is gathered before it begins.
@@ -199,9 +173,9 @@ fn run(mut connection: Connection, mut log: Log, jobs: &Receiver<Box<dyn Job>>) 
             group.push(job);
         }
         let wanted = group.iter().map(|job| job.durability()).max().unwrap_or(Durability::PowerLoss);
-        if wanted != log.durability {
+        if wanted != durability {
             match synchronise(&connection, wanted) {
-                Ok(()) => log.durability = wanted,
+                Ok(()) => durability = wanted,
                 Err(error) if wanted == Durability::PowerLoss => {
                     let failed = Error::from(error);
                     group.into_iter().for_each(|job| job.finish(Some(failed.again())));
@@ -212,7 +186,7 @@ fn run(mut connection: Connection, mut log: Log, jobs: &Receiver<Box<dyn Job>>) 
             }
         }
         while !group.is_empty() {
-            group = commit(&mut connection, &mut log, group);
+            group = commit(&mut connection, log, durability, group);
         }
     }
 }
@@ -226,10 +200,15 @@ fn synchronise(connection: &Connection, durability: Durability) -> rusqlite::Res
 }
 
 /// Runs and commits a group and answers its callers; the rest of the group if its transaction was lost on the way.
-fn commit(connection: &mut Connection, log: &mut Log, group: Vec<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
+fn commit(
+    connection: &mut Connection,
+    log: &Log,
+    durability: Durability,
+    group: Vec<Box<dyn Job>>,
+) -> Vec<Box<dyn Job>> {
     let mut waiting = group.into_iter();
     let mut done = Vec::with_capacity(waiting.len());
-    let outcome = transact(connection, log, &mut waiting, &mut done);
+    let outcome = transact(connection, log, durability, &mut waiting, &mut done);
     if let Err(error) = &outcome
         && done.is_empty()
     {
@@ -248,7 +227,8 @@ type Done = Vec<(Box<dyn Job>, Option<Error>)>;
 
 fn transact(
     connection: &mut Connection,
-    log: &mut Log,
+    log: &Log,
+    durability: Durability,
     waiting: &mut dyn Iterator<Item = Box<dyn Job>>,
     done: &mut Done,
 ) -> Result<()> {
@@ -267,7 +247,7 @@ fn transact(
     }
     transaction.commit()?;
     let changed = connection.total_changes() != before;
-    log.committed(changed).map_err(|error| Error::Commit { reason: format!("the log cannot be synchronised: {error}") })
+    log.committed(durability, changed)
 }
 
 /// Runs one change in its own savepoint; its own failure, or an error if the whole transaction is broken.

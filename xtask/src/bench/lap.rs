@@ -1,5 +1,6 @@
 //! The coprocesses: each does its work once for each line on standard input and prints the microseconds it took.
 
+use std::fs::OpenOptions;
 use std::io::{BufRead, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -7,6 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use corten_client::{Client, Endpoint};
 use serde_json::{Value, json};
+
+/// Bytes of one page of a database.
+const PAGE: usize = 4096;
 
 /// `lap PROGRAM [ARGUMENT...]`: the program's life as its caller sees it, from spawn to exit.
 pub fn processes(arguments: &[&str]) -> Result<()> {
@@ -46,6 +50,17 @@ pub fn execs(arguments: &[&str]) -> Result<()> {
                 return Ok(());
             }
         }
+    })
+}
+
+/// `lap-sync FILE`: a page written to the file's end and synchronised, as a database does for one small transaction.
+pub fn writes(arguments: &[&str]) -> Result<()> {
+    let [path] = arguments else { anyhow::bail!("lap-sync: FILE") };
+    let mut file =
+        OpenOptions::new().create(true).append(true).open(path).with_context(|| format!("opening {path}"))?;
+    timed_laps(|| {
+        file.write_all(&[0x5a; PAGE])?;
+        Ok(file.sync_data()?)
     })
 }
 

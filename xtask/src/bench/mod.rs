@@ -2,6 +2,7 @@
 
 mod contender;
 mod crun;
+mod disk;
 mod exec;
 mod images;
 mod lap;
@@ -19,7 +20,7 @@ use anyhow::{Result, bail};
 
 pub use start::{executable, option};
 
-/// Runs the bench named by the first argument. `lap`, `lap-api`, `lap-exec` and `lap-until` are the coprocesses that benches time with.
+/// Runs the bench named by the first argument. `lap`, `lap-api`, `lap-exec`, `lap-sync` and `lap-until` are the coprocesses that benches time with.
 pub fn run(arguments: &[String]) -> Result<()> {
     let rest: Vec<&str> = arguments.iter().skip(1).map(String::as_str).collect();
     match arguments.first().map(String::as_str) {
@@ -33,6 +34,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
         Some("lap") => lap::processes(&rest),
         Some("lap-api") => lap::containers(&rest),
         Some("lap-exec") => lap::execs(&rest),
+        Some("lap-sync") => lap::writes(&rest),
         Some("lap-until") => until::run(&rest),
         other => bail!("unknown bench {other:?}; benches are: start, phases, runtime, exec, throughput, many, images"),
     }

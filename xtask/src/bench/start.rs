@@ -1,5 +1,5 @@
-//! `bench start [--rounds N] [--pause MS] [--busy N]`: what one short container costs, beside the kernel's floor and crun, while N
-//! other processes keep the processors busy.
+//! `bench start [--rounds N] [--pause MS] [--busy N] [--memory]`: what one short container costs, beside the kernel's floor and crun, while
+//! N other processes keep the processors busy; with all data in memory, if the disk's moods are to be left out.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -10,6 +10,7 @@ use corten_testkit::{TestEngine, debian};
 
 use super::contender::Contender;
 use super::crun;
+use super::disk::{self, Medium};
 use super::memory;
 use super::until;
 
@@ -24,6 +25,9 @@ struct Options {
 
 /// Prints the table of medians and spreads, then the memory of daemon, pool and one supervisor.
 pub fn run(arguments: &[&str]) -> Result<()> {
+    if arguments.contains(&"--memory") && !arguments.contains(&disk::HERE) {
+        return disk::again("start", arguments, Medium::Memory);
+    }
     let options = Options {
         rounds: option(arguments, "--rounds")?.unwrap_or(100),
         pause: Duration::from_millis(option(arguments, "--pause")?.unwrap_or(0) as u64),
@@ -40,6 +44,7 @@ pub fn run(arguments: &[&str]) -> Result<()> {
         floor(place.path(), &rootfs, "floor: the same and a veth on a bridge", &["veth", "cgroups"])?,
     ];
     others.extend(crun::contender(place.path())?);
+    others.push(disk(place.path())?);
     let mut ours = vec![
         api(&engine, "none")?,
         command(&engine, &executable, "none")?,
@@ -165,6 +170,13 @@ pub fn lap(job: &str) -> Result<Command> {
     Ok(command)
 }
 
+/// What the disk takes for the one thing that a create waits for.
+fn disk(place: &Path) -> Result<Contender> {
+    let mut command = lap("lap-sync")?;
+    command.arg(place.join("synchronised"));
+    Contender::start("the disk: one page written and synchronised", command)
+}
+
 fn api(engine: &TestEngine, network: &str) -> Result<Contender> {
     let mut command = lap("lap-api")?;
     command.args([&engine.host(), network]);
@@ -188,18 +200,19 @@ fn print_table(contenders: &[Contender], options: &Options) {
         options.pause.as_millis(),
         options.busy
     );
-    println!("| what | median | p10 | p90 | p99 | x floor |\n|---|---|---|---|---|---|");
+    println!("| what | median | p10 | p90 | p99 | p99 / median | x floor |\n|---|---|---|---|---|---|---|");
     for contender in contenders {
         let sample = contender.sample();
         let floor = floors[usize::from(contender.name.contains("bridge"))];
         let ms = |fraction| sample.quantile(fraction) / 1000.0;
         println!(
-            "| {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} |",
+            "| {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.1} | {:.2} |",
             contender.name,
             ms(0.5),
             ms(0.1),
             ms(0.9),
             ms(0.99),
+            ms(0.99) / ms(0.5),
             sample.median() / floor
         );
     }

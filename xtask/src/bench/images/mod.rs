@@ -7,7 +7,6 @@
 //! next run.
 
 mod cost;
-mod disk;
 mod keeper;
 mod list;
 mod made;
@@ -18,6 +17,7 @@ use anyhow::{Context, Result, ensure};
 use corten_testkit::TestEngine;
 use corten_testkit::registry::Registry;
 
+use super::disk::{self, Medium};
 use super::peers::Peers;
 use super::start::{executable, option};
 use cost::Cost;
@@ -45,7 +45,7 @@ const COURSES: [Course; 2] = [
 /// Prints a table for each course, then the list.
 pub fn run(arguments: &[&str]) -> Result<()> {
     if !arguments.contains(&disk::HERE) {
-        return disk::again(arguments);
+        return disk::again("images", arguments, Medium::Disk);
     }
     let rounds = option(arguments, "--rounds")?.unwrap_or(3);
     let megabytes = option(arguments, "--megabytes")?.unwrap_or(500) as u64;
