@@ -1,10 +1,11 @@
 //! Stopping all processes of a group at once, and killing them.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use corten_sys::process::{open_pidfd, signal_pidfd};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::detect::Controller;
 use crate::tree::Hierarchy;
@@ -12,6 +13,11 @@ use crate::{Error, Group, Result, file};
 
 /// A process in an uninterruptible wait can't freeze; after this long it is an error.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a group is listed whose processes fork as fast as they are killed.
+const PASSES: u32 = 256;
+/// How many processes are held at once: a descriptor each, of which a caller may have no more than 1024.
+const AT_ONCE: usize = 256;
+const SIGKILL: i32 = 9;
 
 impl Group {
     /// Freezes or thaws everything in the group and waits until that is so.
@@ -73,25 +79,48 @@ impl Group {
         }
         // Frozen, nothing can fork away; the signal takes effect when they thaw.
         let frozen = self.freeze(true).is_ok();
-        let result = self.kill_listed(if frozen { 1 } else { 16 });
+        let result = self.kill_listed();
         if frozen {
             self.freeze(false)?;
         }
         result
     }
 
-    fn kill_listed(&self, passes: u32) -> Result<()> {
-        for _ in 0..passes {
-            let pids = self.procs()?;
-            if pids.is_empty() {
-                break;
+    /// Signals whatever is listed, until a list has only those that had their signal before it was read: they can't have forked since.
+    fn kill_listed(&self) -> Result<()> {
+        let mut signalled = BTreeSet::new();
+        for _ in 0..PASSES {
+            let listed: Vec<i32> = self.procs()?.into_iter().filter(|pid| *pid > 0).collect();
+            if listed.iter().all(|pid| signalled.contains(pid)) {
+                return Ok(());
             }
-            for pid in pids.into_iter().filter_map(Pid::from_raw) {
-                // It may have ended; anything else would be a process of ours that we may not kill, which can't be.
-                let _ = kill_process(pid, Signal::KILL);
+            for some in listed.chunks(AT_ONCE) {
+                signalled.extend(self.kill_members(some)?);
             }
         }
-        Ok(())
+        Err(Error::Timeout { operation: "killing", path: self.path.as_str().into() })
+    }
+
+    /// Signals those of the processes that are in the group; returns them.
+    ///
+    /// Since it was listed a process may have ended, and its number be that of another one that nobody asked to kill. So it is held
+    /// first: what is in the group after that is the process that is held, or that one has ended and takes no signal.
+    fn kill_members(&self, pids: &[i32]) -> Result<Vec<i32>> {
+        let mut held = Vec::with_capacity(pids.len());
+        for &pid in pids {
+            match open_pidfd(pid) {
+                Ok(pidfd) => held.push((pid, pidfd)),
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::SRCH) => {}
+                Err(source) => return Err(Error::Io { operation: "killing", path: self.path.as_str().into(), source }),
+            }
+        }
+        let members = self.procs()?;
+        held.retain(|(pid, _)| members.binary_search(pid).is_ok());
+        for (_, pidfd) in &held {
+            // It may have ended; anything else would be a process of ours that we may not kill, which can't be.
+            let _ = signal_pidfd(pidfd.as_fd(), SIGKILL);
+        }
+        Ok(held.into_iter().map(|(pid, _)| pid).collect())
     }
 
     pub(crate) fn read(&self, hierarchy: &Hierarchy, dir: BorrowedFd<'_>, name: &str) -> Result<String> {
@@ -110,5 +139,58 @@ impl Group {
             pause = (pause * 2).min(Duration::from_millis(20));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{CgroupPath, Tree};
+    use std::process::{Child, Command};
+
+    /// A directory that says of itself who is in it, as a group of a kernel without `cgroup.kill` and without a freezer would.
+    fn group(members: &[u32]) -> (tempfile::TempDir, Group) {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("group");
+        std::fs::create_dir(&place).unwrap();
+        std::fs::write(place.join("cgroup.procs"), members.iter().map(|pid| format!("{pid}\n")).collect::<String>())
+            .unwrap();
+        let group = Tree::at(directory.path()).unwrap().open(&CgroupPath::parse("/group").unwrap()).unwrap();
+        (directory, group)
+    }
+
+    fn sleeper() -> Child {
+        Command::new("sleep").arg("1000").spawn().expect("sleep(1) starts")
+    }
+
+    #[test]
+    fn a_number_that_is_another_processs_by_now_is_left_alone() {
+        let (mut member, mut other) = (sleeper(), sleeper());
+        let (_directory, group) = group(&[member.id()]);
+        let listed = [member.id() as i32, other.id() as i32];
+        assert_eq!(group.kill_members(&listed).unwrap(), listed[..1]);
+        assert!(!member.wait().unwrap().success());
+        // A signal would have taken it to its end before the one sent now.
+        signal_pidfd(open_pidfd(other.id() as i32).unwrap().as_fd(), 15).unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&other.wait().unwrap()), Some(15));
+    }
+
+    #[test]
+    fn all_that_are_listed_are_killed() {
+        let mut members: Vec<Child> = (0..5).map(|_| sleeper()).collect();
+        let (_directory, group) = group(&members.iter().map(Child::id).collect::<Vec<_>>());
+        group.kill_all().unwrap();
+        for member in &mut members {
+            assert_eq!(std::os::unix::process::ExitStatusExt::signal(&member.wait().unwrap()), Some(9));
+        }
+    }
+
+    #[test]
+    fn who_is_never_caught_ends_the_search() {
+        let mut gone = sleeper();
+        gone.kill().unwrap();
+        gone.wait().unwrap();
+        let (_directory, group) = group(&[gone.id()]);
+        assert!(matches!(group.kill_all(), Err(Error::Timeout { operation: "killing", .. })));
     }
 }

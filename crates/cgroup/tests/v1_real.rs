@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use corten_base::ErrorKind;
-use corten_cgroup::{DeviceKind, Group, Layout, Limits, Tree};
+use corten_cgroup::{Controller, DeviceKind, Group, Layout, Limits, Tree};
 
 use common::{Fixture, rule};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -179,6 +179,30 @@ fn freezing_killing_and_counting() {
     assert!(!fixture.wait().success());
     group.remove().unwrap();
     assert_eq!(fixture.tree.open(group.path()).unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+/// Nothing holds them still, and each forks the next one and ends.
+#[test]
+fn who_forks_all_the_time_is_killed_without_a_freezer() {
+    let Some(mut fixture) = Fixture::new("unfrozen", false) else { return };
+    let Layout::V1 { mut controllers, unified } = fixture.tree.layout().clone() else { panic!() };
+    controllers.retain(|mount| !mount.controllers.contains(&Controller::Freezer));
+    fixture.tree = Tree::open_layout(Layout::V1 { controllers, unified }).unwrap();
+    let group = fixture.group("one");
+    assert!(group.freeze(true).is_err());
+    for _ in 0..4 {
+        fixture.spawn(&group, "f() { (f) & }; f; f; while :; do (:) & done");
+    }
+    while group.stats().unwrap().pids.current < 8 {
+        std::thread::yield_now();
+    }
+    group.kill_all().unwrap();
+    // With one that had got away there would always be somebody.
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while !group.procs().unwrap().is_empty() {
+        assert!(std::time::Instant::now() < deadline, "{:?} live on", group.procs());
+        std::thread::yield_now();
+    }
 }
 
 #[test]
