@@ -7,6 +7,7 @@ use corten_base::{ChainId, DiffId, Digest, ImageId};
 use corten_snapshot::{Hold, Layer};
 
 use crate::document::{self, Document};
+use crate::extract::never;
 use crate::types::Image;
 use crate::unpack::{self, LayerSource};
 use crate::{Error, Images, Result, record};
@@ -121,7 +122,7 @@ impl Images {
                 chain: &chains[at],
                 parent: at.checked_sub(1).map(|below| &chains[below]),
             };
-            held = Some(unpack::commit(self.snapshots(), self.content(), &source, None)?);
+            held = Some(unpack::commit(self.snapshots(), self.content(), &source, None, &never)?);
         }
         self.snapshots().sync_soon();
         Ok(held)

@@ -6,11 +6,13 @@ use std::time::SystemTime;
 
 use corten_base::{Algorithm, ChainId, DiffId, ImageId, Platform, Reference, time};
 use corten_content::Ingest;
+use corten_distribution::Cancel;
 use corten_distribution::{Blocking, WebAddress};
 
 use crate::changes;
 use crate::config::{HistoryEntry, ImageConfig, RootFs};
 use crate::document::{self, Manifest};
+use crate::extract::{Terms, never};
 use crate::register::NewImage;
 use crate::types::{Progress, Report};
 use crate::unpack::{self, LayerSource, Received, Wanted};
@@ -34,12 +36,14 @@ pub(crate) struct Archive<'a> {
     reader: &'a mut (dyn Read + Send),
     /// The number of its bytes, where it is known.
     total: Option<u64>,
+    /// Gives up on it.
+    cancel: Cancel,
 }
 
 impl<'a> Archive<'a> {
     /// One that ends by itself.
     pub fn of(reader: &'a mut (dyn Read + Send)) -> Archive<'a> {
-        Archive { reader, total: None }
+        Archive { reader, total: None, cancel: Cancel::default() }
     }
 }
 
@@ -48,7 +52,7 @@ impl Images {
     ///
     /// # Errors
     /// As [`Images::import`]; [`Error::Registry`] where the server does not give it, before anything is reported, or breaks
-    /// off; [`Error::Cancelled`] once the registry's [`Cancel`](corten_distribution::Cancel) is set.
+    /// off; [`Error::Cancelled`] once the registry's [`Cancel`] is set.
     pub fn import_from(
         &self,
         address: &WebAddress,
@@ -58,8 +62,8 @@ impl Images {
     ) -> Result<ImageId> {
         let mut file = registry.download(address)?;
         report(Progress::status(format!("Downloading from {address}")));
-        let total = file.size();
-        self.import_archive(Archive { reader: &mut file, total }, options, report)
+        let (total, cancel) = (file.size(), registry.cancel().clone());
+        self.import_archive(Archive { reader: &mut file, total, cancel }, options, report)
     }
 
     /// Makes an image of one layer from a tar of a root file system, plain or compressed. Reports its id at the end.
@@ -119,7 +123,7 @@ impl Images {
         name: Option<Reference>,
         report: Report<'_>,
     ) -> Result<ImageId> {
-        let Archive { reader, total } = archive;
+        let Archive { reader, total, cancel } = archive;
         self.tidily(|| {
             let lease = self.lease(owner)?;
             let ingest = self.content().ingest_nameless(Algorithm::Sha256, None)?;
@@ -129,15 +133,16 @@ impl Images {
             };
             let name_of_layer = "of the archive";
             let commit = |ingest: Ingest| Ok(ingest.commit(None, &lease)?);
-            let (wanted, snapshots) = (Wanted::WhileExtracted, self.snapshots());
-            let received = unpack::receive(wanted, snapshots, name_of_layer, ingest, reader, &mut progress, commit)?;
+            let terms = Terms { snapshots: self.snapshots(), turns: None, cancel: &cancel };
+            let wanted = Wanted::WhileExtracted;
+            let received = unpack::receive(wanted, &terms, name_of_layer, ingest, reader, &mut progress, commit)?;
             let Received { digest: blob, size, extraction } = received;
             let extracted = extraction.map_err(|source| Error::Layer { layer: name_of_layer.into(), source })?;
             let diff_id = extracted.diff_id(&blob);
             let chain = ChainId(diff_id.0.clone());
             let source =
                 LayerSource { name: diff_id.short(), blob: &blob, diff_id: &diff_id, chain: &chain, parent: None };
-            let held = unpack::commit(self.snapshots(), self.content(), &source, Some(Ok(extracted)))?;
+            let held = unpack::commit(self.snapshots(), self.content(), &source, Some(Ok(extracted)), &never)?;
             let bytes = config(diff_id.clone())?;
             let config = document::parse_config(&bytes, "image configuration", 1)?;
             let layers = vec![self.layer_descriptor(&blob, size)?];

@@ -17,6 +17,7 @@ mod config;
 mod contents;
 mod document;
 mod error;
+mod extract;
 mod family;
 mod garbage;
 mod healthcheck;
@@ -37,6 +38,7 @@ mod resolve;
 mod save;
 mod sibling;
 mod tag;
+mod turns;
 mod types;
 mod unpack;
 mod usage;
@@ -84,6 +86,7 @@ struct Shared {
     snapshots: Snapshots,
     events: Log,
     flights: pull::Flights,
+    turns: turns::Turns,
 }
 
 impl Images {
@@ -92,7 +95,8 @@ impl Images {
     /// # Errors
     /// [`Error::Content`], [`Error::Snapshot`] if what was left can't be looked through.
     pub fn open(database: Database, content: Store, snapshots: Snapshots, events: Log) -> Result<Images> {
-        let shared = Shared { database, content, snapshots, events, flights: pull::Flights::default() };
+        let (flights, turns) = (pull::Flights::default(), turns::Turns::default());
+        let shared = Shared { database, content, snapshots, events, flights, turns };
         let images = Images { namespace: Namespace::default(), shared: Arc::new(shared) };
         images.collect()?;
         Ok(images)
@@ -141,6 +145,10 @@ impl Images {
 
     fn flights(&self) -> &pull::Flights {
         &self.shared.flights
+    }
+
+    fn turns(&self) -> &turns::Turns {
+        &self.shared.turns
     }
 
     /// A lease for an operation; it ends with the operation or the process.

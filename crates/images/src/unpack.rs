@@ -6,36 +6,19 @@
 //! committed, and the rare layer that needs more of those below is extracted again then.
 
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use corten_archive::{Applied, ApplyOptions, Compression, Limits, apply, inherit};
-use corten_base::{Algorithm, ChainId, DiffId, Digest, Digester, ErrorKind};
-use corten_content::{Follower, Ingest, Store};
-use corten_snapshot::{Hold, LayerDraft, Snapshots};
+use corten_archive::inherit;
+use corten_base::{ChainId, DiffId, Digest, ErrorKind};
+use corten_content::{Ingest, Store};
+use corten_snapshot::{Hold, Snapshots};
 
+use crate::extract::{Extracted, Extraction, Extractor, IsOver, Terms, extract, never};
 use crate::{Error, Result};
 
 /// Bytes are taken from the source in pieces of at most this size.
 const PIECE: usize = 256 << 10;
-
-/// An extracted layer that isn't named yet.
-#[derive(Debug)]
-pub(crate) struct Extracted {
-    draft: LayerDraft,
-    applied: Applied,
-}
-
-impl Extracted {
-    /// What the layer is; `blob` is what it was extracted from.
-    pub(crate) fn diff_id(&self, blob: &Digest) -> DiffId {
-        // What wasn't hashed isn't packed: it is its blob.
-        self.applied.diff_id.clone().unwrap_or_else(|| DiffId(blob.clone()))
-    }
-}
-
-/// Whether it failed only matters if the layer is wanted: an archive may hold other things that look like layers.
-pub(crate) type Extraction = Result<Extracted, corten_archive::Error>;
 
 /// A blob that came, and what became of its extraction.
 #[derive(Debug)]
@@ -63,16 +46,17 @@ const NEARLY_WHOLE: u64 = 64 << 20;
 /// is extracted first. `progress` is told how many bytes of the blob are there.
 pub(crate) fn receive(
     wanted: Wanted,
-    snapshots: &Snapshots,
+    terms: &Terms<'_>,
     name: &str,
     ingest: Ingest,
     source: &mut dyn Read,
     progress: &mut dyn FnMut(u64) -> Result<()>,
     commit: impl FnOnce(Ingest) -> Result<(Digest, u64)>,
 ) -> Result<Received> {
-    let extract = |extractor: Extractor| extractor.extract(snapshots);
+    let extract = |extractor: Extractor, is_over: IsOver<'_>| extractor.extract(terms.snapshots, is_over);
     // A source that broke off makes the extraction fail too; the source's own story is the one to tell.
-    match followed(wanted, ingest, source, progress, extract, commit)? {
+    let (whole, extraction) = followed(wanted, terms, ingest, source, progress, extract, commit)?;
+    match (whole, terms.unless_cancelled(extraction)?) {
         (Some((digest, size)), extraction) => received(name, digest, size, extraction),
         (None, Err(source)) => Err(Error::Layer { layer: name.to_owned(), source }),
         (None, Ok(_)) => Err(Error::Archive("its extraction ended before it did".into())),
@@ -80,19 +64,20 @@ pub(crate) fn receive(
 }
 
 /// The same for a layer that is unpacked already: the blob is compared with the layer that it has to unfold to, and committed
-/// if it does. `most` bounds what it may unfold to.
+/// if it does.
 pub(crate) fn receive_packing(
     layer: (&str, &DiffId),
-    most: u64,
+    terms: &Terms<'_>,
     ingest: Ingest,
     source: &mut dyn Read,
     progress: &mut dyn FnMut(u64) -> Result<()>,
     commit: impl FnOnce(Ingest) -> Result<(Digest, u64)>,
 ) -> Result<()> {
     let (name, expected) = layer;
-    let (whole, unfolded) =
-        followed(Wanted::UnlessLong, ingest, source, progress, |extractor| extractor.digest(most), Ok)?;
-    let actual = unfolded.map_err(|source| Error::Layer { layer: name.to_owned(), source })?;
+    let most = terms.snapshots.room();
+    let unfold = |extractor: Extractor, is_over: IsOver<'_>| extractor.digest(most, is_over);
+    let (whole, unfolded) = followed(Wanted::UnlessLong, terms, ingest, source, progress, unfold, Ok)?;
+    let actual = terms.unless_cancelled(unfolded)?.map_err(|source| Error::Layer { layer: name.to_owned(), source })?;
     if actual != expected.0 {
         return Err(Error::Mismatch { what: format!("layer {name}"), expected: expected.0.clone(), actual });
     }
@@ -103,20 +88,29 @@ pub(crate) fn receive_packing(
 /// that was wanted for it only.
 fn followed<T: Send, C>(
     wanted: Wanted,
+    terms: &Terms<'_>,
     mut ingest: Ingest,
     source: &mut dyn Read,
     progress: &mut dyn FnMut(u64) -> Result<()>,
-    follow: impl FnOnce(Extractor) -> T + Send,
+    follow: impl FnOnce(Extractor, IsOver<'_>) -> T + Send,
     finish: impl FnOnce(Ingest) -> Result<C>,
 ) -> Result<(Option<C>, T)> {
     let extractor = Extractor::of(&ingest)?;
+    let is_broken = AtomicBool::new(false);
+    let is_over = || is_broken.load(Ordering::Relaxed) || terms.cancel.is_cancelled();
     thread::scope(|scope| {
+        let following = || {
+            let _turn = terms.turn(&is_over);
+            follow(extractor, &is_over)
+        };
         let following = thread::Builder::new()
             .name("extract".into())
-            .spawn_scoped(scope, move || follow(extractor))
+            .spawn_scoped(scope, following)
             .map_err(Error::io("start a thread"))?;
         let filled = fill(wanted, &mut ingest, source, progress);
         let finished = filled.and_then(|filled| filled.then(|| finish(ingest)).transpose());
+        // The follower may be far behind.
+        is_broken.store(finished.is_err(), Ordering::Relaxed);
         let followed = following.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         Ok((finished?, followed))
     })
@@ -161,60 +155,12 @@ pub(crate) fn received(name: &str, digest: Digest, size: u64, extraction: Extrac
     }
 }
 
-/// Extracts a blob while it comes.
-pub(crate) struct Extractor {
-    follower: Follower,
-    /// A layer that isn't packed has its blob's digest: it is computed as the blob is written.
-    has_digest: bool,
-}
-
-impl Extractor {
-    pub(crate) fn of(ingest: &Ingest) -> Result<Extractor> {
-        Ok(Extractor { follower: ingest.follow()?, has_digest: ingest.algorithm() == Algorithm::Sha256 })
-    }
-
-    /// Extracts into a draft, while the layers below may not be there.
-    pub(crate) fn extract(self, snapshots: &Snapshots) -> Extraction {
-        extract(snapshots, self.follower, None, self.has_digest)
-    }
-
-    /// Unfolds it to nothing but its digest; it may not unfold to more than `most` bytes.
-    fn digest(self, most: u64) -> Result<Digest, corten_archive::Error> {
-        let mut unfolded = corten_archive::decompress(self.follower)?.take(most.saturating_add(1));
-        let mut digester = Digester::sha256();
-        let length = io::copy(&mut unfolded, &mut digester).map_err(corten_archive::Error::Read)?;
-        if length > most {
-            return Err(corten_archive::Error::Limit { what: "bytes", limit: most });
-        }
-        Ok(digester.finish())
-    }
-}
-
 /// What reading the source failed with: a registry's own error, where there is one inside.
 pub(crate) fn input(error: io::Error) -> Error {
     match error.downcast::<corten_distribution::Error>() {
         Ok(error) => error.into(),
         Err(error) => Error::Input(error),
     }
-}
-
-/// Extracts a layer, compressed or not, into a draft; `lower` is none while the layers below aren't there. With `has_digest` the
-/// diff id of one that isn't compressed is left out.
-fn extract(snapshots: &Snapshots, reader: impl Read + Send, lower: Option<&[OwnedFd]>, has_digest: bool) -> Extraction {
-    let draft = snapshots.draft_layer().map_err(|error| corten_archive::Error::Write(io::Error::other(error)))?;
-    let most = Limits::default();
-    let max_files = most.max_files.min(snapshots.room_for_files());
-    let limits = Limits { max_bytes: snapshots.room(), max_files, ..most };
-    let (compression, reader) = corten_archive::open(reader)?;
-    let unhashed = has_digest && compression == Compression::None;
-    let options = ApplyOptions { limits, lower_pending: lower.is_none(), unhashed };
-    let applied = apply(reader, draft.fs(), lower.unwrap_or_default(), &options)?;
-    Ok(Extracted { draft, applied })
-}
-
-/// Extracts a layer from a blob that is there, while the layers below may not be.
-pub(crate) fn extract_blob(snapshots: &Snapshots, content: &Store, blob: &Digest) -> Result<Extraction> {
-    Ok(extract(snapshots, content.open_blob(blob)?, None, false))
 }
 
 /// Names an extracted layer; extracts it from its blob if there is no extraction, or again if it needs the layers below. The
@@ -224,6 +170,7 @@ pub(crate) fn commit(
     content: &Store,
     layer: &LayerSource<'_>,
     extraction: Option<Extraction>,
+    is_over: IsOver<'_>,
 ) -> Result<Hold> {
     let failed = |source| Error::Layer { layer: layer.name.to_owned(), source };
     let lower = || layer.parent.map_or(Ok(Vec::new()), |parent| snapshots.open_stack(parent));
@@ -234,7 +181,7 @@ pub(crate) fn commit(
             }
             extracted
         }
-        None => extract(snapshots, content.open_blob(layer.blob)?, Some(&lower()?), false).map_err(failed)?,
+        None => extract(snapshots, content.open_blob(layer.blob)?, Some(&lower()?), false, is_over).map_err(failed)?,
     };
     matches(layer, &extracted)?;
     let Extracted { draft, applied } = extracted;
@@ -245,7 +192,7 @@ pub(crate) fn commit(
 pub(crate) fn replace(snapshots: &Snapshots, content: &Store, layer: &LayerSource<'_>) -> Result<()> {
     let failed = |source| Error::Layer { layer: layer.name.to_owned(), source };
     let lower = layer.parent.map_or(Ok(Vec::new()), |parent| snapshots.open_stack(parent))?;
-    let extracted = extract(snapshots, content.open_blob(layer.blob)?, Some(&lower), false).map_err(failed)?;
+    let extracted = extract(snapshots, content.open_blob(layer.blob)?, Some(&lower), false, &never).map_err(failed)?;
     matches(layer, &extracted)?;
     let Extracted { draft, applied } = extracted;
     Ok(snapshots.replace_layer(layer.chain, draft, applied.size)?)

@@ -9,9 +9,11 @@ mod registry;
 use std::fs;
 use std::sync::Mutex;
 use std::thread;
+use std::time::Duration;
 
 use common::{Fixture, Opened, nobody};
 use corten_base::{ErrorKind, Platform, Reference};
+use corten_distribution::Limits;
 use corten_images::{Cancel, Error, Progress, TransferOptions};
 use corten_testkit::image::{Packing, TestImage, docker_archive_bytes, noise, pack, tar};
 use registry::{Fault, INDEX, MANIFEST, Registry, blob_path, image};
@@ -168,7 +170,7 @@ fn what_an_interrupted_pull_left_can_be_given_up() {
     let checked = store.images.check(true, &nobody).unwrap();
     assert_eq!((checked.problems, checked.parts, checked.part_bytes), (Vec::new(), 1, left.bytes));
     assert_eq!(store.images.collect().unwrap().bytes(), 0, "its time isn't over");
-    let day = std::time::Duration::from_secs(24 * 3600);
+    let day = Duration::from_secs(24 * 3600);
     let left_for = store.images.next_expiry().unwrap().unwrap().duration_since(std::time::SystemTime::now()).unwrap();
     assert!(left_for <= day + day / 1000 && left_for > day / 2, "{left_for:?}");
     assert_eq!(store.images.forget_interrupted().unwrap().bytes(), left.bytes);
@@ -330,6 +332,61 @@ fn a_pull_is_cancelled() {
     assert!(registry.take_blob_requests().iter().any(|(_, offset)| *offset > 0));
     store.images.remove(&registry.name("app:1"), false, false, &nobody).unwrap();
     assert_eq!(store.holdings(&fixture), [0; 4]);
+}
+
+/// The status that is told of a part.
+fn said(progress: &Progress) -> Option<(&str, &str)> {
+    let Progress::Status { id: Some(id), status, .. } = progress else { return None };
+    Some((id, status))
+}
+
+#[test]
+fn a_pull_is_cancelled_when_its_bytes_are_here() {
+    let (fixture, registry) = (Fixture::new(), Registry::start());
+    let store = fixture.open();
+    registry.push("app", "1", &image(1), Packing::Gzip);
+    let cancel = Cancel::default();
+    let client = registry.client().under(&cancel);
+    let options = TransferOptions { registry: &client, credentials: None, platform: None };
+    let reference = Reference::parse_normalized(&registry.name("app:1")).unwrap();
+    let report = |progress: Progress| {
+        if said(&progress).is_some_and(|(_, status)| status == "Download complete") {
+            cancel.cancel();
+        }
+    };
+    let error = store.images.pull(&reference, &options, &report).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
+    assert_eq!(store.images.count().unwrap(), 0);
+    assert_eq!(store.holdings(&fixture)[1..], [0, 0, 0], "nothing of a layer");
+    // What has come is kept for who comes back.
+    registry.take_blob_requests();
+    registry.pull(&store, "app:1").unwrap();
+    assert_eq!(registry.take_blob_requests(), []);
+}
+
+#[test]
+fn a_layer_that_has_come_makes_room_for_the_next() {
+    let (fixture, registry) = (Fixture::new(), Registry::start());
+    let store = fixture.open();
+    let image = image(2);
+    registry.push("app", "1", &image, Packing::Plain);
+    let short = |number: usize| corten_base::Digest::sha256(&image.layers[number]).short().to_owned();
+    let (first, second) = (short(0), short(1));
+    let limits = Limits { downloads: 1, ..Limits::default() };
+    let client = registry.client_with(limits);
+    let options = TransferOptions { registry: &client, credentials: None, platform: None };
+    let reference = Reference::parse_normalized(&registry.name("app:1")).unwrap();
+    let (send, receive) = std::sync::mpsc::channel();
+    let receive = Mutex::new(receive);
+    // All of the first has come, and it isn't done with until the second has begun to come.
+    let report = |progress: Progress| match said(&progress) {
+        Some((id, "Verifying Checksum")) if id == first => {
+            receive.lock().unwrap().recv_timeout(Duration::from_secs(30)).expect("the next one comes meanwhile");
+        }
+        Some((id, "Downloading")) if id == second => send.send(()).unwrap(),
+        _ => {}
+    };
+    store.images.pull(&reference, &options, &report).unwrap();
 }
 
 #[test]

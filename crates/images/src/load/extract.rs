@@ -11,7 +11,8 @@ use std::thread::{self, Scope};
 use corten_content::{Ingest, Lease};
 use corten_snapshot::Snapshots;
 
-use crate::unpack::{self, Extractor, Received};
+use crate::extract::{Extractor, never};
+use crate::unpack::{self, Received};
 use crate::{Error, Result};
 
 /// The most layers that are extracted at once.
@@ -119,7 +120,7 @@ impl Queue {
 
     fn work(&self, snapshots: &Snapshots, lease: &Lease) {
         while let Some(Job { name, extractor, whole, done }) = self.take() {
-            let extraction = extractor.extract(snapshots);
+            let extraction = extractor.extract(snapshots, &never);
             // Nothing comes if the reading broke off; that is told by who read.
             let Ok(ingest) = whole.recv() else { continue };
             let received = ingest.commit(None, lease).map_err(Error::from);

@@ -11,8 +11,9 @@ use corten_snapshot::Hold;
 
 use crate::config::ImageConfig;
 use crate::document::LARGEST;
+use crate::extract::{Extraction, never};
 use crate::types::{Descriptor, Progress, Report};
-use crate::unpack::{self, Extraction, LayerSource, Received, Wanted};
+use crate::unpack::{self, LayerSource, Received, Wanted};
 use crate::{Error, Images, Result};
 
 use super::extract::{Arriving, Workers};
@@ -210,7 +211,7 @@ impl<'a> Stage<'a> {
             let source =
                 LayerSource { name: &name, blob: &blob.digest, diff_id: &diff_ids[at], chain: &chains[at], parent };
             let (snapshots, content) = (self.images.snapshots(), self.images.content());
-            held = Some(unpack::commit(snapshots, content, &source, blob.extraction)?);
+            held = Some(unpack::commit(snapshots, content, &source, blob.extraction, &never)?);
         }
         Ok((descriptors, held))
     }

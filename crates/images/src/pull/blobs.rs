@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use corten_base::{Digest, ErrorKind};
 use corten_content::Ingest;
-use corten_distribution::Direction;
+use corten_distribution::{Direction, Slot};
 
 use super::Pull;
 use crate::document::{Document, LARGEST};
@@ -20,7 +20,7 @@ use crate::{Error, Result};
 const TELL: Duration = Duration::from_millis(100);
 
 impl Pull<'_> {
-    /// Begins a blob's download, or continues it, and has `take` put what comes from the source into the ingest. Only for who
+    /// Begins a blob's download when its turn has come, or continues it, and has `take` put what comes from the source into the ingest. Only for who
     /// is in the blob's flight. What a mirror has sent wrong is asked of the next.
     pub(super) fn download<T>(
         &self,
@@ -28,7 +28,6 @@ impl Pull<'_> {
         take: impl Fn(Ingest, &mut dyn Read, &mut dyn FnMut(u64) -> Result<()>) -> Result<T>,
     ) -> Result<T> {
         let Descriptor { digest, size, .. } = blob;
-        let _slot = self.options.registry.slot(Direction::Download)?;
         let mut told: Option<Instant> = None;
         let mut progress = |current| {
             if self.is_cancelled() {
@@ -45,8 +44,9 @@ impl Pull<'_> {
             if ingest.offset() == *size {
                 return Ok((take(ingest, &mut io::empty(), &mut progress), None));
             }
+            let slot = Some(self.options.registry.slot(Direction::Download)?);
             let mut source = self.blob(blob, ingest.offset())?;
-            Ok((take(ingest, &mut source, &mut progress), Some(source)))
+            Ok((take(ingest, &mut Slotted { source: &mut source, slot }, &mut progress), Some(source)))
         })
     }
 
@@ -193,5 +193,21 @@ impl Pull<'_> {
 
     pub(super) fn tell_of(&self, blob: &Descriptor, status: &str) {
         (self.report)(Progress::part(blob.digest.short(), status));
+    }
+}
+
+/// A download that gives its slot back when its bytes are all here: what is made of them then is no download any more.
+struct Slotted<'a> {
+    source: &'a mut dyn Read,
+    slot: Option<Slot>,
+}
+
+impl Read for Slotted<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let length = self.source.read(into)?;
+        if length == 0 && !into.is_empty() {
+            self.slot = None;
+        }
+        Ok(length)
     }
 }

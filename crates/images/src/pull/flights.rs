@@ -2,14 +2,11 @@
 
 use std::collections::HashSet;
 use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::Duration;
 
 use corten_base::Digest;
 
+use crate::turns::LOOK;
 use crate::{Error, Result};
-
-/// How often those who wait look whether they still should.
-const LOOK: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Default)]
 pub(crate) struct Flights {

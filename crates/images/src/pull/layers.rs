@@ -9,8 +9,9 @@ use corten_snapshot::Hold;
 
 use super::Pull;
 use crate::config::ImageConfig;
+use crate::extract::{Extraction, Terms, extract_blob};
 use crate::types::{Descriptor, Progress};
-use crate::unpack::{self, Extraction, LayerSource, Wanted};
+use crate::unpack::{self, LayerSource, Wanted};
 use crate::{Error, Result};
 
 /// What becomes of one layer.
@@ -38,7 +39,8 @@ impl Pull<'_> {
         let next = AtomicUsize::new(0);
         let (send, receive) = channel();
         thread::scope(|scope| {
-            for number in 0..at_once.min(layers.len()) {
+            // A layer has its worker until it is extracted: so many download, and as many see to what has come.
+            for number in 0..at_once.saturating_mul(2).min(layers.len()) {
                 let (send, layers, next, config) = (send.clone(), &layers, &next, config);
                 let worker = move || self.work(layers, config, next, &send);
                 let spawned = thread::Builder::new().name(format!("pull-{number}")).spawn_scoped(scope, worker);
@@ -63,11 +65,13 @@ impl Pull<'_> {
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some(layer) = layers.get(number) else { return };
-            let step = if self.is_cancelled() {
-                Err(Error::Cancelled)
-            } else {
-                self.bring(layer, &config.rootfs.diff_ids[number]).map_err(|error| self.of_layer(layer, error))
+            let wanted = || if self.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) };
+            let bring = || {
+                let step = self.bring(layer, &config.rootfs.diff_ids[number])?;
+                // It may have been given up when all of it was here.
+                wanted().map(|()| step)
             };
+            let step = wanted().and_then(|()| bring().map_err(|error| self.of_layer(layer, error)));
             let failed = step.is_err();
             let sent = send.send((number, step));
             // After it was sent: what the others give up for this must not be told in its place.
@@ -121,7 +125,9 @@ impl Pull<'_> {
         let diff_id = &config.rootfs.diff_ids[at];
         let parent = below.map(|below| below.chain);
         let source = LayerSource { name: &name, blob: &layer.blob.digest, diff_id, chain: layer.chain, parent };
-        let hold = unpack::commit(self.images.snapshots(), self.images.content(), &source, Some(extraction))?;
+        let (snapshots, content) = (self.images.snapshots(), self.images.content());
+        let committed = unpack::commit(snapshots, content, &source, Some(extraction), &|| self.is_cancelled());
+        let hold = committed.map_err(|error| if self.is_cancelled() { Error::Cancelled } else { error })?;
         self.tell(layer, "Pull complete");
         Ok(hold)
     }
@@ -133,33 +139,39 @@ impl Pull<'_> {
         let hold = self.images.snapshots().hold(layer.chain)?;
         let _flight = self.images.flights().enter(digest, || self.is_cancelled())?;
         let is_here = self.lease.hold(digest)?;
-        let (snapshots, content) = (self.images.snapshots(), self.images.content());
+        let terms = self.terms();
         match hold {
             Some(hold) if is_here => {
                 self.tell(layer, "Already exists");
                 Ok(Step::There(hold))
             }
             Some(hold) => {
-                let (name, most) = (digest.short(), snapshots.room());
                 self.download(layer.blob, |ingest, source, progress| {
                     let commit = |ingest| self.commit_blob(ingest, digest);
-                    unpack::receive_packing((name, diff_id), most, ingest, source, progress, commit)
+                    unpack::receive_packing((digest.short(), diff_id), &terms, ingest, source, progress, commit)
                 })?;
                 self.tell(layer, "Pull complete");
                 Ok(Step::There(hold))
             }
             None if is_here => {
                 self.tell(layer, "Download complete");
-                Ok(Step::Ready(unpack::extract_blob(snapshots, content, digest)?))
+                Ok(Step::Ready(extract_blob(&terms, self.images.content(), digest)?))
             }
             None => {
                 let received = self.download(layer.blob, |ingest, source, progress| {
                     let commit = |ingest| self.commit_blob(ingest, digest);
-                    unpack::receive(Wanted::UnlessLong, snapshots, digest.short(), ingest, source, progress, commit)
+                    unpack::receive(Wanted::UnlessLong, &terms, digest.short(), ingest, source, progress, commit)
                 })?;
                 Ok(Step::Ready(received.extraction))
             }
         }
+    }
+
+    /// As many are extracted as may be downloaded.
+    fn terms(&self) -> Terms<'_> {
+        let most = self.options.registry.limits().downloads.max(1);
+        let turns = Some((self.images.turns(), most));
+        Terms { snapshots: self.images.snapshots(), turns, cancel: self.failed }
     }
 
     fn of_layer(&self, layer: &Layer<'_>, error: Error) -> Error {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use corten_base::{Digest, ImageId, Platform, Reference};
-use corten_distribution::{Blocking, Client, RegistryConfig};
+use corten_distribution::{Blocking, Client, Limits, RegistryConfig};
 use corten_images::{Result, TransferOptions};
 use corten_testkit::image::{Packing, TestImage, noise, pack, tar};
 use serde_json::{Value, json};
@@ -73,7 +73,11 @@ impl Registry {
     }
 
     pub fn client(&self) -> Blocking {
-        let mut config = RegistryConfig::default();
+        self.client_with(Limits::default())
+    }
+
+    pub fn client_with(&self, limits: Limits) -> Blocking {
+        let mut config = RegistryConfig { limits, ..RegistryConfig::default() };
         config.timeouts.back_off = std::time::Duration::from_millis(1);
         config.timeouts.stall = std::time::Duration::from_millis(500);
         Client::new(config).blocking(self.runtime.clone())
