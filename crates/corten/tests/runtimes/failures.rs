@@ -5,7 +5,7 @@ use std::fs;
 use corten_testkit::{engine::docker_client, is_root};
 
 use crate::common::{self, engine_with};
-use crate::{Programs, is_frozen, parent, run, sleeper};
+use crate::{Programs, is_frozen, run, sleeper, supervisor};
 
 #[test]
 fn failed_starts_leave_nothing() {
@@ -214,12 +214,8 @@ fn a_supervisor_that_is_killed_leaves_nothing() {
     for runtime in runtimes {
         println!("with {runtime}");
         let pid = sleeper(&engine, runtime, "orphan", &[]);
-        // Whoever made the container's process for it may be just about to end.
-        let daemon = engine.pid().to_string();
-        let supervisor = || parent(pid).parse().is_ok_and(|shim| parent(shim) == daemon);
-        common::wait_until("the container is its supervisor's child", supervisor);
-        let parent = &parent(pid);
-        let killed = std::process::Command::new("kill").args(["-9", parent]).status().expect("kill(1) starts");
+        let supervisor = supervisor(&engine, pid).to_string();
+        let killed = std::process::Command::new("kill").args(["-9", &supervisor]).status().expect("kill(1) starts");
         assert!(killed.success());
         assert_eq!(engine.docker(&["wait", "orphan"]).ok(), "137");
         engine.docker(&["rm", "orphan"]).ok();

@@ -98,7 +98,18 @@ fn group_file(pid: u32, controller: &str, v1: &str, v2: &str) -> String {
     fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}")).trim().to_owned()
 }
 
-fn parent(pid: u32) -> String {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the container's process");
-    status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("a parent").trim().to_owned()
+/// The supervisor of a container's process. Whoever has made that process for it may be its parent for a moment longer, and on its
+/// way out it has no command line any more.
+fn supervisor(engine: &TestEngine, pid: u32) -> u32 {
+    let mut found = None;
+    common::wait_until("the container is its supervisor's child", || {
+        found = parent(pid).filter(|shim| parent(*shim) == Some(engine.pid()));
+        found.is_some()
+    });
+    found.expect("it was waited for")
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }

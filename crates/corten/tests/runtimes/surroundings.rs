@@ -5,7 +5,7 @@ use std::fs;
 use corten_testkit::{Answer, is_root};
 
 use crate::common::{self, engine_with};
-use crate::{Programs, parent, run};
+use crate::{Programs, run, supervisor};
 
 #[test]
 fn what_the_container_sees() {
@@ -165,8 +165,10 @@ fn names() {
     let runtime_of = |name: &str| engine.docker(&["inspect", "-f", "{{.HostConfig.Runtime}}", name]).ok().to_owned();
     let parent_of = |options: &[&str]| {
         common::sleeper(&engine, options);
-        let shim = format!("/proc/{}/cmdline", parent(common::pid(&engine, options[1])));
-        let line = fs::read_to_string(shim).expect("the supervisor's command line").replace('\0', " ");
+        let shim = supervisor(&engine, common::pid(&engine, options[1]));
+        let line = fs::read_to_string(format!("/proc/{shim}/cmdline"))
+            .expect("the supervisor's command line")
+            .replace('\0', " ");
         (runtime_of(options[1]), line.contains("--external"))
     };
     assert_eq!(parent_of(&["--name", "plain"]), ("own".into(), true));
