@@ -5,6 +5,7 @@ pub mod chroot;
 pub mod debian;
 pub mod elf;
 pub mod engine;
+pub mod executions;
 pub mod fake;
 pub mod hostile;
 pub mod image;

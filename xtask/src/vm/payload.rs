@@ -20,12 +20,13 @@ const PACKAGES: [&str; 7] = [
     "corten-seccomp",
     "corten-network",
 ];
-const SUITES: [&str; 11] = [
+const SUITES: [&str; 12] = [
     "smoke",
     "apparmor",
     "limits",
     "isolation",
     "attacks",
+    "executions",
     "init",
     "survival",
     "update",
