@@ -11,6 +11,7 @@
 //! What comes in is hostile. Sizes and counts are bounded before memory is taken for them, names are looked up one
 //! component at a time below the directory that was given, and nothing outside it is ever opened.
 
+mod acl;
 mod apply;
 mod copy;
 mod decompress;

@@ -3,6 +3,7 @@
 //! The order matters: a change of owner clears set-uid bits and capabilities, so the mode comes after it and attributes
 //! after that; any write changes the times, so they come last.
 
+use crate::acl;
 use crate::header::{Entry, Kind, Timestamp, Xattrs};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -50,8 +51,6 @@ fn umask() -> u32 {
     let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
     line.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(0o777)
 }
-
-const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 
 /// Owner, mode and attributes of an open file or directory, made with `entry.mode` masked by the umask.
 pub(crate) fn set(file: BorrowedFd, entry: &Entry, defaults: &Defaults) -> Result<(), (&'static str, Errno)> {
@@ -119,7 +118,7 @@ pub(crate) fn times(entry: &Entry) -> Timestamps {
 fn set_xattrs(xattrs: &Xattrs, set: impl Fn(&[u8], &[u8]) -> Result<(), Errno>) -> Result<(), (&'static str, Errno)> {
     for (name, value) in xattrs {
         // The overlay's own marks would let a layer redirect look-ups or hide what it does not own.
-        if name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") || name == DEFAULT_ACL {
+        if name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") || name == acl::DEFAULT {
             continue;
         }
         tolerate(set(name, value))?;
@@ -137,11 +136,11 @@ fn tolerate(set: Result<(), Errno>) -> Result<(), (&'static str, Errno)> {
 
 /// The access list that a directory hands on to what is made in it. [`set`] leaves it out.
 pub(crate) fn default_acl(entry: &Entry) -> Option<Vec<u8>> {
-    entry.xattrs.iter().find(|(name, _)| name == DEFAULT_ACL).map(|(_, value)| value.clone())
+    entry.xattrs.iter().find(|(name, _)| name == acl::DEFAULT).map(|(_, value)| value.clone())
 }
 
-pub(crate) fn set_default_acl(directory: BorrowedFd, acl: &[u8]) -> Result<(), (&'static str, Errno)> {
-    tolerate(rustix::fs::fsetxattr(directory, DEFAULT_ACL, acl, XattrFlags::empty()))
+pub(crate) fn set_default_acl(directory: BorrowedFd, list: &[u8]) -> Result<(), (&'static str, Errno)> {
+    tolerate(rustix::fs::fsetxattr(directory, acl::DEFAULT, list, XattrFlags::empty()))
 }
 
 /// Reads the extended attributes that belong to a file's content, without the overlay's and the host's labels.

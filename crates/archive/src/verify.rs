@@ -4,9 +4,10 @@
 //! for one name the last one counts, as it did when the layer was extracted. Times of directories and what directories that the
 //! archive only implies look like are not compared: they come from the layers below.
 
+use crate::acl;
 use crate::apply::{OPAQUE_MARK, WHITEOUT};
 use crate::lower::{is_opaque, open_directory};
-use crate::metadata::{is_directory, is_whiteout, kind};
+use crate::metadata::{by_descriptor, is_directory, is_whiteout, kind};
 use crate::name::{clean, joined, split};
 use crate::reader::{Limits, Reader};
 use crate::tree::{Directory, Tree, status};
@@ -144,7 +145,9 @@ impl Check<'_> {
         if (stat.st_uid, stat.st_gid) != (entry.uid, entry.gid) {
             return Ok(Some("its owner differs"));
         }
-        if entry.kind != Kind::Symlink && stat.st_mode & 0o7777 != entry.mode {
+        // The rights follow from an access list, if there is one.
+        let of_mode = if said(entry, acl::ACCESS).is_some_and(acl::says_more) { 0o7000 } else { 0o7777 };
+        if entry.kind != Kind::Symlink && (stat.st_mode ^ entry.mode) & of_mode != 0 {
             return Ok(Some("its mode differs"));
         }
         let failed = |errno: Errno| Error::entry("read", &joined(&parent.path, name), errno);
@@ -157,11 +160,7 @@ impl Check<'_> {
                 if !same_data(reader, &file, &joined(&parent.path, name))? {
                     return Ok(Some("its content differs"));
                 }
-                match different_attribute(&file, entry) {
-                    // It could keep none when the layer was extracted, either.
-                    Err(Errno::NOTSUP) => Ok(None),
-                    found => found.map_err(failed),
-                }
+                different_attribute(file.into(), entry).map_err(failed)
             }
             Kind::Symlink => {
                 let target = rustix::fs::readlinkat(&parent.fd, name, Vec::new()).map_err(failed)?;
@@ -169,9 +168,12 @@ impl Check<'_> {
             }
             Kind::CharDevice | Kind::BlockDevice => {
                 let device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
-                Ok((device != entry.device).then_some("its device differs"))
+                if device != entry.device {
+                    return Ok(Some("its device differs"));
+                }
+                different_attribute(place(parent, name).map_err(failed)?, entry).map_err(failed)
             }
-            _ => Ok(None),
+            _ => different_attribute(place(parent, name).map_err(failed)?, entry).map_err(failed),
         }
     }
 
@@ -211,27 +213,51 @@ fn is_in_the_way(error: &Error) -> bool {
     [Errno::NOTDIR, Errno::LOOP].iter().any(|errno| source.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// Compares a file's capabilities and its users' attributes. Of the latter the file system may have kept none.
-fn different_attribute(file: &File, entry: &Entry) -> Result<Option<&'static str>, Errno> {
-    let said = |name: &[u8]| entry.xattrs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_slice());
-    let capabilities = attribute(file, CAPABILITIES, said(CAPABILITIES).map_or(64, <[u8]>::len))?;
-    if capabilities.as_deref() != said(CAPABILITIES) {
+/// What is there, be it a device that better isn't opened.
+fn place(parent: &Directory, name: &[u8]) -> Result<OwnedFd, Errno> {
+    rustix::fs::openat(&parent.fd, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// What an entry says of an attribute.
+fn said<'a>(entry: &'a Entry, name: &[u8]) -> Option<&'a [u8]> {
+    entry.xattrs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_slice())
+}
+
+/// Compares capabilities, users' attributes and access lists. The file system may keep none.
+fn different_attribute(file: OwnedFd, entry: &Entry) -> Result<Option<&'static str>, Errno> {
+    match compared_attributes(&by_descriptor(&file), entry) {
+        // It could keep none when the layer was extracted, either.
+        Err(Errno::NOTSUP) => Ok(None),
+        compared => compared,
+    }
+}
+
+fn compared_attributes(path: &str, entry: &Entry) -> Result<Option<&'static str>, Errno> {
+    // A directory that is named twice has what only the first entry says, too.
+    let is_compared = |name: &[u8]| entry.kind == Kind::File || said(entry, name).is_some();
+    if is_compared(CAPABILITIES) && attribute(path, CAPABILITIES, entry)?.as_deref() != said(entry, CAPABILITIES) {
         return Ok(Some("its capabilities differ"));
     }
     let of_users = |name: &[u8]| name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
     for (name, value) in entry.xattrs.iter().filter(|(name, _)| of_users(name)) {
-        if attribute(file, name, value.len())?.is_some_and(|found| found != *value) {
+        // Of these alone it may have kept none.
+        if attribute(path, name, entry)?.is_some_and(|found| found != *value) {
             return Ok(Some("its attributes differ"));
+        }
+    }
+    for name in [acl::ACCESS, acl::DEFAULT].into_iter().filter(|name| is_compared(name)) {
+        if acl::differs(name, attribute(path, name, entry)?.as_deref(), said(entry, name)) {
+            return Ok(Some("its access list differs"));
         }
     }
     Ok(None)
 }
 
-/// An attribute's value; nothing but its beginning if it is longer than `expected`.
-fn attribute(file: &File, name: &[u8], expected: usize) -> Result<Option<Vec<u8>>, Errno> {
+/// An attribute's value; other bytes if it is longer than it should be, or than those that none should have.
+fn attribute(path: &str, name: &[u8], entry: &Entry) -> Result<Option<Vec<u8>>, Errno> {
     // A byte more than there should be: an attribute that is too long differs, and doesn't fail.
-    let mut value = vec![0; expected + 1];
-    match rustix::fs::fgetxattr(file, name, &mut value[..]) {
+    let mut value = vec![0; said(entry, name).map_or(64, <[u8]>::len) + 1];
+    match rustix::fs::getxattr(path, name, &mut value[..]) {
         Ok(length) => value.truncate(length),
         Err(Errno::RANGE) => {}
         Err(Errno::NODATA) => return Ok(None),

@@ -343,13 +343,15 @@ fn a_tree_survives_create_and_apply() {
 }
 
 /// A POSIX ACL as the kernel keeps it: version 2, then tag, permissions and id of each entry.
-fn acl(user: u32) -> Vec<u8> {
-    let entries =
-        [(0x01u16, 6u16, u32::MAX), (0x02, 5, user), (0x04, 4, u32::MAX), (0x10, 5, u32::MAX), (0x20, 0, u32::MAX)];
-    let entry = |(tag, rights, id): (u16, u16, u32)| {
+fn acl_of(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+    let entry = |&(tag, rights, id): &(u16, u16, u32)| {
         [&tag.to_le_bytes()[..], &rights.to_le_bytes(), &id.to_le_bytes()].concat()
     };
-    [2u32.to_le_bytes().to_vec(), entries.map(entry).concat()].concat()
+    [2u32.to_le_bytes().to_vec(), entries.iter().flat_map(entry).collect()].concat()
+}
+
+fn acl(user: u32) -> Vec<u8> {
+    acl_of(&[(0x01, 6, u32::MAX), (0x02, 5, user), (0x04, 4, u32::MAX), (0x10, 5, u32::MAX), (0x20, 0, u32::MAX)])
 }
 
 fn attribute(path: &Path, name: &str) -> Option<Vec<u8>> {
@@ -370,9 +372,16 @@ fn access_lists_and_user_attributes() {
         xattrs: vec![xattr(access, &acl(1001)), xattr(default, &acl(1002)), xattr("user.empty", b"")],
         ..Entry::new(Kind::Directory, "d", 0o650)
     };
-    let plain = Entry::new(Kind::File, "d/plain", 0o640);
+    let plain = Entry::new(Kind::File, "d/plain", 0o650);
+    let pipe = Entry { xattrs: vec![xattr(access, &acl(1003))], ..Entry::new(Kind::Fifo, "pipe", 0o640) };
+    // Its mode isn't the one that its list makes of it, and is what counts in the end.
+    let odd = Entry { xattrs: vec![xattr(access, &acl(1004))], ..Entry::new(Kind::File, "odd", 0o4777) };
+    // It says what the mode says.
+    let minimal = acl_of(&[(0x01, 6, u32::MAX), (0x04, 4, u32::MAX), (0x20, 0, u32::MAX)]);
+    let minimal = Entry { xattrs: vec![xattr(access, &minimal)], ..Entry::new(Kind::File, "minimal", 0o640) };
     let mut stack = Stack::new();
-    let tar = Tar::new().add(directory, b"").add(file, b"x").add(plain, b"y").directory("d/below").end();
+    let tar = Tar::new().add(directory, b"").add(file, b"x").add(plain, b"y").directory("d/below");
+    let tar = tar.add(pipe, b"").add(odd, b"").add(minimal, b"").end();
     stack.apply(&tar).unwrap();
     let top = stack.top();
     assert_eq!(attribute(&top.join("d/file"), access), Some(acl(1000)));
@@ -383,8 +392,28 @@ fn access_lists_and_user_attributes() {
     // What the directory hands on to new files is not what the archive says of these.
     assert_eq!([attribute(&top.join("d/plain"), access), attribute(&top.join("d/below"), access)], [None, None]);
     assert_eq!(attribute(&top.join("d/below"), default), None);
-    assert_eq!((mode(top.join("d/plain")), mode(top.join("d/below"))), (0o640, 0o755));
+    assert_eq!((mode(top.join("d/plain")), mode(top.join("d/below"))), (0o650, 0o755));
     assert_eq!(corten_archive::verify(&tar[..], fs::File::open(&top).unwrap().as_fd(), Limits::default()).unwrap(), []);
+    let check = |path: &str, name: &str, other: Option<&[u8]>, what: Option<&str>| {
+        let (path, own) = (top.join(path), attribute(&top.join(path), name));
+        let set = |value: Option<&[u8]>| match value {
+            Some(value) => lsetxattr(&path, name, value, XattrFlags::empty()).unwrap(),
+            None => rustix::fs::removexattr(&path, name).unwrap(),
+        };
+        set(other);
+        let found = corten_archive::verify(&tar[..], fs::File::open(&top).unwrap().as_fd(), Limits::default()).unwrap();
+        assert_eq!(found.first().map(|found| found.what), what, "{path:?} {name}: {found:?}");
+        set(own.as_deref());
+    };
+    let differs = Some("its access list differs");
+    check("d/file", access, Some(&acl(7)), differs);
+    check("d/file", access, None, differs);
+    check("d", access, Some(&acl(7)), differs);
+    check("d", default, Some(&acl(7)), differs);
+    check("d", default, None, differs);
+    check("d/plain", access, Some(&acl(7)), differs);
+    check("d", "user.empty", Some(b"full"), Some("its attributes differ"));
+    check("pipe", access, Some(&acl(7)), differs);
     // And back.
     let again = corten_archive::create(fs::File::open(&top).unwrap().as_fd(), Vec::new()).unwrap();
     stack.apply(&again).unwrap();
