@@ -293,6 +293,33 @@ fn a_killed_daemon_goes_on_where_it_was() {
 }
 
 #[test]
+fn nobody_waits_for_a_silent_registry_s_answer_in_vain() {
+    if !is_root("nobody_waits_for_a_silent_registry_s_answer_in_vain") {
+        return;
+    }
+    let engine = TestEngine::start(CORTEN);
+    let registry = Fake::start(&engine);
+    let image = image("box", 1, 10);
+    let (digest, _) = registry.push("box", "1", &image, SHA256);
+    let target = format!("/distribution/{}/box:1/json", registry.host);
+    let config = blob_path("box", &Digest::sha256(&image.config()));
+    // Before its manifest, in the middle of it, and before the configuration.
+    let cases = [("/v2/box/manifests/1", None), ("/v2/box/manifests/1", Some(10)), (&config, None)];
+    for (number, (path, bytes)) in cases.into_iter().enumerate() {
+        registry.fault(path, &[Fault::Silent(bytes)]);
+        let before = registry.requests(path).len();
+        let mut stream = UnixStream::connect(engine.socket()).expect("the daemon listens");
+        write!(stream, "GET {target} HTTP/1.1\r\nHost: d\r\n\r\n").expect("sending a request");
+        wait_until("it waits", || registry.requests(path).len() > before);
+        drop(stream);
+        wait_until(&format!("the registry is left: {path}"), || registry.left_alone() == number + 1);
+    }
+    let shown = engine.get(&target).expect("it is answered");
+    assert!(shown.contains(digest.as_str()), "{shown}");
+    engine.finish();
+}
+
+#[test]
 fn what_nobody_comes_back_for_goes() {
     if !is_root("what_nobody_comes_back_for_goes") {
         return;

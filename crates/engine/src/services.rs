@@ -60,12 +60,16 @@ impl Download {
 #[derive(Debug)]
 pub struct Operation {
     steps: mpsc::Receiver<Result<Progress, Error>>,
-    cancel: Cancel,
+    _wanted: Wanted,
 }
 
-impl Drop for Operation {
+/// Somebody waits for an operation's end: dropping it cancels the operation.
+#[derive(Debug)]
+struct Wanted(Cancel);
+
+impl Drop for Wanted {
     fn drop(&mut self) {
-        self.cancel.cancel();
+        self.0.cancel();
     }
 }
 
@@ -101,7 +105,7 @@ impl Operation {
                 let _ = unable.send(Err(error)).await;
             }
         });
-        Operation { steps, cancel }
+        Operation { steps, _wanted: Wanted(cancel) }
     }
 }
 
@@ -323,13 +327,14 @@ impl ImageService {
         })
     }
 
-    /// What a registry has of a name.
+    /// What a registry has of a name. Dropping it ends the wait for the registry.
     pub async fn inspect_remote(
         &self,
         reference: Reference,
         credentials: Option<Credentials>,
     ) -> Result<Remote, Error> {
-        let registry = self.shared.registry_client.clone();
+        let wanted = Wanted(Cancel::default());
+        let registry = self.shared.registry_client.under(&wanted.0);
         self.ask_slowly(move |images| images.inspect_remote(&reference, &registry, credentials.as_ref())).await
     }
 
