@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use common::{CORTEN, sound, spawn, wait_until};
+use common::{CORTEN, sound, spawn, told_as, wait_until};
 use corten_testkit::image::{Packing, pack, tar};
 use corten_testkit::{TestEngine, engine::docker_client, is_root, server};
 
@@ -149,6 +149,39 @@ fn from_a_url() {
     assert_eq!(engine.docker(&["images", "-q", "bad"]).ok(), "");
     assert!(!engine.log().contains("p@ss") && !engine.log().contains("p%40ss"), "{}", engine.log());
     sound(&engine);
+    engine.finish();
+}
+
+#[test]
+fn the_events_of_an_import() {
+    if !is_root("the_events_of_an_import") {
+        return;
+    }
+    let engine = TestEngine::start(CORTEN);
+    let archive = engine.path().join("plain.tar");
+    for (number, client) in [docker_client(), CORTEN.into()].into_iter().enumerate() {
+        // Another image each time: the second takes the name of the first.
+        std::fs::write(&archive, tar(&[("file", &[b'0' + number as u8])])).expect("writing an archive");
+        let import = |name: &[&str]| {
+            let arguments = [&["import", "-c", "LABEL k=v", archive.to_str().expect("UTF-8")], name].concat();
+            let format = "{{.Action}} {{.Actor.ID}} {{.Actor.Attributes.name}} {{.Actor.Attributes.k}}";
+            let mut id = String::new();
+            let told = told_as(&engine, format, || {
+                engine.client(client.clone(), &arguments, b"").ok().clone_into(&mut id);
+            });
+            (told, id)
+        };
+        // moby, daemon/images/image_import.go: the tag comes first, and the import is called by the id.
+        let (told, id) = import(&["plain"]);
+        assert_eq!(told, [format!("tag {id} plain:latest v"), format!("import {id} {id} v")]);
+        let (told, id) = import(&[]);
+        assert_eq!(told, [format!("import {id} {id} v")]);
+        let told = told_as(&engine, "{{.Action}}", || {
+            let failed = engine.client(client.clone(), &["import", "-c", "NONSENSE", "-", "plain"], b"x");
+            failed.fails(1, "NONSENSE");
+        });
+        assert_eq!(told, [""; 0]);
+    }
     engine.finish();
 }
 

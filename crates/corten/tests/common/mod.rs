@@ -82,10 +82,14 @@ pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
 
 /// What was told of images while `work` ran: action and name.
 pub fn told(engine: &TestEngine, work: impl FnOnce()) -> Vec<String> {
+    told_as(engine, "{{.Action}} {{.Actor.Attributes.name}}", work)
+}
+
+/// The same, each event as a template shows it.
+pub fn told_as(engine: &TestEngine, format: &str, work: impl FnOnce()) -> Vec<String> {
     let now = || format!("{:.9}", std::time::UNIX_EPOCH.elapsed().expect("the clock is right").as_secs_f64());
     let since = now();
     work();
-    let format = "{{.Action}} {{.Actor.Attributes.name}}";
     let until = now();
     let events = ["events", "--since", &since, "--until", &until, "--filter", "type=image", "--format", format];
     engine.docker(&events).ok().lines().map(str::to_owned).collect()
