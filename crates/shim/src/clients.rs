@@ -5,6 +5,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_send_buffer_size_force;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
@@ -36,7 +37,7 @@ pub(crate) struct Client {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Input {
     /// Bytes were put into the buffer.
-    Bytes(usize),
+    Bytes,
     /// Its input has ended.
     End,
     /// Nothing now.
@@ -111,10 +112,10 @@ impl Client {
         }
     }
 
-    /// Takes what the client has sent.
-    pub(crate) fn input(&mut self, buffer: &mut [u8]) -> Input {
-        match recv(&self.socket, buffer, RecvFlags::DONTWAIT) {
-            Ok((length, _)) if length > 0 => Input::Bytes(length),
+    /// Takes what the client has sent into the buffer's spare room.
+    pub(crate) fn input(&mut self, buffer: &mut Vec<u8>) -> Input {
+        match recv(&self.socket, spare_capacity(buffer), RecvFlags::DONTWAIT) {
+            Ok((length, _)) if length > 0 => Input::Bytes,
             Err(Errno::AGAIN | Errno::INTR) => Input::Nothing,
             _ => {
                 self.reading = false;
@@ -232,8 +233,9 @@ mod tests {
         let mut client = Client::new(ours.into(), ALL, false);
         theirs.write_all(b"hi").unwrap();
         theirs.shutdown(std::net::Shutdown::Write).unwrap();
-        let mut buffer = [0; 16];
-        assert_eq!(client.input(&mut buffer), Input::Bytes(2));
+        let mut buffer = Vec::with_capacity(16);
+        assert_eq!(client.input(&mut buffer), Input::Bytes);
+        assert_eq!(buffer, b"hi");
         assert_eq!(client.input(&mut buffer), Input::End);
         assert!(!client.reading && !client.is_done());
     }

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use corten_runtime::apply::Stdio;
 use corten_sys::pty;
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
@@ -149,10 +150,11 @@ impl Io {
             client.flush();
         }
         if flags.contains(PollFlags::IN) && client.reading {
-            buffer.resize(CHUNK, 0);
+            buffer.clear();
+            buffer.reserve_exact(CHUNK);
             match client.input(buffer) {
-                Input::Bytes(length) => {
-                    self.pending.extend_from_slice(&buffer[..length]);
+                Input::Bytes => {
+                    self.pending.extend_from_slice(buffer);
                     self.write_stdin();
                     return;
                 }
@@ -202,19 +204,22 @@ impl Io {
 
     /// Reads up to `turns` chunks of an output, and says how many bytes they had; its end closes it.
     fn read_output(&mut self, stream: usize, turns: usize, buffer: &mut Vec<u8>) -> u64 {
-        buffer.resize(CHUNK, 0);
+        // Of what isn't filled nothing is touched: a supervisor whose container says little stays small.
+        buffer.clear();
+        buffer.reserve_exact(CHUNK);
         let mut taken = 0;
         for _ in 0..turns {
             let Some(output) = &self.outputs[stream] else { break };
-            match rustix::io::read(output, &mut buffer[..]) {
+            buffer.clear();
+            match rustix::io::read(output, spare_capacity(buffer)) {
                 Ok(length) if length > 0 => {
                     taken += length as u64;
                     // All output of a terminal is standard output.
                     if let Some(log) = &mut self.log {
-                        log.write(stream, &buffer[..length]);
+                        log.write(stream, buffer);
                     }
                     for client in &mut self.clients {
-                        client.output(stream, &buffer[..length]);
+                        client.output(stream, buffer);
                     }
                     if length < CHUNK {
                         break;
