@@ -80,8 +80,9 @@ impl Process {
         }
     }
 
-    /// The leader names the process that it has led to; who could take the leader's socket from it may have named another. It has to be
-    /// a child of this process, which nothing but a leader's clone of a sibling makes.
+    /// The leader names the process that it has led to, or the kernel on their slate; who could take the socket or the memory from one
+    /// that is in the container already may have named another. It has to be a child of this process, which nothing but a leader's
+    /// clone of a sibling makes.
     fn follow(&mut self, pid: i32, strays: &mut Vec<process::Ended>) -> Result<(), Failure> {
         if !process::is_child(pid) && !strays.iter().any(|ended| ended.pid == pid) {
             return Err(Failure::new(FailureKind::Internal, "a process was named that is none of the container's"));
@@ -102,7 +103,7 @@ impl Process {
     fn find_follower(&mut self, strays: &mut Vec<process::Ended>) {
         if let Some(pid) = self.stub.led() {
             // It is gone already, or will be heard of when it ends.
-            let _ = self.take_over(pid, strays);
+            let _ = self.follow(pid, strays);
         }
     }
 

@@ -170,6 +170,57 @@ fn an_exec_whose_leader_dies_is_the_runtimes() {
     bench.is_clean();
 }
 
+/// Whoever may trace the newcomer writes into its memory, of which its leader has a part in common, while that one dies: the runtime takes no
+/// process of the host for the container's, nor tells its caller of one, who would send it the container's signals.
+#[test]
+fn a_newcomer_that_is_taken_over_names_no_process_of_the_host() {
+    let Some(bench) = bench("exec sleep 1000", |config, place| {
+        // The newcomer is held where it waits for its agent, who never hears of it: its leader can tell nothing.
+        config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": place.join("agent"),
+            "syscalls": [{"names": ["swapoff"], "action": "SCMP_ACT_NOTIFY"}],
+        });
+    }) else {
+        return;
+    };
+    let agent = UnixListener::bind(bench.path("agent")).unwrap();
+    bench.run(&["--detach"]).ok();
+    drop(receive(&agent.accept().unwrap().0.into()));
+    let mut host = Command::new("sleep").arg("1000").spawn().unwrap();
+    let words = ["exec", "--detach", "--pid-file", &bench.path("pid"), &bench.id, "true"];
+    let mut exec =
+        without(SENDMSG, || bench.command(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
+    let children = format!("/proc/{0}/task/{0}/children", exec.id());
+    let status = |pid: &str| fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mut newcomer = String::new();
+    until("the newcomer has loaded its filter", || {
+        let children = fs::read_to_string(&children).unwrap();
+        // One filter keeps the leader from telling, the other one is the container's.
+        let held = children.split_whitespace().find(|pid| status(pid).contains("\nSeccomp_filters:\t2\n"));
+        newcomer = held.unwrap_or_default().to_owned();
+        !newcomer.is_empty()
+    });
+    let maps = fs::read_to_string(format!("/proc/{newcomer}/maps")).unwrap();
+    let slate = maps.lines().find(|line| line.contains(" rw-s ") && line.contains("/dev/zero")).expect("the slate");
+    let start = u64::from_str_radix(slate.split('-').next().unwrap(), 16).unwrap();
+    let memory = fs::OpenOptions::new().write(true).open(format!("/proc/{newcomer}/mem")).unwrap();
+    // That it executes, and who it is: `corten_sys::slate`.
+    let forged = [1, host.id()].map(u32::to_ne_bytes).concat();
+    std::os::unix::fs::FileExt::write_all_at(&memory, &forged, start).unwrap();
+    let pid = corten_sys::process::open_pidfd(newcomer.parse().unwrap()).unwrap();
+    corten_sys::process::signal_pidfd(std::os::fd::AsFd::as_fd(&pid), 9).unwrap();
+    until("the exec fails", || exec.try_wait().unwrap().is_some());
+    let output = exec.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(255) && said.contains("none of the container's"), "{output:?}");
+    assert!(!fs::exists(bench.path("pid")).unwrap(), "a process of the host is named");
+    assert_eq!(host.try_wait().unwrap(), None, "a process of the host was killed");
+    host.kill().unwrap();
+    host.wait().unwrap();
+    bench.runtime(&["delete", "--force", &bench.id]).ok();
+    bench.is_clean();
+}
+
 /// Dispositions are inherited: whoever starts the runtime may ignore signals, also the two that glibc keeps for itself and whose
 /// disposition its functions don't change.
 #[test]

@@ -224,7 +224,7 @@ impl Launched {
                 Some((Note::Ready, _)) => return Ok(Stage::Ready),
                 Some((Note::Console, fds)) => *console = fds.into_iter().next(),
                 Some((Note::Warning(text), _)) => context.log.warn(&text),
-                Some((Note::Moved { pid }, fds)) => self.moved(pid, fds)?,
+                Some((Note::Moved { pid }, _)) => self.follow(pid)?,
                 Some((Note::Listener { fd }, _)) => listener = Some(fd),
                 Some((Note::MountNamespace, _)) => {}
                 Some((Note::Failed(failure), _)) => {
@@ -241,7 +241,7 @@ impl Launched {
     fn follow_leader(&mut self) -> Result<()> {
         while self.leading {
             match self.note()? {
-                Some((Note::Moved { pid }, fds)) => self.moved(pid, fds)?,
+                Some((Note::Moved { pid }, _)) => self.follow(pid)?,
                 Some((Note::Failed(failure), _)) => return Err(refused(&failure)),
                 Some(_) => {}
                 None => return Err(Error::new("the process that leads into the container has died")),
@@ -254,22 +254,26 @@ impl Launched {
         self.control.receive().map_err(Error::doing("cannot hear the container's process"))
     }
 
-    /// What stands inside a container already has no further process to name.
-    fn moved(&mut self, pid: i32, fds: Vec<OwnedFd>) -> Result<()> {
-        let Some(pidfd) = fds.into_iter().next().filter(|_| self.leading) else {
+    /// From now on the process is meant that the leader has led to. What stands inside a container already has no further one to name;
+    /// who could take the socket or the memory from it may have named any process of the host. It has to be a child of this one, which
+    /// nothing but a leader's clone of a sibling makes.
+    fn follow(&mut self, pid: i32) -> Result<()> {
+        if !self.leading {
             return Err(Error::new("a process was named that nobody was led to"));
-        };
+        }
+        if !process::is_child(pid) {
+            return Err(Error::new("a process was named that is none of the container's"));
+        }
+        self.pidfd = process::open_pidfd(pid).map_err(Error::doing("pidfd_open"))?;
         let leader = std::mem::replace(&mut self.pid, pid);
-        (self.pidfd, self.leading) = (pidfd, false);
+        self.leading = false;
         process::reap(leader).map(drop).map_err(Error::doing("waitpid"))
     }
 
     /// It may have led somebody in before: that process has become its program by now.
     fn leader_died(&mut self) -> Result<Stage> {
         let died = || Error::new("the process that leads into the container has died");
-        let pid = self.control.led().ok_or_else(died)?;
-        let pidfd = process::open_pidfd(pid).map_err(Error::doing("pidfd_open"))?;
-        self.moved(pid, vec![pidfd])?;
+        self.follow(self.control.led().ok_or_else(died)?)?;
         Ok(Stage::Executed)
     }
 
