@@ -130,6 +130,12 @@ impl Store {
         Ok(())
     }
 
+    /// Whether a named ingest's file is here.
+    pub(crate) fn has_part(&self, name: &str) -> bool {
+        // It may come from a record: it isn't a path.
+        name.bytes().all(|byte| byte.is_ascii_hexdigit()) && self.ingest_folder().join(name).exists()
+    }
+
     /// The files of the ingests that can be continued, and their bytes.
     pub(crate) fn named_ingests(&self) -> Result<Vec<(String, u64)>> {
         Ok(self.ingests()?.into_iter().filter(|(name, _)| !is_nameless(name)).collect())

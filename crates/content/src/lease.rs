@@ -108,7 +108,8 @@ impl Store {
         })
     }
 
-    fn active(&self) -> MutexGuard<'_, HashSet<String>> {
+    /// The leases that somebody in this process is at work with.
+    pub(crate) fn active(&self) -> MutexGuard<'_, HashSet<String>> {
         self.shared.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -124,11 +125,12 @@ impl Store {
     }
 
     /// What leases hold now: those of operations under way, however long they take, and those whose time isn't over; the others
-    /// end. Goes through the writer's queue, behind the leases that were dropped before.
+    /// end, and forget what isn't here. Goes through the writer's queue, behind the leases that were dropped before.
     pub(crate) fn held(&self) -> Result<Held> {
         let store = self.clone();
         self.database().write_relaxed(move |transaction| {
             store.end_expired(transaction)?;
+            store.forget_lost(transaction)?;
             let mut query = transaction.prepare_cached("SELECT lease, digest FROM content_lease_blob")?;
             let active = store.active();
             let mut held = Held::default();
@@ -173,15 +175,26 @@ impl Held {
     }
 }
 
+const INGEST: &str = "ingest/";
+
 /// How an ingest's file stands among a lease's digests; none of these looks so.
 fn ingest_row(name: &str) -> String {
-    format!("ingest/{name}")
+    format!("{INGEST}{name}")
+}
+
+/// The ingest's name if an entry of a lease is one.
+pub(crate) fn ingest_of(entry: &str) -> Option<&str> {
+    entry.strip_prefix(INGEST)
 }
 
 impl Lease {
     /// Leaves the lease to its expiry (at the latest the end of the process, if it has none): somebody may come back for
-    /// what it holds.
+    /// what it holds and is here. The rest is forgotten.
     pub fn abandon(mut self) {
+        let (store, namespace, id) = (self.store.clone(), self.namespace.clone(), self.id.clone());
+        let forget = move |transaction: &Transaction<'_>| store.forget_lost_of(transaction, &namespace, &id);
+        // What it holds too much because this fails is forgotten when garbage is collected.
+        drop(self.store.database().write_relaxed(forget));
         self.abandoned = true;
     }
 
@@ -213,17 +226,18 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.store.active().remove(&self.id);
-        if self.abandoned {
-            return;
+        if !self.abandoned {
+            let (namespace, id) = (std::mem::take(&mut self.namespace), self.id.clone());
+            // Nobody waits for it: what stays because this fails is forgotten when the store is opened next. It is in the queue
+            // before the lease is nobody's: who looks at leases relies on that.
+            let ended = move |transaction: &Transaction<'_>| delete(transaction, &namespace, &id);
+            drop(self.store.database().write_relaxed_async(ended));
         }
-        let (namespace, id) = (std::mem::take(&mut self.namespace), std::mem::take(&mut self.id));
-        // Nobody waits for it: what stays because this fails is forgotten when the store is opened next.
-        drop(self.store.database().write_relaxed_async(move |transaction| delete(transaction, &namespace, &id)));
+        self.store.active().remove(&self.id);
     }
 }
 
-fn delete(transaction: &Transaction<'_>, namespace: &str, id: &str) -> Result<()> {
+pub(crate) fn delete(transaction: &Transaction<'_>, namespace: &str, id: &str) -> Result<()> {
     for statement in [
         "DELETE FROM content_lease WHERE namespace = ?1 AND id = ?2",
         "DELETE FROM content_lease_blob WHERE namespace = ?1 AND lease = ?2",
@@ -233,7 +247,7 @@ fn delete(transaction: &Transaction<'_>, namespace: &str, id: &str) -> Result<()
     Ok(())
 }
 
-fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     i64::try_from(since_epoch().as_secs()).unwrap_or(i64::MAX)
 }
 

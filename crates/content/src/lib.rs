@@ -18,6 +18,7 @@
 //! blob to it by committing or [`Lease::hold`], make the record that names the blobs, then drop the lease. Leases without an
 //! expiry end with the process; one with an expiry outlives it, so that an interrupted download is worth continuing.
 
+mod audit;
 mod blobs;
 mod collect;
 mod error;
@@ -36,6 +37,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use corten_base::{Algorithm, Digest};
 use corten_metadata::{Database, Schema};
 
+pub use audit::BadLease;
 pub use collect::Collected;
 pub use error::{Error, Result};
 pub use follow::Follower;

@@ -30,6 +30,13 @@ fn lease(store: &Store) -> Lease {
     store.lease(LeaseOptions { owner: "test".into(), ..LeaseOptions::default() }).unwrap()
 }
 
+/// Puts a blob that the lease holds.
+fn put(store: &Store, text: &[u8], lease: &Lease) -> Digest {
+    let mut ingest = store.ingest_nameless(Algorithm::Sha256, None).unwrap();
+    ingest.write_all(text).unwrap();
+    ingest.commit(None, lease).unwrap().0
+}
+
 fn holds(store: &Store, digest: &Digest) -> bool {
     store.held().unwrap().has_blob(digest)
 }
@@ -213,9 +220,7 @@ fn leases_end_with_the_process_unless_they_have_an_expiry() {
     let ttl = Some(Duration::from_secs(60));
     let lasting = store.lease(LeaseOptions { ttl, ..LeaseOptions::default() }).unwrap();
     let passing = lease(&store);
-    let (a, b) = (Digest::sha256(b"a"), Digest::sha256(b"b"));
-    lasting.hold(&a).unwrap();
-    passing.hold(&b).unwrap();
+    let (a, b) = (put(&store, b"a", &lasting), put(&store, b"b", &passing));
     std::mem::forget(lasting);
     std::mem::forget(passing);
     drop(store);
@@ -280,11 +285,11 @@ fn abandoned_leases_hold_until_somebody_comes_back() {
     let store = fixture.open();
     let options =
         || LeaseOptions { owner: "pull x".into(), ttl: Some(Duration::from_secs(60)), ..LeaseOptions::default() };
-    let (a, b) = (Digest::sha256(b"a"), Digest::sha256(b"b"));
     let first = store.lease(options()).unwrap();
-    first.hold(&a).unwrap();
+    let a = put(&store, b"a", &first);
     first.abandon();
     let second = store.lease(options()).unwrap();
+    let b = Digest::sha256(b"b");
     second.hold(&b).unwrap();
     assert!(holds(&store, &a) && holds(&store, &b));
     let namespace = corten_base::Namespace::default();
@@ -349,4 +354,70 @@ fn a_part_of_what_came_whole_in_another_way_goes() {
     assert_eq!((collect(&store, &[]), fixture.ingests()), (0, 1));
     assert_eq!(store.ingest_blob(&other, 11, &lease).unwrap().offset(), 5);
     assert_eq!(store.ingest_blob(&whole, 11, &lease).unwrap().offset(), 0);
+}
+
+#[test]
+fn leases_are_as_they_should_be() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let options =
+        || LeaseOptions { owner: "pull x".into(), ttl: Some(Duration::from_secs(60)), ..LeaseOptions::default() };
+    let said = |repair| {
+        let bad = store.bad_leases(repair).unwrap();
+        bad.into_iter().map(|lease| format!("{}: {}", lease.owner, lease.what)).collect::<Vec<String>>()
+    };
+    let entries = || -> i64 {
+        let count = "SELECT count(*) FROM content_lease_blob";
+        store
+            .database()
+            .read(|connection| -> Result<i64> { Ok(connection.query_row(count, [], |row| row.get(0))?) })
+            .unwrap()
+    };
+    // At work with what isn't here yet; over; and interrupted: a part of one blob has come, nothing of another.
+    let (coming, other) = (Digest::sha256(b"coming"), Digest::sha256(b"other"));
+    let at_work = lease(&store);
+    at_work.hold(&other).unwrap();
+    drop(lease(&store));
+    let interrupted = store.lease(options()).unwrap();
+    interrupted.hold(&coming).unwrap();
+    interrupted.hold(&other).unwrap();
+    let mut ingest = store.ingest_blob(&coming, 6, &interrupted).unwrap();
+    ingest.write_all(b"com").unwrap();
+    drop(ingest);
+    let whole = put(&store, b"whole", &interrupted);
+    interrupted.abandon();
+    assert_eq!(said(false), [""; 0]);
+    assert_eq!(entries(), 1 + 3, "what has not come is not held any more");
+    // Another one brings it: it is here all the same.
+    let second = lease(&store);
+    let mut ingest = store.ingest_blob(&coming, 6, &second).unwrap();
+    ingest.write_all(b"ing").unwrap();
+    ingest.commit(Some(&coming), &second).unwrap();
+    drop(second);
+    assert_eq!(said(false), [""; 0]);
+    // Lost.
+    fs::remove_file(store.blob_path(&whole)).unwrap();
+    let spoil = |statement: &'static str| {
+        let spoil = move |transaction: &corten_metadata::rusqlite::Transaction<'_>| -> Result<()> {
+            transaction.execute(statement, [])?;
+            Ok(())
+        };
+        store.database().write(spoil).unwrap();
+    };
+    let check = |expect: &str| {
+        assert_eq!(said(false), [expect]);
+        assert_eq!(said(true), [expect], "nothing is changed without being told to");
+        assert_eq!(said(false), [""; 0]);
+    };
+    check("pull x: 1 of what it holds is not here");
+    spoil("INSERT INTO content_lease_blob VALUES ('default', 'unknown', 'ingest/../../x')");
+    check("unknown: it has no record, and holds blobs");
+    spoil("INSERT INTO content_lease VALUES ('default', '1-1', 'load', 0, NULL, '{}')");
+    check("load: its operation is over");
+    spoil("UPDATE content_lease SET expires = unixepoch() - 10 WHERE expires IS NOT NULL");
+    assert_eq!(said(false), [""; 0], "somebody is about to end it");
+    spoil("UPDATE content_lease SET expires = unixepoch() - 100 WHERE expires IS NOT NULL");
+    check("pull x: its time is over");
+    assert_eq!(entries(), 1, "who is at work keeps what it holds");
+    assert!(holds(&store, &other) && !holds(&store, &coming));
 }

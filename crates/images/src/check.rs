@@ -10,6 +10,8 @@
 //! | a name of an image that isn't there | the name is removed |
 //! | a layer whose files aren't what its blob says | it is extracted again, unless a container stands on it |
 //! | a container's layer that can't be mounted | nothing: it is told |
+//! | a lease whose operation or time is over, or of which only what it holds is recorded | it ends |
+//! | a lease that holds what isn't here | it forgets that |
 //! | what nobody needs | it is collected |
 
 use std::collections::{HashMap, HashSet};
@@ -50,7 +52,7 @@ pub struct Checkup {
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// With what: `blob sha256:..`, `layer sha256:..`, `image sha256:..`, `name ..`, `container ..`.
+    /// With what: `blob sha256:..`, `layer sha256:..`, `image sha256:..`, `name ..`, `container ..`, `lease ..`.
     pub subject: String,
     /// What is wrong with it.
     pub what: String,
@@ -86,12 +88,14 @@ impl Images {
             bad: HashSet::new(),
             unread: HashSet::new(),
         };
+        check.leases()?;
         check.garbage()?;
         check.blobs()?;
         check.names()?;
         check.images()?;
         check.layers()?;
         check.containers()?;
+        check.interrupted()?;
         Ok(check.found)
     }
 }
@@ -106,6 +110,19 @@ impl Check<'_> {
         if self.repair {
             self.found.freed += self.images.collect()?.bytes();
         }
+        Ok(())
+    }
+
+    /// Leases that nobody is at work with, before anything is collected: what they hold shouldn't stay, or is lost.
+    fn leases(&mut self) -> Result<()> {
+        for lease in self.images.content().bad_leases(self.repair)? {
+            self.tell(format!("lease {}", lease.owner), lease.what, self.repair);
+        }
+        Ok(())
+    }
+
+    /// What interrupted pulls keep, in the end: of blobs that were removed nothing is kept.
+    fn interrupted(&mut self) -> Result<()> {
         let interrupted = self.images.interrupted()?;
         (self.found.parts, self.found.part_bytes) = (interrupted.ingests, interrupted.bytes);
         Ok(())

@@ -5,10 +5,13 @@
 mod common;
 
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use common::{Fixture, Opened, nobody};
-use corten_base::Digest;
+use corten_base::{Algorithm, Digest};
+use corten_content::LeaseOptions;
 use corten_images::{Checkup, InUse};
 use corten_testkit::image::{Packing, TestImage, oci_archive_bytes, pack, tar};
 
@@ -167,5 +170,28 @@ fn a_name_of_nothing_is_taken_away() {
     let store = fixture.open();
     let found = store.images.check(true, &nobody).unwrap();
     assert_eq!(texts(&found), ["name docker.io/library/app:1: its image is not there true"]);
+    assert_sound(&store);
+}
+
+#[test]
+fn a_lease_of_what_is_lost_is_told() {
+    let fixture = Fixture::new();
+    let store = loaded(&fixture);
+    let options =
+        LeaseOptions { owner: "pull x".into(), ttl: Some(Duration::from_secs(3600)), ..LeaseOptions::default() };
+    let lease = store.content.lease(options).unwrap();
+    let [lost, damaged] = [b"a blob that will be lost", b"a blob that gets damaged"].map(|text| {
+        let mut ingest = store.content.ingest_nameless(Algorithm::Sha256, None).unwrap();
+        ingest.write_all(text).unwrap();
+        ingest.commit(None, &lease).unwrap().0
+    });
+    lease.abandon();
+    assert_sound(&store);
+    fs::remove_file(blob(&fixture, &lost)).unwrap();
+    damage(&blob(&fixture, &damaged));
+    let found = texts(&store.images.check(true, &nobody).unwrap());
+    assert_eq!(found[0], "lease pull x: 1 of what it holds is not here true");
+    assert!(found[1].starts_with(&format!("blob {damaged}: ")) && found.len() == 2, "{found:?}");
+    // With what was removed the lease has forgotten it.
     assert_sound(&store);
 }
