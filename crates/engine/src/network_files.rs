@@ -14,7 +14,7 @@ use crate::settings::{ContainerSpec, NetworkMode};
 use crate::shared::Shared;
 use crate::view::{Files, NetworkView};
 
-/// The three, open and empty: they can be mounted before they are [written](NetworkFiles::write).
+/// The three, open: they can be mounted before they are [written](NetworkFiles::write).
 #[derive(Debug)]
 pub(crate) struct NetworkFiles<'a> {
     hostname: OpenFile<'a>,
@@ -23,7 +23,7 @@ pub(crate) struct NetworkFiles<'a> {
 }
 
 impl NetworkFiles<'_> {
-    /// Opens them, empty.
+    /// Opens them, or makes them empty.
     pub(crate) fn open(files: &Files) -> Result<NetworkFiles<'_>, Error> {
         Ok(NetworkFiles {
             hostname: OpenFile::create(&files.hostname)?,
@@ -66,11 +66,22 @@ struct OpenFile<'a> {
 
 impl OpenFile<'_> {
     fn create(path: &Path) -> Result<OpenFile<'_>, Error> {
-        fs::File::create(path).map(|file| OpenFile { path, file }).map_err(cannot_write(path))
+        let file = fs::File::options().write(true).create(true).truncate(false).open(path);
+        file.map(|file| OpenFile { path, file }).map_err(cannot_write(path))
     }
 
+    /// Replaces what is there. It is never truncated to nothing: ext4 brings a file that was to the disk when it is closed, and most
+    /// containers are gone before theirs would have to go there.
     fn write(mut self, text: &str) -> Result<(), Error> {
-        self.file.write_all(text.as_bytes()).map_err(cannot_write(self.path))
+        let length = text.len() as u64;
+        let mut write = || {
+            self.file.write_all(text.as_bytes())?;
+            if self.file.metadata()?.len() > length {
+                self.file.set_len(length)?;
+            }
+            Ok(())
+        };
+        write().map_err(cannot_write(self.path))
     }
 }
 
@@ -124,5 +135,24 @@ fn read(path: &str) -> Result<String, Error> {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
         Err(error) => Err(Error::failed(format!("cannot read {path}"))(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_in_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hosts");
+        let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap());
+        OpenFile::create(&path).unwrap().write("127.0.0.1\tlocalhost\n").unwrap();
+        let before = inode(&path);
+        for text in ["::1\n", "", "10.0.0.1\tdb\n"] {
+            OpenFile::create(&path).unwrap().write(text).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        assert_eq!(inode(&path), before, "what is mounted shows the new text");
     }
 }
