@@ -11,8 +11,14 @@ use corten_base::{Digest, Reference};
 use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use std::time::Duration;
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// How often a list is written at the most for one entry.
+const MOST_WRITES: usize = 4;
+/// After so long others who had read a list have written it.
+const SETTLED: Duration = Duration::from_millis(100);
 
 /// A manifest about another one, as the list shows it.
 pub(crate) struct Referrer {
@@ -60,7 +66,8 @@ impl Referrer {
 }
 
 impl Client {
-    /// Adds a manifest to the list of those about the same.
+    /// Adds a manifest to the list of those about the same. Registries put no condition on what takes a tag, and another client that
+    /// read the list before may write it after: it is looked at again, and written again if the entry is lost.
     pub(crate) async fn list_referrer(
         &self,
         reference: &Reference,
@@ -68,12 +75,31 @@ impl Client {
         credentials: Option<&Credentials>,
     ) -> Result<()> {
         let tag = tag_of(&referrer.subject);
+        for _ in 0..MOST_WRITES {
+            let Some(index) = self.with_referrer(reference, &tag, referrer, credentials).await? else { return Ok(()) };
+            self.put_document(reference, &tag, INDEX, index, credentials).await?;
+            tokio::time::sleep(SETTLED).await;
+        }
+        if self.with_referrer(reference, &tag, referrer, credentials).await?.is_some() {
+            tracing::warn!(digest = %referrer.digest, list = tag, "the registry does not list what was pushed");
+        }
+        Ok(())
+    }
+
+    /// The list with the entry added; none where it has it.
+    async fn with_referrer(
+        &self,
+        reference: &Reference,
+        tag: &str,
+        referrer: &Referrer,
+        credentials: Option<&Credentials>,
+    ) -> Result<Option<bytes::Bytes>> {
         let odd = |reason: &str| Error::Refused {
             code: "referrers".to_owned(),
             message: format!("{tag} of {} {reason}", reference.familiar_name()),
             status: 500,
         };
-        let mut index = match self.document(reference, &tag, credentials).await? {
+        let mut index = match self.document(reference, tag, credentials).await? {
             Some(bytes) => serde_json::from_slice(&bytes).map_err(|_| odd("is no index"))?,
             None => json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [] }),
         };
@@ -81,14 +107,14 @@ impl Client {
             return Err(odd("is no index"));
         };
         if entries.iter().any(|entry| entry["digest"] == referrer.digest.as_str()) {
-            return Ok(());
+            return Ok(None);
         }
         entries.push(referrer.entry.clone());
         let bytes = index.to_string().into_bytes();
         if bytes.len() as u64 > LONGEST_MANIFEST {
             return Err(odd("is too large for another entry"));
         }
-        self.put_document(reference, &tag, INDEX, bytes.into(), credentials).await.map(drop)
+        Ok(Some(bytes.into()))
     }
 
     /// What a registry itself has under a tag; none if there is nothing.

@@ -9,7 +9,7 @@ use corten_base::{Digest, Reference};
 use corten_distribution::{Client, Credentials, Mounted, Source};
 use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// What a registry does to one `PATCH`.
@@ -341,6 +341,45 @@ async fn a_registry_that_keeps_no_lists_of_referrers() {
     let error = told(&put(&server).await.unwrap_err());
     assert!(error.starts_with("referrers: sha256-") && error.ends_with(" is no index"), "{error}");
     assert_eq!(server.count(), 2);
+}
+
+#[tokio::test]
+async fn an_entry_among_referrers_that_another_client_wrote_over() {
+    let subject = Digest::sha256(b"subject");
+    let manifest = format!(r#"{{"subject":{{"digest":"{subject}","size":7,"mediaType":"m"}}}}"#);
+    let digest = Digest::sha256(manifest.as_bytes());
+    // So many times another client, which has read the list before, writes it after.
+    for lost in [0, 1, 2, usize::MAX] {
+        let (list, written) = (Mutex::new(r#"{"manifests":[]}"#.to_owned()), Arc::new(AtomicUsize::new(0)));
+        let counted = written.clone();
+        let server = Server::start(move |_, head| {
+            let mut list = list.lock().unwrap();
+            match head.split_once("\r\n\r\n") {
+                Some((head, body)) if head.starts_with("PUT") && head.contains("/manifests/sha256-") => {
+                    let before = counted.fetch_add(1, Ordering::SeqCst);
+                    let theirs = format!(r#"{{"manifests":[{{"digest":"sha256:{before}"}}]}}"#);
+                    *list = if before < lost { theirs } else { body.to_owned() };
+                    answer("201 Created", &[], b"")
+                }
+                _ if head.starts_with("GET") => answer("200 OK", &[], list.as_bytes()),
+                _ => answer("201 Created", &[], b""),
+            }
+        });
+        Client::new(config())
+            .put_manifest(&server.reference("a/b:t"), "t", "x/y", manifest.clone().into(), None)
+            .await
+            .unwrap();
+        let writes = lost.saturating_add(1).min(4);
+        assert_eq!(written.load(Ordering::SeqCst), writes);
+        let last = server.seen.lock().unwrap().iter().rfind(|head| head.starts_with("PUT")).cloned().unwrap();
+        let index: serde_json::Value = serde_json::from_str(last.split_once("\r\n\r\n").unwrap().1).unwrap();
+        let listed: Vec<&str> =
+            index["manifests"].as_array().unwrap().iter().map(|entry| entry["digest"].as_str().unwrap()).collect();
+        let theirs = format!("sha256:{}", writes.wrapping_sub(2));
+        // What the other one wrote stays.
+        let expect = if lost == 0 { vec![digest.as_str()] } else { vec![theirs.as_str(), digest.as_str()] };
+        assert_eq!(listed, expect);
+    }
 }
 
 #[tokio::test]
