@@ -11,7 +11,7 @@ use std::thread::{self, Scope};
 use corten_content::{Ingest, Lease};
 use corten_snapshot::Snapshots;
 
-use crate::extract::{Extractor, never};
+use crate::extract::Extractor;
 use crate::unpack::{self, Received};
 use crate::{Error, Result};
 
@@ -120,7 +120,8 @@ impl Queue {
 
     fn work(&self, snapshots: &Snapshots, lease: &Lease) {
         while let Some(Job { name, extractor, whole, done }) = self.take() {
-            let extraction = extractor.extract(snapshots, &never);
+            // It is closed before all is extracted only if the reading broke off.
+            let extraction = extractor.extract(snapshots, &|| self.lock().is_closed);
             // Nothing comes if the reading broke off; that is told by who read.
             let Ok(ingest) = whole.recv() else { continue };
             let received = ingest.commit(None, lease).map_err(Error::from);
@@ -132,5 +133,46 @@ impl Queue {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use corten_base::Algorithm;
+    use corten_content::LeaseOptions;
+    use corten_testkit::image::{noise, tar};
+    use corten_testkit::is_root;
+
+    use super::*;
+    use crate::extract::with_stores;
+
+    #[test]
+    fn what_is_extracted_ends_with_the_reading() {
+        if !is_root("what_is_extracted_ends_with_the_reading") {
+            return;
+        }
+        for is_closed in [false, true] {
+            with_stores(|snapshots, content| {
+                let lease = content.lease(LeaseOptions::default()).unwrap();
+                let mut ingest = content.ingest_nameless(Algorithm::Sha256, None).unwrap();
+                ingest.write_all(&tar(&[("large", &noise(1, 1 << 20))])).unwrap();
+                ingest.complete();
+                let queue = Queue::default();
+                let ((whole, receive), (send, done)) = (sync_channel(1), sync_channel(1));
+                let extractor = Extractor::of(&ingest).unwrap();
+                queue.put(Job { name: "it".into(), extractor, whole: receive, done: send });
+                whole.send(ingest).unwrap();
+                thread::scope(|scope| {
+                    queue.lock().is_closed = is_closed;
+                    scope.spawn(|| queue.work(snapshots, &lease));
+                    let received = done.recv().unwrap();
+                    assert_eq!(received.is_ok_and(|received| received.extraction.is_ok()), !is_closed);
+                    queue.lock().is_closed = true;
+                    queue.changed.notify_all();
+                });
+            });
+        }
     }
 }
