@@ -121,6 +121,13 @@ pub const DEFENCES: &[Defence] = &[
         "newcomers_bring_nothing_of_the_host",
     ),
     defence(
+        "CVE-2016-9962",
+        "and who takes it over all the same names no process of the host as the container's",
+        ("crates/runtime/src/command/launch.rs", "        if !process::is_child(pid) {\n", "        if false {\n"),
+        RUNTIME_COMMAND,
+        "a_newcomer_that_is_taken_over_names_no_process_of_the_host",
+    ),
+    defence(
         "CVE-2024-21626",
         "the working directory must lie below the root",
         (

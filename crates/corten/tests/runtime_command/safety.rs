@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use corten_testkit::kernel::{KEYCTL, MOUNT_SETATTR, SENDMSG, refusing, without};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -170,6 +170,16 @@ fn an_exec_whose_leader_dies_is_the_runtimes() {
     bench.is_clean();
 }
 
+/// A process of the host, which goes with the test.
+struct Bystander(Child);
+
+impl Drop for Bystander {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Whoever may trace the newcomer writes into its memory, of which its leader has a part in common, while that one dies: the runtime takes no
 /// process of the host for the container's, nor tells its caller of one, who would send it the container's signals.
 #[test]
@@ -186,7 +196,8 @@ fn a_newcomer_that_is_taken_over_names_no_process_of_the_host() {
     let agent = UnixListener::bind(bench.path("agent")).unwrap();
     bench.run(&["--detach"]).ok();
     drop(receive(&agent.accept().unwrap().0.into()));
-    let mut host = Command::new("sleep").arg("1000").spawn().unwrap();
+    let mut host =
+        Bystander(Command::new("sleep").arg("1000").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     let words = ["exec", "--detach", "--pid-file", &bench.path("pid"), &bench.id, "true"];
     let mut exec =
         without(SENDMSG, || bench.command(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
@@ -205,7 +216,7 @@ fn a_newcomer_that_is_taken_over_names_no_process_of_the_host() {
     let start = u64::from_str_radix(slate.split('-').next().unwrap(), 16).unwrap();
     let memory = fs::OpenOptions::new().write(true).open(format!("/proc/{newcomer}/mem")).unwrap();
     // That it executes, and who it is: `corten_sys::slate`.
-    let forged = [1, host.id()].map(u32::to_ne_bytes).concat();
+    let forged = [1, host.0.id()].map(u32::to_ne_bytes).concat();
     std::os::unix::fs::FileExt::write_all_at(&memory, &forged, start).unwrap();
     let pid = corten_sys::process::open_pidfd(newcomer.parse().unwrap()).unwrap();
     corten_sys::process::signal_pidfd(std::os::fd::AsFd::as_fd(&pid), 9).unwrap();
@@ -214,9 +225,7 @@ fn a_newcomer_that_is_taken_over_names_no_process_of_the_host() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(255) && said.contains("none of the container's"), "{output:?}");
     assert!(!fs::exists(bench.path("pid")).unwrap(), "a process of the host is named");
-    assert_eq!(host.try_wait().unwrap(), None, "a process of the host was killed");
-    host.kill().unwrap();
-    host.wait().unwrap();
+    assert_eq!(host.0.try_wait().unwrap(), None, "a process of the host was killed");
     bench.runtime(&["delete", "--force", &bench.id]).ok();
     bench.is_clean();
 }
