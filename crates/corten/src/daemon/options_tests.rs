@@ -95,6 +95,15 @@ fn plain_tcp_has_to_be_said() {
 }
 
 #[test]
+fn every_option_is_on_its_page() {
+    let page = include_str!("../../../../docs/daemon.md");
+    for option in OPTIONS {
+        let name = if option.key.is_empty() { format!("`--{}`", option.flag) } else { format!("`{}`", option.key) };
+        assert!(page.contains(&name), "docs/daemon.md has no {name}");
+    }
+}
+
+#[test]
 fn no_flag_and_no_key_is_there_twice() {
     for (place, option) in OPTIONS.iter().enumerate() {
         let twice = |other: &Opt| {
