@@ -9,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::{Error, Result};
@@ -18,7 +19,7 @@ const WRITER_CACHE: i64 = -512;
 const READER_CACHE: i64 = -128;
 
 /// The log is folded into the file once it has this many pages of 4 KiB...
-const CHECKPOINT_PAGES: i64 = 500;
+const CHECKPOINT_PAGES: i32 = 500;
 /// ...and cut back to this many bytes then.
 const LOG_BYTES: i64 = 2 << 20;
 
@@ -39,6 +40,19 @@ pub(crate) fn log(path: &Path) -> PathBuf {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     log.into()
+}
+
+/// Has `told` hear of each commit that has written to the log. Takes the place of `wal_autocheckpoint`, and so folds the log itself.
+pub(crate) fn hear_of_commits(connection: &mut Connection, mut told: impl FnMut() + Send + 'static) -> Result<()> {
+    let hook = move |log: &mut Wal, pages| {
+        told();
+        if pages >= CHECKPOINT_PAGES {
+            // A failure is the next commit's to find: this one is made.
+            drop(log.checkpoint());
+        }
+        Ok(())
+    };
+    Ok(connection.wal_hook(Some(hook))?)
 }
 
 /// Brings a log that is there to the disk.

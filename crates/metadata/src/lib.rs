@@ -62,6 +62,8 @@ impl Database {
         connect::settle(path)?;
         schema::migrate(&mut connection, rooms)?;
         let log = Arc::new(Log::new(connect::log(path)));
+        let told = log.clone();
+        connect::hear_of_commits(&mut connection, move || told.written())?;
         let shared = Shared { readers: Readers::new(path), writer: Writer::spawn(connection, log.clone())?, log };
         Ok(Database { shared: Arc::new(shared) })
     }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::writer::Durability;
@@ -14,6 +14,10 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub(crate) struct Log {
     path: PathBuf,
+    /// The commit under way has written to it.
+    is_written: AtomicBool,
+    /// What was to go to the disk hasn't, and whether the kernel still has it nobody can tell: it says so once.
+    is_lost: AtomicBool,
     /// Commits that were made without waiting for the disk.
     relaxed: AtomicU64,
     /// So many of them are on it.
@@ -25,13 +29,19 @@ pub(crate) struct Log {
 impl Log {
     /// The log at `path`, all of which is on the disk.
     pub(crate) fn new(path: PathBuf) -> Log {
-        Log { path, relaxed: AtomicU64::new(0), durable: AtomicU64::new(0), turn: Mutex::new(()) }
+        let [is_written, is_lost] = Default::default();
+        Log { path, is_written, is_lost, relaxed: AtomicU64::new(0), durable: AtomicU64::new(0), turn: Mutex::new(()) }
+    }
+
+    /// A commit by the writer has come here.
+    pub(crate) fn written(&self) {
+        self.is_written.store(true, Ordering::Release);
     }
 
     /// After a commit by the writer, the only thread that makes any. A durable one shall have made all before it durable, too, even if
-    /// it has `changed` nothing.
-    pub(crate) fn committed(&self, durability: Durability, changed: bool) -> Result<()> {
-        match (durability, changed) {
+    /// it has written nothing: for a row that says already what it shall say SQLite writes no page, and leaves the disk alone.
+    pub(crate) fn committed(&self, durability: Durability) -> Result<()> {
+        match (durability, self.is_written.swap(false, Ordering::AcqRel)) {
             (Durability::ProcessDeath, false) => {}
             (Durability::ProcessDeath, true) => drop(self.relaxed.fetch_add(1, Ordering::AcqRel)),
             (Durability::PowerLoss, true) => self.reached(self.relaxed.load(Ordering::Acquire)),
@@ -40,7 +50,7 @@ impl Log {
         Ok(())
     }
 
-    /// Blocks until every commit before it is on the disk; costs nothing if they are.
+    /// Blocks until every commit before it is on the disk; costs nothing if they are. Once it has failed at the disk it always fails.
     pub(crate) fn settle(&self) -> Result<()> {
         let wanted = self.relaxed.load(Ordering::Acquire);
         if self.is_durable(wanted) {
@@ -50,9 +60,12 @@ impl Log {
         if self.is_durable(wanted) {
             return Ok(());
         }
+        let failed = |error| Error::Commit { reason: format!("the log cannot be synchronised: {error}") };
+        if self.is_lost.load(Ordering::Acquire) {
+            return Err(failed(io::Error::other("the disk has failed before")));
+        }
         let written = self.relaxed.load(Ordering::Acquire);
-        self.synchronise()
-            .map_err(|error| Error::Commit { reason: format!("the log cannot be synchronised: {error}") })?;
+        self.synchronise().map_err(failed)?;
         self.reached(written);
         Ok(())
     }
@@ -62,12 +75,16 @@ impl Log {
     }
 
     fn reached(&self, commits: u64) {
-        self.durable.fetch_max(commits, Ordering::AcqRel);
+        // Who reads the log after the loss of power stops where a commit before is not whole.
+        if !self.is_lost.load(Ordering::Acquire) {
+            self.durable.fetch_max(commits, Ordering::AcqRel);
+        }
     }
 
     /// What a checkpoint has moved into the database meanwhile was synchronised by it. SQLite holds no locks on this file, which closing
     /// it would drop.
     fn synchronise(&self) -> io::Result<()> {
-        File::open(&self.path)?.sync_data()
+        let log = File::open(&self.path)?;
+        log.sync_data().inspect_err(|_| self.is_lost.store(true, Ordering::Release))
     }
 }

@@ -1,6 +1,6 @@
 //! The record store's promises: grouped, isolated, durable changes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -172,6 +172,56 @@ fn the_last_handle_may_be_dropped_by_a_change() {
     drop(future);
     // Opening waits for nobody: the writer thread ends by itself, with the change made or (never started) not made.
     Database::open(&fixture.path, &[ROOM]).unwrap();
+}
+
+/// SQLite writes nothing, and synchronises nothing, where a row is overwritten with what it says already.
+#[test]
+fn a_durable_change_that_changes_no_byte_takes_those_before_it_along() {
+    const STATES: Schema = Schema { room: "states", migrations: &["CREATE TABLE states(state TEXT)"] };
+    let fixture = fixture();
+    let database = Database::open(&fixture.path, &[STATES]).unwrap();
+    let change = |statement: &'static str| {
+        move |transaction: &Transaction<'_>| -> Result<usize> { Ok(transaction.execute(statement, [])?) }
+    };
+    database.write_relaxed(change("INSERT INTO states VALUES ('up')")).unwrap();
+    // That it goes to the disk shows where there is no log to be found.
+    let log = fixture.path.with_file_name("metadata.db-wal");
+    let away = log.with_file_name("away");
+    std::fs::rename(&log, &away).unwrap();
+    let error = database.write(change("UPDATE states SET state = state")).unwrap_err();
+    assert!(error.to_string().contains("cannot be synchronised"), "{error}");
+    std::fs::rename(&away, &log).unwrap();
+    assert_eq!(database.write(change("UPDATE states SET state = state")).unwrap(), 1);
+}
+
+/// The kernel tells of a failure once, and of what it has thrown away for it not at all.
+#[test]
+fn what_the_disk_has_refused_is_never_settled() {
+    let fixture = fixture();
+    let database = Database::open(&fixture.path, &[ROOM]).unwrap();
+    database.write_relaxed(insert("a")).unwrap();
+    let log = fixture.path.with_file_name("metadata.db-wal");
+    let away = log.with_file_name("away");
+    std::fs::rename(&log, &away).unwrap();
+    // It can be opened, and not be synchronised.
+    std::os::unix::fs::symlink("/dev/null", &log).unwrap();
+    assert!(database.settle().is_err());
+    std::fs::rename(&away, &log).unwrap();
+    database.write(insert("b")).unwrap();
+    let error = database.settle().unwrap_err();
+    assert!(error.to_string().contains("failed before"), "{error}");
+}
+
+#[test]
+fn the_log_is_folded_into_the_file() {
+    let fixture = fixture();
+    let database = Database::open(&fixture.path, &[ROOM]).unwrap();
+    for number in 0..1000 {
+        database.write_relaxed(insert(&format!("{number:02000}"))).unwrap();
+    }
+    let length = |path: &Path| std::fs::metadata(path).unwrap().len();
+    let log = length(&fixture.path.with_file_name("metadata.db-wal"));
+    assert!(log < 4 << 20 && length(&fixture.path) > 1 << 20, "{log}");
 }
 
 #[test]

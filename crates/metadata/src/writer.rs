@@ -232,7 +232,6 @@ fn transact(
     waiting: &mut dyn Iterator<Item = Box<dyn Job>>,
     done: &mut Done,
 ) -> Result<()> {
-    let before = connection.total_changes();
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for mut job in waiting {
         let outcome = guarded(&transaction, job.as_mut());
@@ -246,8 +245,7 @@ fn transact(
         }
     }
     transaction.commit()?;
-    let changed = connection.total_changes() != before;
-    log.committed(durability, changed)
+    log.committed(durability)
 }
 
 /// Runs one change in its own savepoint; its own failure, or an error if the whole transaction is broken.
