@@ -56,7 +56,9 @@ pub(crate) struct Found {
 pub(crate) fn survey(shared: &Shared) -> Result<Vec<Found>, Error> {
     let mut found = Vec::new();
     for (record, state) in shared.records.all()? {
-        shared.note_cgroup_parent(&record.id, &record.spec.cgroup_parent)?;
+        // One that asked for a place that can't be is refused when it starts, and has no group: no reason to be without a daemon.
+        let noted = shared.note_cgroup_parent(&record.id, &record.spec.cgroup_parent);
+        log("a container's control group can't be looked for", noted);
         found.push(look_at(shared, record, state));
     }
     let known: HashSet<ContainerId> = found.iter().map(|found| found.record.id.clone()).collect();

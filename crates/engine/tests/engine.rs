@@ -356,6 +356,8 @@ fn containers_outlive_the_engine() {
         start(&engine, "ends", wanted("busybox", &["sh", "-c", "read x < /dev/null; sleep 0.3; exit 5"])).await;
         start(&engine, "goes", ContainerSpec { auto_remove: true, ..wanted("busybox", &["sleep", "0.3"]) }).await;
         create(&engine, "made", wanted("busybox", &["true"])).await;
+        let nowhere = ContainerSpec { cgroup_parent: "../up".into(), ..wanted("busybox", &["true"]) };
+        create(&engine, "misplaced", nowhere).await;
     });
     drop(first);
     // Both of those that end do so while nobody watches.
@@ -374,7 +376,8 @@ fn containers_outlive_the_engine() {
         let before = log(&engine, "lives").await.len();
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert!(log(&engine, "lives").await.len() > before);
-        for name in ["lives", "ends", "made"] {
+        assert!(engine.containers().start("misplaced").await.is_err());
+        for name in ["lives", "ends", "made", "misplaced"] {
             force_remove(&engine, name).await;
         }
     });
