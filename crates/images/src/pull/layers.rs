@@ -100,7 +100,7 @@ impl Pull<'_> {
             while let Some(step) = ready.get_mut(at).and_then(Option::take) {
                 let below = at.checked_sub(1).map(|below| &layers[below]);
                 let committed = self.commit(&layers[at], below, config, at, step);
-                held = Some(committed.map_err(|error| self.of_layer(&layers[at], error))?);
+                held = Some(committed.map_err(|error| self.of_layer(&layers[at], cause(error, receive)))?);
                 at += 1;
             }
         }
@@ -180,5 +180,66 @@ impl Pull<'_> {
 
     fn tell(&self, layer: &Layer<'_>, status: &str) {
         self.tell_of(layer.blob, status);
+    }
+}
+
+/// What a commit failed with; if it was given up, the failure that it was given up for, which has been sent before.
+fn cause(error: Error, receive: &Receiver<(usize, Result<Step>)>) -> Error {
+    if !matches!(error, Error::Cancelled) {
+        return error;
+    }
+    let mut failures = receive.try_iter().filter_map(|(_, step)| step.err());
+    failures.find(|failure| !matches!(failure, Error::Cancelled)).unwrap_or(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use corten_base::{Digest, Reference};
+    use corten_content::{LeaseOptions, Store};
+    use corten_distribution::{Cancel, Client, RegistryConfig};
+    use corten_events::Log;
+    use corten_metadata::Database;
+    use corten_snapshot::Snapshots;
+
+    use super::*;
+    use crate::Images;
+    use crate::document::config_descriptor;
+    use crate::types::TransferOptions;
+
+    #[test]
+    fn a_failure_is_told_and_not_what_was_given_up_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let schemas = [corten_content::SCHEMA, corten_snapshot::SCHEMA, crate::SCHEMA];
+        let database = Database::open(&folder.path().join("metadata.db"), &schemas).unwrap();
+        let content = Store::open(&folder.path().join("content"), database.clone()).unwrap();
+        let snapshots = Snapshots::open(&folder.path().join("snapshots"), database.clone()).unwrap();
+        let images = Images::open(database, content, snapshots, Log::new(1)).unwrap();
+        let lease = images.content().lease(LeaseOptions::default()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let registry = Client::new(RegistryConfig::default()).blocking(runtime.handle().clone());
+        let failed = Cancel::default();
+        let pull = Pull {
+            images: &images,
+            reference: Reference::parse_normalized("box:1").unwrap(),
+            options: TransferOptions { registry: &registry, credentials: None, platform: None },
+            lease: &lease,
+            report: &|_| {},
+            failed: &failed,
+        };
+        let blobs = [config_descriptor(b"first"), config_descriptor(b"second")];
+        let mut config = ImageConfig::default();
+        config.rootfs.diff_ids = blobs.iter().map(|blob| DiffId(blob.digest.clone())).collect();
+        let chains = ChainId::prefixes(&config.rootfs.diff_ids);
+        let layers: Vec<Layer<'_>> = blobs.iter().zip(&chains).map(|(blob, chain)| Layer { blob, chain }).collect();
+        // The first one's commit is given up when the second one has failed.
+        let (send, receive) = channel();
+        let given_up = corten_archive::Error::Read(std::io::Error::other("it was given up"));
+        send.send((0, Ok(Step::Ready(Err(given_up))))).unwrap();
+        let (expected, actual) = (Digest::sha256(b"second"), Digest::sha256(b"other"));
+        let failure = Error::Mismatch { what: "blob".into(), expected, actual };
+        send.send((1, Err(pull.of_layer(&layers[1], failure)))).unwrap();
+        failed.cancel();
+        let error = pull.commit_all(&layers, &config, &receive).err().unwrap();
+        assert!(!error.is_interruption() && error.to_string().contains(blobs[1].digest.short()), "{error:?}");
     }
 }
