@@ -117,7 +117,7 @@ pub(super) fn proxies(settings: &mut Settings, values: &[String]) -> Result<(), 
             "no-proxy" => &mut proxies.exceptions,
             other => return Err(format!("unknown proxy setting: {other}")),
         };
-        // A flag for the same has been read already, and wins.
+        // A flag for the same is read later, and wins.
         target.get_or_insert(address);
     }
     Ok(())
