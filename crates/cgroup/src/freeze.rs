@@ -110,7 +110,7 @@ impl Group {
         for &pid in pids {
             match open_pidfd(pid) {
                 Ok(pidfd) => held.push((pid, pidfd)),
-                Err(error) if Errno::from_io_error(&error) == Some(Errno::SRCH) => {}
+                Err(error) if is_nobodys(&error) => {}
                 Err(source) => return Err(Error::Io { operation: "killing", path: self.path.as_str().into(), source }),
             }
         }
@@ -140,6 +140,11 @@ impl Group {
         }
         Ok(())
     }
+}
+
+/// Whether a number is no process's: nobody's, or a further thread's by now (ENOENT since Linux 6.15, EINVAL before).
+fn is_nobodys(error: &std::io::Error) -> bool {
+    Errno::from_io_error(error).is_some_and(|errno| [Errno::SRCH, Errno::NOENT, Errno::INVAL].contains(&errno))
 }
 
 #[cfg(test)]
@@ -173,6 +178,28 @@ mod tests {
         // A signal would have taken it to its end before the one sent now.
         signal_pidfd(open_pidfd(other.id() as i32).unwrap().as_fd(), 15).unwrap();
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&other.wait().unwrap()), Some(15));
+    }
+
+    #[test]
+    fn a_number_that_is_a_threads_by_now_is_nobodys() {
+        let mut member = sleeper();
+        let (_directory, group) = group(&[member.id()]);
+        let (send, receive) = std::sync::mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            let (tell, told) = std::sync::mpsc::channel();
+            scope.spawn(move || {
+                let own = std::fs::read_link("/proc/thread-self").unwrap();
+                tell.send(own.file_name().unwrap().to_str().unwrap().parse().unwrap()).unwrap();
+                receive.recv().unwrap_err();
+            });
+            let thread: i32 = told.recv().unwrap();
+            let killed = group.kill_members(&[thread, member.id() as i32]);
+            drop(send);
+            // It must not outlive the test that fails.
+            member.kill().unwrap();
+            member.wait().unwrap();
+            assert_eq!(killed.unwrap(), [member.id() as i32]);
+        });
     }
 
     #[test]
