@@ -17,7 +17,7 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// How often a list is written at the most for one entry.
 const MOST_WRITES: usize = 4;
-/// After so long others who had read a list have written it.
+/// After so long others who had read a list have probably written it.
 const SETTLED: Duration = Duration::from_millis(100);
 
 /// A manifest about another one, as the list shows it.

@@ -4,7 +4,7 @@
 //! daemon that starts may find containers without a record, and its settings changed. So every parent is written down before the
 //! first group is made below it, and all of them are looked through.
 //!
-//! `<exec-root>/cgroup-parents` has one path a line; the last line may be incomplete, and lines may be there twice. It lives as long as
+//! `<exec-root>/cgroup-parents` has one path a line; lines may be incomplete, empty, or there twice. It lives as long as
 //! the groups do where both are in memory, as usual, and is none the worse for living longer: what is no group is dropped.
 
 use std::collections::BTreeSet;
@@ -31,7 +31,8 @@ impl Parents {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             text => text?,
         };
-        let there = text.lines().filter_map(|line| CgroupPath::parse(line).ok()).filter(|path| tree.open(path).is_ok());
+        let paths = text.lines().filter(|line| !line.is_empty()).filter_map(|line| CgroupPath::parse(line).ok());
+        let there = paths.filter(|path| tree.open(path).is_ok());
         let known: BTreeSet<CgroupPath> = there.chain([own.clone()]).collect();
         let fresh = file.with_extension("new");
         fs::write(&fresh, known.iter().map(line).collect::<String>())?;
@@ -44,7 +45,9 @@ impl Parents {
         if self.known().contains(parent) {
             return Ok(());
         }
-        File::options().append(true).create(true).open(&self.file)?.write_all(line(parent).as_bytes())?;
+        // The line before may be incomplete: it is not to take this one along.
+        let text = format!("\n{}", line(parent));
+        File::options().append(true).create(true).open(&self.file)?.write_all(text.as_bytes())?;
         self.known().insert(parent.clone());
         Ok(())
     }
@@ -88,10 +91,12 @@ mod tests {
             first.note(&path(parent)).unwrap();
         }
         let written = fs::read_to_string(exec_root.join("cgroup-parents")).unwrap();
-        assert_eq!(written, "/first\n/mine/deep\n/gone\n");
+        assert_eq!(written, "/first\n\n/mine/deep\n\n/gone\n");
         fs::create_dir_all(root.join("mine/deep").join(id.as_str())).unwrap();
-        // As if the daemon had been killed while it wrote.
-        fs::write(exec_root.join("cgroup-parents"), written + "/mi").unwrap();
+        // As if the disk had been full, or the daemon killed, while it wrote.
+        fs::write(exec_root.join("cgroup-parents"), "/first\n/mi").unwrap();
+        let later = Parents { file: first.file, known: Mutex::default() };
+        later.note(&path("/mine/deep")).unwrap();
 
         let second = Parents::open(&exec_root, &tree, &path("/second")).unwrap();
         assert_eq!(second.all(), [path("/mine/deep"), path("/second")]);
