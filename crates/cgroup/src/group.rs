@@ -195,7 +195,7 @@ impl Group {
         Ok(())
     }
 
-    /// The processes in the group and below it.
+    /// The processes in the group and below it: each once, in ascending order.
     pub fn procs(&self) -> Result<Vec<i32>> {
         let Some((hierarchy, dir)) = self.process_place() else { return Ok(Vec::new()) };
         let mut pids = Vec::new();

@@ -3,6 +3,8 @@
 //! The distribution specification, "Pushing Manifests with Subject": a registry that lists them says so in its answer
 //! (`OCI-Subject`). For one that doesn't, clients keep the list themselves: an index under a tag made of the subject's digest.
 
+use std::time::Duration;
+
 use crate::client::{Client, LONGEST_MANIFEST};
 use crate::credentials::Credentials;
 use crate::error::{Error, Result};
@@ -11,7 +13,6 @@ use corten_base::{Digest, Reference};
 use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use std::time::Duration;
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 

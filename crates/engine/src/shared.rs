@@ -103,15 +103,18 @@ impl Shared {
 
     /// Makes the container's control group, in a place where later daemons find it.
     pub(crate) fn create_group(&self, id: &ContainerId, parent: &str) -> Result<Group, Error> {
-        self.note_cgroup_parent(id, parent)?;
         let path = self.cgroup_path(id, parent)?;
+        self.note_parent_of(&path)?;
         self.cgroups.create(&path).map_err(Error::failed("cannot make the container's control group"))
     }
 
     /// Has later daemons look for the container's control group in its place.
     pub(crate) fn note_cgroup_parent(&self, id: &ContainerId, parent: &str) -> Result<(), Error> {
-        let above = self.cgroup_path(id, parent)?.parent();
-        let noted = above.map_or(Ok(()), |above| self.cgroup_parents.note(&above));
+        self.note_parent_of(&self.cgroup_path(id, parent)?)
+    }
+
+    fn note_parent_of(&self, group: &CgroupPath) -> Result<(), Error> {
+        let noted = group.parent().map_or(Ok(()), |above| self.cgroup_parents.note(&above));
         noted.map_err(Error::failed("cannot write the control group's parent down"))
     }
 

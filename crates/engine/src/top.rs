@@ -23,9 +23,7 @@ pub(crate) async fn top(shared: &Arc<Shared>, view: Arc<ContainerView>, argument
     let shared = shared.clone();
     blocking::run(move || {
         let group = shared.find_group(&view.id, &view.spec.cgroup_parent)?;
-        let mut pids = group.procs().map_err(Error::failed("cannot list the container's processes"))?;
-        pids.sort_unstable();
-        pids.dedup();
+        let pids = group.procs().map_err(Error::failed("cannot list the container's processes"))?;
         let rows = pids
             .into_iter()
             .filter_map(Process::read)

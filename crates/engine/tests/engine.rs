@@ -405,8 +405,11 @@ fn containers_are_found_below_an_earlier_parent() {
         assert_eq!((phase(&engine, "lives"), ended(&engine, "lost").await), (Phase::Running, 255));
         engine.containers().pause("lives").await.unwrap();
         engine.containers().unpause("lives").await.unwrap();
+        let sleep = ExecSpec { args: vec!["sleep".into(), "1000".into()], ..Default::default() };
+        let id = engine.execs().create("lives", sleep).await.unwrap();
+        engine.execs().start(id.as_str(), StartExec { detach: true, ..Default::default() }).await.unwrap();
         let (_, rows) = engine.containers().top("lives", "").await.unwrap();
-        assert_eq!(rows.len(), 1);
+        assert_eq!(rows.len(), 2, "who comes in later is in the container's group, too");
         for name in ["lives", "lost"] {
             force_remove(&engine, name).await;
         }

@@ -6,8 +6,7 @@ use std::time::SystemTime;
 
 use corten_base::{Algorithm, ChainId, DiffId, ImageId, Platform, Reference, time};
 use corten_content::Ingest;
-use corten_distribution::Cancel;
-use corten_distribution::{Blocking, WebAddress};
+use corten_distribution::{Blocking, Cancel, WebAddress};
 
 use crate::changes;
 use crate::config::{HistoryEntry, ImageConfig, RootFs};

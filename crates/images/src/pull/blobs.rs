@@ -20,8 +20,8 @@ use crate::{Error, Result};
 const TELL: Duration = Duration::from_millis(100);
 
 impl Pull<'_> {
-    /// Begins a blob's download when its turn has come, or continues it, and has `take` put what comes from the source into the ingest. Only for who
-    /// is in the blob's flight. What a mirror has sent wrong is asked of the next.
+    /// Begins a blob's download when its turn has come, or continues it, and has `take` put what comes from the source into the
+    /// ingest. Only for who is in the blob's flight. What a mirror has sent wrong is asked of the next.
     pub(super) fn download<T>(
         &self,
         blob: &Descriptor,
