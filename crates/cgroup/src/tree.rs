@@ -1,5 +1,6 @@
 //! What is mounted, opened once: one [`Tree`] serves all groups.
 
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -101,8 +102,11 @@ impl Tree {
     pub fn children(&self, path: &CgroupPath) -> Result<Vec<CgroupPath>> {
         let mut names = Vec::new();
         for hierarchy in self.hierarchies() {
-            if let Ok(dir) = file::open_dir(hierarchy.root.as_fd(), path.relative()) {
-                names.extend(file::children(dir.as_fd()).map_err(hierarchy.failed("listing", path))?);
+            let found = file::open_dir(hierarchy.root.as_fd(), path.relative());
+            match found.and_then(|dir| file::children(dir.as_fd())) {
+                Ok(found) => names.extend(found),
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+                Err(error) => return Err(hierarchy.failed("listing", path)(error)),
             }
         }
         names.sort_unstable();

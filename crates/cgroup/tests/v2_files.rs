@@ -87,6 +87,8 @@ fn groups_come_and_go() {
     group.remove().unwrap();
     assert_eq!(tree.children(&path("/corten")).unwrap(), [path("/corten/two")]);
     assert_eq!(tree.children(&path("/nowhere")).unwrap(), []);
+    fs::write(root.path().join("file"), "").unwrap();
+    assert_eq!(tree.children(&path("/file/below")).unwrap(), []);
 }
 
 #[test]

@@ -192,7 +192,7 @@ fn run(shared: &Shared, record: &Record, adopted: Adopted) -> Result<Run, Error>
 
 /// Removes what a run left whose shim is gone. Blocks.
 fn clean_up_run(shared: &Shared, id: &ContainerId) {
-    for group in shared.cgroup_parents.groups_of(&shared.cgroups, id) {
+    for group in shared.cgroup_parents.groups_of(id) {
         log("a lost container's processes could not be killed", group.kill_all());
         log("a lost container's control group stays behind", group.remove());
     }

@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::exec::Execs;
 use crate::init_program::InitProgram;
-use crate::parents::Parents;
+use crate::parents::{Noted, Parents};
 use crate::pool::Pool;
 use crate::record::Records;
 use crate::registry::Registry;
@@ -104,24 +104,24 @@ impl Shared {
     /// Makes the container's control group, in a place where later daemons find it.
     pub(crate) fn create_group(&self, id: &ContainerId, parent: &str) -> Result<Group, Error> {
         let path = self.cgroup_path(id, parent)?;
-        self.note_parent_of(&path)?;
+        let _noted = self.note_parent_of(&path)?;
         self.cgroups.create(&path).map_err(Error::failed("cannot make the container's control group"))
     }
 
     /// Has later daemons look for the container's control group in its place.
     pub(crate) fn note_cgroup_parent(&self, id: &ContainerId, parent: &str) -> Result<(), Error> {
-        self.note_parent_of(&self.cgroup_path(id, parent)?)
+        self.note_parent_of(&self.cgroup_path(id, parent)?).map(drop)
     }
 
-    fn note_parent_of(&self, group: &CgroupPath) -> Result<(), Error> {
-        let noted = group.parent().map_or(Ok(()), |above| self.cgroup_parents.note(&above));
+    fn note_parent_of(&self, group: &CgroupPath) -> Result<Option<Noted<'_>>, Error> {
+        let noted = group.parent().map(|above| self.cgroup_parents.note(&above)).transpose();
         noted.map_err(Error::failed("cannot write the control group's parent down"))
     }
 
     /// The container's control group; an earlier daemon may have had it elsewhere.
     pub(crate) fn find_group(&self, id: &ContainerId, parent: &str) -> Result<Group, Error> {
         let opened = self.cgroups.open(&self.cgroup_path(id, parent)?);
-        let found = opened.or_else(|error| self.cgroup_parents.groups_of(&self.cgroups, id).pop().ok_or(error));
+        let found = opened.or_else(|error| self.cgroup_parents.groups_of(id).pop().ok_or(error));
         found.map_err(Error::failed("cannot open the container's control group"))
     }
 
