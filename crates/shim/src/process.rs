@@ -100,11 +100,8 @@ impl Process {
     }
 
     /// Its program runs, or is not to. If its leader has not lived to name it, the kernel has noted which process it is.
-    fn find_follower(&mut self, strays: &mut Vec<process::Ended>) {
-        if let Some(pid) = self.stub.led() {
-            // It is gone already, or will be heard of when it ends.
-            let _ = self.follow(pid, strays);
-        }
+    fn find_follower(&mut self, strays: &mut Vec<process::Ended>) -> Result<(), Failure> {
+        self.stub.led().map_or(Ok(()), |pid| self.follow(pid, strays))
     }
 
     /// There will be no program.
@@ -130,7 +127,8 @@ impl Process {
                 Err(error) => break Err(Failure::host("cannot hear from the container's init", &error)),
             }
         };
-        self.find_follower(strays);
+        // Also where there will be no program: it is to be ended.
+        let outcome = outcome.and(self.find_follower(strays));
         self.stub.decided();
         if outcome.is_ok() && self.ended.is_none() {
             precedence::end(self.stub.pid);

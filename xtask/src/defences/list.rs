@@ -128,6 +128,17 @@ pub const DEFENCES: &[Defence] = &[
         "a_newcomer_that_is_taken_over_names_no_process_of_the_host",
     ),
     defence(
+        "CVE-2016-9962",
+        "nor does who takes over an exec of the engine's, to the shim",
+        (
+            "crates/shim/src/process.rs",
+            "        if !process::is_child(pid) && !strays.iter().any(|ended| ended.pid == pid) {\n",
+            "        if false {\n",
+        ),
+        SUPERVISE,
+        "an_exec_that_is_taken_over_names_no_process_of_the_host",
+    ),
+    defence(
         "CVE-2024-21626",
         "the working directory must lie below the root",
         (

@@ -10,6 +10,7 @@ mod cgroups;
 mod filters;
 mod latency;
 mod life;
+mod newcomers;
 mod streams;
 mod support;
 mod users;
@@ -41,9 +42,17 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
-    let cases =
-        [life::CASES, streams::CASES, attacks::CASES, cgroups::CASES, filters::CASES, users::CASES, latency::CASES]
-            .concat();
+    let cases = [
+        life::CASES,
+        streams::CASES,
+        attacks::CASES,
+        newcomers::CASES,
+        cgroups::CASES,
+        filters::CASES,
+        users::CASES,
+        latency::CASES,
+    ]
+    .concat();
     let mut failed = 0;
     for (name, case) in cases.into_iter().filter(|(name, _)| filter.is_none_or(|filter| name.contains(&**filter))) {
         let before = support::Traces::take();
