@@ -21,6 +21,7 @@ use crate::launch;
 use crate::life::State;
 use crate::merge::{arguments, merge};
 use crate::record::Record;
+use crate::reuse::Root;
 use crate::settings::{CgroupNs, ContainerSpec, IpcMode, JoinMode, MountType, NetworkMode, RestartPolicy};
 use crate::shared::Shared;
 use crate::spare::{self, Spare};
@@ -65,11 +66,11 @@ async fn make(
         .await;
         return Err(error);
     }
-    layer.keep();
+    let root = Root { mount: rootfs, layer: layer.keep() };
     drop(held);
     crate::task::tell(shared, &record, "create", []);
     let mut task = Task::new(shared.clone(), record, state, Arc::new(files));
-    task.rootfs = Some(rootfs);
+    task.root = Some(root);
     task.spawn(None);
     Ok(Created { id: id.clone(), warnings })
 }

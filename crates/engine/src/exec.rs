@@ -333,8 +333,10 @@ pub(crate) async fn prepare(
         return Err(Refusal::NotRunning(task.record.id.to_string()).into());
     }
     let (shared, record, files, pid) = (task.shared.clone(), task.record.clone(), task.files.clone(), task.state.pid);
+    let reuse = task.reuse.clone();
     let external = task.run.as_ref().is_some_and(|run| run.external);
     blocking::run(move || {
+        reuse.forget();
         let (oci, process) = process(&shared, &record, &files, &spec, size, pid)?;
         let prepared = match external {
             true => document(&process),

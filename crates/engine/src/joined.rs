@@ -83,6 +83,7 @@ impl Joined {
         let handle = shared.registry.find(&record.namespace, name).map_err(|error| refused(what, &error))?;
         let view = handle.now();
         check(&view, what)?;
+        handle.is_shared();
         self.others.push(Other { handle, pid: view.state.pid, what });
         Ok(view)
     }

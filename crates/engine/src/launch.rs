@@ -33,6 +33,7 @@ use crate::link::Link;
 use crate::network_files::NetworkFiles;
 use crate::pool::{Usual, Warm};
 use crate::record::Record;
+use crate::reuse::{Reuse, Root};
 use crate::settings::ContainerSpec;
 use crate::shared::{Shared, read_in_root};
 use crate::translate::{self, StartFacts};
@@ -51,7 +52,8 @@ pub(crate) struct Launch {
     pub record: Record,
     pub files: Arc<Files>,
     /// The root file system mounted at create; mounted anew if it was used.
-    pub rootfs: Option<OwnedFd>,
+    pub root: Option<Root>,
+    pub reuse: Arc<Reuse>,
     /// Clients that are there before the process.
     pub attaches: Vec<(AttachMode, OwnedFd)>,
     /// Other containers' namespaces.
@@ -100,9 +102,9 @@ pub(crate) fn send(mut launch: Launch) -> Result<Sent, Error> {
     let (shared, record) = (launch.shared.clone(), launch.record.clone());
     let mut undo = Undo::default();
 
-    let rootfs = match launch.rootfs.take() {
-        Some(rootfs) => rootfs,
-        None => mount_root(&shared, &record)?,
+    let rootfs = match launch.root.take() {
+        Some(root) => shared.spares.lend(&launch.reuse, root, &record, &shared.config),
+        None => launch.reuse.copy().map_or_else(|| mount_root(&shared, &record), Ok)?,
     };
     let mounted = mount_volumes(&shared, &record)?;
     undo.push({
@@ -147,6 +149,7 @@ pub(crate) fn send(mut launch: Launch) -> Result<Sent, Error> {
         attaches: &launch.attaches,
         joined: &launch.joined,
         network: &sent.held.network,
+        reuse: &launch.reuse,
     };
     let (group, connection) = (&mut sent.held.group, sent.link.connection());
     let handed = match runtime {
@@ -225,6 +228,7 @@ pub(crate) struct Making<'a> {
     pub(crate) attaches: &'a [(AttachMode, OwnedFd)],
     pub(crate) joined: &'a Joined,
     pub(crate) network: &'a NetworkView,
+    pub(crate) reuse: &'a Reuse,
 }
 
 impl Making<'_> {
@@ -304,6 +308,7 @@ fn hand_over(making: &Making<'_>, group: &mut Grouped, connection: &mut Connecti
     drop(hold);
     // The init is at work already, and waits for these at the end.
     network_files.map_or(Ok(()), |files| files.write(shared, record, network))?;
+    making.reuse.mark(files);
     group.rename(shared, record)?;
     // Nobody may be waiting any more: the shim's answer says why.
     let _ = rustix::io::write(&go, b"g");

@@ -48,6 +48,7 @@ mod refill;
 mod refusal;
 mod registry;
 mod resources;
+mod reuse;
 mod run;
 mod runtimes;
 mod services;

@@ -9,6 +9,7 @@ use corten_base::{ContainerId, Namespace};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::Error;
+use crate::reuse::Reuse;
 use crate::task::Request;
 use crate::view::ContainerView;
 
@@ -18,6 +19,7 @@ pub(crate) struct Handle {
     pub(crate) id: ContainerId,
     mailbox: mpsc::Sender<Request>,
     view: watch::Receiver<Arc<ContainerView>>,
+    reuse: Arc<Reuse>,
 }
 
 /// How a task answers.
@@ -28,8 +30,9 @@ impl Handle {
         id: ContainerId,
         mailbox: mpsc::Sender<Request>,
         view: watch::Receiver<Arc<ContainerView>>,
+        reuse: Arc<Reuse>,
     ) -> Handle {
-        Handle { id, mailbox, view }
+        Handle { id, mailbox, view, reuse }
     }
 
     /// Sends a request and waits for its answer.
@@ -43,6 +46,11 @@ impl Handle {
     /// The published snapshots.
     pub(crate) fn view(&self) -> watch::Receiver<Arc<ContainerView>> {
         self.view.clone()
+    }
+
+    /// Another container is about to share its namespaces: what was in its reach is not for the next one.
+    pub(crate) fn is_shared(&self) {
+        self.reuse.forget();
     }
 
     /// The latest snapshot.
@@ -173,7 +181,7 @@ mod tests {
             let id = ContainerId::parse(&format!("{start:0<64}")).unwrap();
             registry.reserve_name(&space, name, &id).unwrap();
             let view = crate::view::tests::view(id.clone(), name);
-            let handle = Handle::new(id, mpsc::channel(1).0, watch::channel(Arc::new(view)).1);
+            let handle = Handle::new(id, mpsc::channel(1).0, watch::channel(Arc::new(view)).1, Arc::default());
             registry.insert(&space, Arc::new(handle));
         }
         registry

@@ -4,32 +4,38 @@
 //! are mounted and their directories made while nobody waits; a create that finds nothing ready makes its own. All of it is without
 //! a record: what a dead daemon leaves is removed by the next one.
 
+mod directory;
+
 use std::collections::VecDeque;
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use corten_base::ChainId;
-use corten_snapshot::{ActiveDraft, MountOptions, Snapshots};
+use corten_snapshot::{ActiveDraft, Forgotten, MountOptions, Snapshots};
 
 use crate::blocking;
+use crate::config::Config;
 use crate::error::Error;
+use crate::launch::root_options;
+use crate::record::Record;
 use crate::refill::{Demand, Refill};
+use crate::reuse::{self, Lent, Marks, Renewed, Reuse, Root};
 use crate::undo::log;
+
+pub(crate) use directory::Directory;
 
 /// How many are kept of a kind at least: one for the create that comes while the other is being replaced.
 const READY: usize = 2;
 /// How many kinds are remembered, the last used ones.
 const KINDS: usize = 4;
-/// The files that every container's directory has from its start on.
-const FILES: [&str; 3] = ["hostname", "hosts", "resolv.conf"];
-/// The log, which gets its name with the container. A new file is the dearest part of a log's opening.
-const LOG: &str = "log";
-
+/// How many that were handed on are kept of a kind at most.
+const HANDED_ON: usize = 16;
+/// How many running containers' roots may be handed on later.
+const LENT: usize = 32;
 /// What a spare can be used for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Kind {
@@ -47,10 +53,6 @@ pub(crate) struct Spare {
     pub(crate) directory: Directory,
 }
 
-/// A container's directory on its way; removed if it is dropped before it is [given](Directory::give).
-#[derive(Debug)]
-pub(crate) struct Directory(PathBuf);
-
 /// The spares of one engine.
 #[derive(Debug)]
 pub(crate) struct Spares {
@@ -67,6 +69,8 @@ struct State {
     kinds: VecDeque<Known>,
     /// What is of no use any more, on its way out.
     gone: Vec<Spare>,
+    /// What may be handed on, the oldest first.
+    lent: VecDeque<Weak<Reuse>>,
 }
 
 /// A kind that was asked for.
@@ -145,7 +149,9 @@ impl Spares {
 
     /// Drops all: their image may be going. Blocks.
     pub(crate) fn clear(&self) {
-        let old = std::mem::take(&mut *self.lock());
+        let mut state = self.lock();
+        let old = (std::mem::take(&mut state.kinds), std::mem::take(&mut state.gone));
+        drop(state);
         drop(old);
     }
 
@@ -200,10 +206,62 @@ impl Spares {
         let failed = || Error::failed("cannot prepare a container's root file system");
         let layer = self.snapshots.draft_active(kind.chain.as_ref()).map_err(failed())?;
         let rootfs = layer.root().mount_detached(kind.options).map_err(failed())?;
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let directory = Directory::make(self.place.join(number.to_string()))?;
+        Ok(Spare { layer, rootfs, directory: self.directory()? })
+    }
+
+    fn directory(&self) -> Result<Directory, Error> {
+        let directory = Directory::make(self.next_place())?;
         directory.fill().map_err(Error::failed("cannot make a container's files"))?;
-        Ok(Spare { layer, rootfs, directory })
+        Ok(directory)
+    }
+
+    /// A removed container's directory, if nothing was done to the files in it that the container had; else a new one.
+    fn directory_from(&self, used: &Path, marks: Option<Marks>) -> Result<Directory, Error> {
+        let taken = marks.and_then(|marks| Directory::take(used, self.next_place(), &marks).ok()?);
+        taken.map_or_else(|| self.directory(), Ok)
+    }
+
+    fn next_place(&self) -> PathBuf {
+        self.place.join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+
+    /// The mount for a container that starts, made so that it can be handed on, where that is allowed. Only the newest so many: who
+    /// runs for long has written somewhere, mostly.
+    pub(crate) fn lend(&self, reuse: &Arc<Reuse>, root: Root, record: &Record, config: &Config) -> OwnedFd {
+        if !reuse::leaves_nothing_behind(record, config) {
+            return root.mount;
+        }
+        let mount = reuse.lend(root, root_options(record));
+        let mut state = self.lock();
+        state.lent.push_back(Arc::downgrade(reuse));
+        let oldest = if state.lent.len() > LENT { state.lent.pop_front() } else { None };
+        drop(state);
+        if let Some(oldest) = oldest.and_then(|oldest| oldest.upgrade()) {
+            oldest.forget();
+        }
+        mount
+    }
+
+    /// Takes what a removed container had, if it is as new and there is use for it; else what is to be swept. Blocks.
+    pub(crate) fn hand_on(&self, lent: Option<Lent>, layer: Forgotten, used: &Path) -> Option<Forgotten> {
+        let Some(lent) = lent.filter(|lent| self.has_use_for(&lent.kind)) else { return Some(layer) };
+        let kind = lent.kind.clone();
+        let Renewed { mount: rootfs, layer, files } = match lent.renew(layer) {
+            Ok(renewed) => renewed,
+            Err(layer) => return Some(layer),
+        };
+        match self.directory_from(used, files) {
+            Ok(directory) => self.put(&kind, Spare { rootfs, layer, directory }),
+            Err(error) => {
+                drop(rootfs);
+                tracing::debug!(error = error.message(), "no spare was made");
+            }
+        }
+        None
+    }
+
+    fn has_use_for(&self, kind: &Kind) -> bool {
+        self.lock().kinds.iter().any(|known| known.kind == *kind && known.again && known.ready.len() < HANDED_ON)
     }
 
     fn put(&self, kind: &Kind, spare: Spare) {
@@ -215,45 +273,6 @@ impl Spares {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Directory {
-    /// An empty one.
-    pub(crate) fn make(path: PathBuf) -> Result<Directory, Error> {
-        fs::create_dir(&path).map_err(Error::failed("cannot make the container's directory"))?;
-        Ok(Directory(path))
-    }
-
-    /// Makes the files that every container has, empty.
-    fn fill(&self) -> std::io::Result<()> {
-        for name in FILES {
-            fs::File::create(self.0.join(name))?;
-        }
-        fs::OpenOptions::new().write(true).create_new(true).mode(0o640).open(self.0.join(LOG)).map(drop)
-    }
-
-    /// Gives it to a container, under this name, with a log of that name if it has one.
-    pub(crate) fn give(mut self, path: &Path, log: Option<&str>) -> Result<(), Error> {
-        let failed = || Error::failed("cannot make the container's directory");
-        let named = match log {
-            Some(name) => fs::rename(self.0.join(LOG), self.0.join(name)),
-            None => fs::remove_file(self.0.join(LOG)),
-        };
-        match named {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed()(error)),
-            _ => fs::rename(&self.0, path).map_err(failed())?,
-        }
-        self.0.clear();
-        Ok(())
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        if !self.0.as_os_str().is_empty() {
-            log("a spare directory stays behind", fs::remove_dir_all(&self.0));
-        }
     }
 }
 

@@ -25,6 +25,7 @@ use crate::life::{self, Effect, Event, Phase, Policy, State, Told, Who};
 use crate::network;
 use crate::record::Record;
 use crate::registry::Reply;
+use crate::reuse::{Reuse, Root};
 use crate::run::Run;
 use crate::shared::Shared;
 use crate::view::{ContainerView, ExecSpec, Files, NetworkView};
@@ -119,7 +120,8 @@ pub(crate) struct Task {
     pub(crate) state: State,
     pub(crate) files: Arc<Files>,
     /// Mounted when the container was made, for its first start.
-    pub(crate) rootfs: Option<OwnedFd>,
+    pub(crate) root: Option<Root>,
+    pub(crate) reuse: Arc<Reuse>,
     pub(crate) run: Option<Run>,
     pub(crate) view: watch::Sender<Arc<ContainerView>>,
     attaches: Vec<(AttachMode, OwnedFd)>,
@@ -154,7 +156,8 @@ impl Task {
             record,
             state,
             files,
-            rootfs: None,
+            root: None,
+            reuse: Arc::default(),
             run: None,
             view,
             attaches: Vec::new(),
@@ -171,7 +174,8 @@ impl Task {
     /// Makes the container known and runs its task; `first` happens before any request.
     pub(crate) fn spawn(self, first: Option<Event>) {
         let (sender, mailbox) = mpsc::channel(MAILBOX);
-        let handle = crate::registry::Handle::new(self.record.id.clone(), sender, self.view.subscribe());
+        let handle =
+            crate::registry::Handle::new(self.record.id.clone(), sender, self.view.subscribe(), self.reuse.clone());
         self.shared.registry.insert(&self.record.namespace.clone(), Arc::new(handle));
         tokio::spawn(self.live(mailbox, first));
     }
@@ -245,6 +249,8 @@ impl Task {
             Some(other) => tracing::debug!(container = %self.record.id, ?other, "a shim said something unexpected"),
             None => {
                 tracing::warn!(container = %self.record.id, "the container's shim is gone; its processes are killed");
+                // Some of them may be left for a while.
+                self.reuse.forget();
                 if let Some(run) = &mut self.run {
                     run.kill_all().await;
                 }

@@ -31,6 +31,7 @@ mod layers;
 mod mount;
 mod reaper;
 mod records;
+mod reuse;
 mod roots;
 mod sync;
 
@@ -48,6 +49,7 @@ pub use error::{Error, Result};
 pub use init::Furnish;
 pub use layers::{Hold, Layer, LayerDraft};
 pub use mount::MountOptions;
+pub use reuse::Recorded;
 pub use roots::{ActiveDraft, Forgotten, RootFs, Usage};
 
 use reaper::Reaper;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use corten_base::ChainId;
 use corten_metadata::rusqlite::Transaction;
 
-use crate::{Error, Result, Snapshots, records};
+use crate::{Error, Recorded, Result, Snapshots, records};
 
 /// What an overlay is made of. The folders belong to the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,17 +37,17 @@ pub struct Usage {
 #[derive(Debug)]
 pub struct ActiveDraft {
     store: Snapshots,
-    id: u64,
-    parent: Option<ChainId>,
+    pub(crate) id: u64,
+    pub(crate) parent: Option<ChainId>,
     init: Option<u64>,
-    root: RootFs,
-    kept: bool,
+    pub(crate) root: RootFs,
+    pub(crate) kept: bool,
 }
 
 /// An active snapshot whose record is gone and whose files are still there; see [`Snapshots::sweep`].
 #[derive(Debug)]
 #[must_use = "its files stay until the store is opened next"]
-pub struct Forgotten(u64);
+pub struct Forgotten(pub(crate) u64);
 
 impl Snapshots {
     /// Makes a writable layer on top of `parent`, to be recorded together with what it is for.
@@ -73,7 +73,7 @@ impl Snapshots {
     pub fn prepare(&self, key: &str, parent: Option<&ChainId>) -> Result<RootFs> {
         let draft = self.draft_active(parent)?;
         self.database().write_relaxed(draft.record(key))?;
-        Ok(draft.keep())
+        Ok(draft.keep().root().clone())
     }
 
     /// The folders of an active snapshot.
@@ -188,9 +188,9 @@ impl ActiveDraft {
     }
 
     /// It is recorded: its files stay.
-    pub fn keep(mut self) -> RootFs {
+    pub fn keep(mut self) -> Recorded {
         self.kept = true;
-        self.root.clone()
+        Recorded(self)
     }
 }
 

@@ -122,7 +122,7 @@ fn a_draft_is_recorded_with_its_owner_or_not_at_all() {
     assert!(matches!(failed, Err(Error::Exists(owner)) if owner == "the owner"));
     assert!(matches!(store.rootfs("a"), Err(Error::NoSnapshot(_))));
     database.write(draft.record("a")).unwrap();
-    let root = draft.keep();
+    let root = draft.keep().root().clone();
     assert_eq!(store.rootfs("a").unwrap(), root);
     let forgotten = database.write(|transaction| Snapshots::forget(transaction, "a")).unwrap().unwrap();
     assert!(matches!(store.rootfs("a"), Err(Error::NoSnapshot(_))) && root.upper.exists());

@@ -10,7 +10,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
 use common::{Fixture, chain};
-use corten_snapshot::{MountOptions, Result, RootFs};
+use corten_snapshot::{Error, Forgotten, MountOptions, Recorded, Result, RootFs, Snapshots};
+use corten_sys::mark::Mark;
 use corten_sys::mount::{Propagation, attach, set_root_propagation};
 use corten_sys::{namespace, process};
 use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
@@ -153,7 +154,7 @@ fn a_data_root_with_a_long_path() {
     let fixture = Fixture::new();
     let deep = fixture.path(&"a-rather-long-name/".repeat(16));
     fs::create_dir_all(&deep).unwrap();
-    let store = corten_snapshot::Snapshots::open(&deep.join("snapshots"), fixture.database()).unwrap();
+    let store = Snapshots::open(&deep.join("snapshots"), fixture.database()).unwrap();
     fixture.layers(&store, 2);
     let root = store.prepare("c", Some(&chain(2))).unwrap();
     assert_eq!(read(&root.mount_detached(PLAIN).unwrap(), "same"), "2");
@@ -168,4 +169,73 @@ fn the_kernels_refusal_is_told() {
     fs::remove_dir(&root.work).unwrap();
     let error = root.mount_detached(PLAIN).unwrap_err();
     assert!(error.to_string().starts_with("cannot mount the overlay of 1 layers on "), "{error}");
+}
+
+/// An active snapshot that was recorded as `key` and has been forgotten.
+fn recorded(fixture: &Fixture, store: &Snapshots, key: &'static str) -> (Recorded, Forgotten) {
+    let draft = store.draft_active(Some(&chain(1))).unwrap();
+    let database = fixture.database();
+    database.write(draft.record(key)).unwrap();
+    let forgotten = database.write(|transaction| Snapshots::forget(transaction, key)).unwrap().unwrap();
+    (draft.keep(), forgotten)
+}
+
+#[test]
+fn a_snapshot_is_a_draft_again_if_nothing_has_changed_in_it() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    fixture.layers(&store, 1);
+    let (first, its) = recorded(&fixture, &store, "first");
+    let mount = first.root().mount_detached(MountOptions { volatile: true, ..PLAIN }).unwrap();
+    let mark = Mark::of(&first.root().upper).unwrap();
+    assert_eq!((read(&mount, "same"), first.parent()), ("1".into(), Some(&chain(1))));
+    let again = first.renew(its, &mark).unwrap();
+    assert!(again.is_current() && again.root().upper.exists());
+    fixture.database().write(again.record("second")).unwrap();
+    assert_eq!(store.rootfs("second").unwrap(), *again.keep().root());
+
+    // What isn't handed on after all goes, as any draft does.
+    let (dropped, its) = recorded(&fixture, &store, "dropped");
+    let upper = dropped.root().upper.clone();
+    drop(dropped.root().mount_detached(PLAIN).unwrap());
+    let mark = Mark::of(&upper).unwrap();
+    drop(dropped.renew(its, &mark).unwrap());
+    store.wait_removed();
+    assert!(!upper.exists());
+}
+
+#[test]
+fn a_snapshot_that_was_changed_is_no_draft_again() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    fixture.layers(&store, 1);
+    let changes: [fn(&RootFs, &OwnedFd); 4] = [
+        |_, mount| write(mount, "new", "1").unwrap(),
+        |_, mount| {
+            write(mount, "new", "1").unwrap();
+            unlinkat(mount, "new", AtFlags::empty()).unwrap();
+        },
+        |_, mount| {
+            for mode in [0o700, 0o755] {
+                rustix::fs::fchmod(openat(mount, ".", OFlags::RDONLY, Mode::empty()).unwrap(), Mode::from(mode))
+                    .unwrap();
+            }
+        },
+        // As overlayfs would if it were interrupted.
+        |root, _| fs::write(root.work.join("work/#1"), "").unwrap(),
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let (snapshot, its) = recorded(&fixture, &store, "changed");
+        let root = snapshot.root().clone();
+        let mount = root.mount_detached(PLAIN).unwrap();
+        let mark = Mark::of(&root.upper).unwrap();
+        change(&root, &mount);
+        let its = snapshot.renew(its, &mark).expect_err(&format!("change {number}"));
+        store.sweep(its);
+    }
+    let ((one, _), (_, others)) = (recorded(&fixture, &store, "one"), recorded(&fixture, &store, "other"));
+    drop(one.root().mount_detached(PLAIN).unwrap());
+    let mark = Mark::of(&one.root().upper).unwrap();
+    assert!(one.renew(others, &mark).is_err(), "another one's record was forgotten");
+    assert!(matches!(store.rootfs("one"), Err(Error::NoSnapshot(_))));
 }

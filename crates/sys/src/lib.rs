@@ -6,6 +6,7 @@
 pub mod bpf;
 pub mod credentials;
 pub mod limits;
+pub mod mark;
 pub mod memfd;
 pub mod memory;
 pub mod mount;

@@ -26,6 +26,7 @@ const RUNTIME_COMMAND: (&str, [&str; 2]) = ("corten", ["--test", "runtime_comman
 const SUPERVISE: (&str, [&str; 2]) = ("corten-shim", ["--test", "supervise"]);
 const APPLY: (&str, [&str; 2]) = ("corten-runtime", ["--test", "apply"]);
 const RUNTIME: (&str, [&str; 2]) = ("corten-runtime", ["--lib", "--locked"]);
+const ENGINE: (&str, [&str; 2]) = ("corten-engine", ["--test", "engine"]);
 const PATHS: (&str, [&str; 2]) = ("corten-sys", ["--lib", "--locked"]);
 
 const fn defence(
@@ -361,5 +362,52 @@ pub const DEFENCES: &[Defence] = &[
         ("crates/sys/src/path.rs", "    if !is_regular(place.as_fd())? {\n        return Ok(None);\n    }\n", ""),
         PATHS,
         "only_regular_files_are_opened",
+    ),
+    defence(
+        "a root that is handed on",
+        "the next container gets a removed one's root only if nothing was ever changed in it, not even for a moment",
+        (
+            "crates/snapshot/src/reuse.rs",
+            "        Ok(is_empty && mark.still_holds(&self.upper))",
+            "        let _ = mark;\n        Ok(is_empty)",
+        ),
+        ENGINE,
+        "a_root_that_was_changed_is_nobody_elses",
+    ),
+    defence(
+        "a root that is handed on",
+        "the files that it has besides only as they were written",
+        (
+            "crates/engine/src/spare/directory.rs",
+            "        if !FILES.iter().zip(marks).all(",
+            "        if false && !FILES.iter().zip(marks).all(",
+        ),
+        ENGINE,
+        "files_that_were_changed_are_nobody_elses",
+    ),
+    defence(
+        "a root that is handed on",
+        "no container that shares anything with others, or has unusual rights, hands on its root",
+        (
+            "crates/engine/src/reuse.rs",
+            "    alone && plain && record.mounts.is_empty() && ",
+            "    let _ = (alone, plain);\n    ",
+        ),
+        ENGINE,
+        "a_root_in_others_reach_is_nobody_elses",
+    ),
+    defence(
+        "a root that is handed on",
+        "nor one that something was executed in",
+        ("crates/engine/src/exec.rs", "        reuse.forget();\n", "        drop(reuse);\n"),
+        ENGINE,
+        "a_root_in_others_reach_is_nobody_elses",
+    ),
+    defence(
+        "a root that is handed on",
+        "nor one whose namespaces another has joined",
+        ("crates/engine/src/joined.rs", "        handle.is_shared();\n", ""),
+        ENGINE,
+        "a_root_in_others_reach_is_nobody_elses",
     ),
 ];

@@ -35,6 +35,22 @@ impl Task {
             }
             run.tear_down(&shared, &record).await;
         }));
+        self.release_root();
+    }
+
+    /// A container that has ended, and stays, doesn't keep its root mounted.
+    fn release_root(&self) {
+        if self.reuse.is_empty() {
+            return;
+        }
+        let (reuse, view) = (self.reuse.clone(), self.view.subscribe());
+        self.shared.background.spawn(async move {
+            tokio::time::sleep(UNTIL_SETTLED).await;
+            if !view.borrow().removed {
+                let done = blocking::run_behind(move || reuse.forget()).await;
+                crate::undo::log("a root file system stays mounted", done);
+            }
+        });
     }
 
     /// Removes the container for good: the record first; what it leaves is swept behind the answer, when that has settled.
@@ -54,8 +70,9 @@ impl Task {
             last.removed = true;
             *view = Arc::new(last);
         });
-        self.rootfs = None;
+        self.root = None;
         let (shared, id, teardown) = (self.shared.clone(), self.record.id.clone(), self.teardown.take());
+        let reuse = self.reuse.clone();
         let (namespace, image) = (self.record.namespace.clone(), self.record.image_id.clone());
         self.shared.background.spawn(async move {
             if let Some(teardown) = teardown {
@@ -69,7 +86,9 @@ impl Task {
                 );
             }
             let swept = blocking::run_behind(move || {
-                layer.into_iter().for_each(|layer| shared.snapshots.sweep(layer));
+                let left = layer
+                    .and_then(|layer| shared.spares.hand_on(reuse.take(), layer, &shared.container_directory(&id)));
+                left.into_iter().for_each(|layer| shared.snapshots.sweep(layer));
                 crate::create::remove_directory(&shared, &id);
                 crate::undo::log("an image's layers stay behind", collect_with_last(&shared, &namespace, &image));
             });

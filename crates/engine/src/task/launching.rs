@@ -40,7 +40,8 @@ impl Task {
             shared: self.shared.clone(),
             record: self.record.clone(),
             files: self.files.clone(),
-            rootfs: self.rootfs.take(),
+            root: self.root.take(),
+            reuse: self.reuse.clone(),
             attaches: std::mem::take(&mut self.attaches),
             joined,
         };

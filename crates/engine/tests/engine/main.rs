@@ -5,6 +5,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test, but without the harness by which clippy knows one")]
 
+mod reuse;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
@@ -36,6 +38,11 @@ const TESTS: &[Test] = &[
     ("restart_policies", restart_policies),
     ("volumes_and_ports", volumes_and_ports),
     ("one_engine_for_a_data_root", one_engine_for_a_data_root),
+    ("a_root_left_as_it_was_is_the_next_containers", reuse::a_root_left_as_it_was_is_the_next_containers),
+    ("a_root_that_was_changed_is_nobody_elses", reuse::a_root_that_was_changed_is_nobody_elses),
+    ("files_that_were_changed_are_nobody_elses", reuse::files_that_were_changed_are_nobody_elses),
+    ("a_root_in_others_reach_is_nobody_elses", reuse::a_root_in_others_reach_is_nobody_elses),
+    ("a_container_that_starts_again_has_its_own_root", reuse::a_container_that_starts_again_has_its_own_root),
 ];
 
 fn main() -> ExitCode {
