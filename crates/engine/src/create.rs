@@ -21,7 +21,7 @@ use crate::launch;
 use crate::life::State;
 use crate::merge::{arguments, merge};
 use crate::record::Record;
-use crate::reuse::Root;
+use crate::reuse::{Copy, Root};
 use crate::settings::{CgroupNs, ContainerSpec, IpcMode, JoinMode, MountType, NetworkMode, RestartPolicy};
 use crate::shared::Shared;
 use crate::spare::{self, Spare};
@@ -54,19 +54,19 @@ async fn make(
 ) -> Result<Created, Error> {
     let (inner, space, own_id, own_name) = (shared.clone(), namespace.clone(), id.clone(), name.to_string());
     let prepared = blocking::run(move || prepare(&inner, &space, own_id, own_name, request)).await??;
-    let Prepared { record, files, layer, rootfs, warnings, made_volumes, held } = prepared;
+    let Prepared { record, files, layer, rootfs, copy, warnings, made_volumes, held } = prepared;
     let state = State::default();
     if let Err(error) = shared.records.insert(&record, &state, layer.record(record.id.as_str())).await {
         let shared = shared.clone();
         let _ = blocking::run(move || {
-            drop((rootfs, layer));
+            drop((copy, rootfs, layer));
             crate::volumes::unmake(&shared, &made_volumes);
             remove_directory(&shared, &record.id);
         })
         .await;
         return Err(error);
     }
-    let root = Root { mount: rootfs, layer: layer.keep() };
+    let root = Root { mount: rootfs, copy, layer: layer.keep() };
     drop(held);
     crate::task::tell(shared, &record, "create", []);
     let mut task = Task::new(shared.clone(), record, state, Arc::new(files));
@@ -101,6 +101,7 @@ struct Prepared {
     /// To be recorded with the container.
     layer: ActiveDraft,
     rootfs: OwnedFd,
+    copy: Option<Copy>,
     warnings: Vec<String>,
     made_volumes: Vec<String>,
     /// The image's layers, until the record says that the container stands on them.
@@ -135,7 +136,7 @@ fn prepare(
     let held = shared.images.ensure_unpacked(&image)?;
 
     let mut undo = Undo::default();
-    let Spare { layer, rootfs: root, directory } = place(shared, &id, &image, &spec)?;
+    let Spare { layer, rootfs: root, copy, directory } = place(shared, &id, &image, &spec)?;
     make_working_directory(root.as_fd(), &spec.working_dir)?;
     let log = (spec.log_driver != "none").then(|| launch::log_name(&id));
     directory.give(&shared.container_directory(&id), log.as_deref())?;
@@ -163,7 +164,7 @@ fn prepare(
         network: Arc::new(network),
     };
     let files = files(shared, &record, Some(layer.root()));
-    Ok(Prepared { record, files, layer, rootfs: root, warnings, made_volumes, held })
+    Ok(Prepared { record, files, layer, rootfs: root, copy, warnings, made_volumes, held })
 }
 
 /// What Docker says of an image that this machine may not be able to run, and that nobody asked for by its platform.
@@ -187,7 +188,7 @@ fn place(shared: &Shared, id: &ContainerId, image: &Image, spec: &ContainerSpec)
     let failed = || Error::failed("cannot prepare the container's root file system");
     let layer = shared.snapshots.draft_active(image.chain.as_ref()).map_err(failed())?;
     let rootfs = layer.root().mount_detached(options).map_err(failed())?;
-    Ok(Spare { layer, rootfs, directory: spare::Directory::make(shared.container_directory(id))? })
+    Ok(Spare::new(rootfs, layer, spare::Directory::make(shared.container_directory(id))?))
 }
 
 /// The working directory is made with the container: what stands in its way is known before the first start.

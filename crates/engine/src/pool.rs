@@ -60,6 +60,10 @@ impl Idle {
         self.shims.len() < self.demand.wanted()
     }
 
+    fn calm_after(&self) -> Option<Duration> {
+        self.demand.calm_after(self.shims.len())
+    }
+
     fn surplus(&mut self) -> Option<Warm> {
         if self.shims.len() > self.demand.wanted() { self.shims.pop_back() } else { None }
     }
@@ -123,7 +127,7 @@ impl Pool {
             if self.is_closed() {
                 return;
             }
-            let calm = self.lock().demand.calm_after();
+            let calm = self.lock().calm_after();
             if self.refill.asked(calm).await {
                 self.refill.due(|| self.is_empty()).await;
             } else {

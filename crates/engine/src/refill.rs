@@ -38,9 +38,9 @@ impl Demand {
         self.wanted = (self.wanted + self.least).min(MOST * self.least);
     }
 
-    /// After how long without a start there are too many; never, if they are as few as they get.
-    pub(crate) fn calm_after(&self) -> Option<Duration> {
-        (self.wanted > self.least).then_some(CALM)
+    /// After how long without a start so many are too many; never, if they are as few as they get.
+    pub(crate) fn calm_after(&self, ready: usize) -> Option<Duration> {
+        (self.wanted.max(ready) > self.least).then_some(CALM)
     }
 
     /// Nobody has asked for a while.
@@ -136,12 +136,13 @@ mod tests {
         let mut wanted = Vec::new();
         for _ in 0..4 {
             wanted.push(demand.wanted());
-            assert_eq!(demand.calm_after().is_some(), demand.wanted() > 3);
+            assert_eq!(demand.calm_after(0).is_some(), demand.wanted() > 3);
             demand.ran_out();
         }
         assert_eq!(wanted, [3, 6, 9, 9]);
         demand.calm();
         assert_eq!(demand, Demand::new(3));
+        assert!(demand.calm_after(3).is_none() && demand.calm_after(4).is_some());
         let mut none = Demand::new(0);
         none.ran_out();
         assert_eq!(none.wanted(), 0);

@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use corten_snapshot::{ActiveDraft, Forgotten, MountOptions, Recorded};
+use corten_snapshot::{ActiveDraft, Forgotten, MountOptions, Recorded, RootFs};
 use corten_sys::mark::Mark;
 use corten_sys::mount;
 
@@ -29,7 +29,16 @@ use crate::view::Files;
 pub(crate) struct Root {
     /// The layer, mounted.
     pub(crate) mount: OwnedFd,
+    pub(crate) copy: Option<Copy>,
     pub(crate) layer: Recorded,
+}
+
+/// The same mount once more, for a container to have, so that the first one is left when the container is gone.
+#[derive(Debug)]
+pub(crate) struct Copy {
+    mount: OwnedFd,
+    /// The layer's upper directory before any container had it.
+    mark: Mark,
 }
 
 /// Those of a container's `hostname`, `hosts` and `resolv.conf`.
@@ -39,7 +48,8 @@ pub(crate) type Marks = [Mark; 3];
 #[derive(Debug)]
 pub(crate) struct Lent {
     pub(crate) kind: Kind,
-    root: Root,
+    mount: OwnedFd,
+    layer: Recorded,
     mark: Mark,
     /// The files that tell it about its networks, as they were written first; none before.
     files: Option<Marks>,
@@ -59,20 +69,18 @@ pub(crate) struct Renewed {
 pub(crate) struct Reuse(Mutex<Option<Lent>>);
 
 impl Reuse {
-    /// The mount that a container gets whose root is to be handed on: a copy. Linux 6.15 copies what is not attached; before, the
-    /// container gets the root itself.
+    /// The mount that a container gets whose root is to be handed on: the copy, if there is one.
     pub(crate) fn lend(&self, root: Root, options: MountOptions) -> OwnedFd {
-        let copied =
-            Mark::of(&root.layer.root().upper).and_then(|mark| Ok((mark, mount::clone_of(root.mount.as_fd(), false)?)));
-        let Ok((mark, copy)) = copied else { return root.mount };
-        let kind = Kind { chain: root.layer.parent().cloned(), options };
-        *self.lock() = Some(Lent { kind, root, mark, files: None });
-        copy
+        let Root { mount, copy, layer } = root;
+        let Some(copy) = copy else { return mount };
+        let kind = Kind { chain: layer.parent().cloned(), options };
+        *self.lock() = Some(Lent { kind, mount, layer, mark: copy.mark, files: None });
+        copy.mount
     }
 
     /// Another copy for the same container, which starts again.
     pub(crate) fn copy(&self) -> Option<OwnedFd> {
-        self.lock().as_ref().and_then(|lent| mount::clone_of(lent.root.mount.as_fd(), false).ok())
+        self.lock().as_ref().and_then(|lent| mount::clone_of(lent.mount.as_fd(), false).ok())
     }
 
     /// Whether there is nothing to be handed on.
@@ -107,13 +115,21 @@ impl Reuse {
     }
 }
 
+impl Copy {
+    /// A copy of a layer's mount that nobody has had yet; none before Linux 6.15, which doesn't copy what is not attached. Blocks.
+    pub(crate) fn of(mount: &OwnedFd, root: &RootFs) -> Option<Copy> {
+        let mark = Mark::of(&root.upper).ok()?;
+        Some(Copy { mount: mount::clone_of(mount.as_fd(), false).ok()?, mark })
+    }
+}
+
 impl Lent {
     /// The mounted layer for the next container, if nothing has changed in it. Blocks.
     ///
     /// # Errors
     /// The layer that is to be swept; it is not mounted any more.
     pub(crate) fn renew(self, forgotten: Forgotten) -> Result<Renewed, Forgotten> {
-        let Lent { root: Root { mount, layer }, mark, files, .. } = self;
+        let Lent { mount, layer, mark, files, .. } = self;
         let layer = layer.renew(forgotten, &mark)?;
         Ok(Renewed { mount, layer, files })
     }

@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::launch::root_options;
 use crate::record::Record;
 use crate::refill::{Demand, Refill};
-use crate::reuse::{self, Lent, Marks, Renewed, Reuse, Root};
+use crate::reuse::{self, Copy, Lent, Marks, Renewed, Reuse, Root};
 use crate::undo::log;
 
 pub(crate) use directory::Directory;
@@ -49,8 +49,16 @@ pub(crate) struct Kind {
 pub(crate) struct Spare {
     /// The layer, mounted.
     pub(crate) rootfs: OwnedFd,
+    pub(crate) copy: Option<Copy>,
     pub(crate) layer: ActiveDraft,
     pub(crate) directory: Directory,
+}
+
+impl Spare {
+    /// Of a layer that nobody has had yet, or that is as it was then. Blocks.
+    pub(crate) fn new(rootfs: OwnedFd, layer: ActiveDraft, directory: Directory) -> Spare {
+        Spare { copy: Copy::of(&rootfs, layer.root()), rootfs, layer, directory }
+    }
 }
 
 /// The spares of one engine.
@@ -69,6 +77,8 @@ struct State {
     kinds: VecDeque<Known>,
     /// What is of no use any more, on its way out.
     gone: Vec<Spare>,
+    /// Copies for containers that got the mounts themselves. It takes the kernel a while to let go of one.
+    unused: Vec<Copy>,
     /// What may be handed on, the oldest first.
     lent: VecDeque<Weak<Reuse>>,
 }
@@ -111,7 +121,7 @@ impl State {
     }
 
     fn calm_after(&self) -> Option<Duration> {
-        self.kinds.iter().find_map(|known| known.demand.calm_after())
+        self.kinds.iter().find_map(|known| known.demand.calm_after(known.ready.len()))
     }
 
     /// Nobody has asked for a while: no more is kept than what a single start needs.
@@ -150,7 +160,8 @@ impl Spares {
     /// Drops all: their image may be going. Blocks.
     pub(crate) fn clear(&self) {
         let mut state = self.lock();
-        let old = (std::mem::take(&mut state.kinds), std::mem::take(&mut state.gone));
+        let old =
+            (std::mem::take(&mut state.kinds), std::mem::take(&mut state.gone), std::mem::take(&mut state.unused));
         drop(state);
         drop(old);
     }
@@ -178,7 +189,9 @@ impl Spares {
     }
 
     fn fill(&self) {
-        let gone = std::mem::take(&mut self.lock().gone);
+        let mut state = self.lock();
+        let gone = (std::mem::take(&mut state.gone), std::mem::take(&mut state.unused));
+        drop(state);
         drop(gone);
         while let Some(kind) = self.lacking() {
             match self.make(&kind) {
@@ -206,7 +219,7 @@ impl Spares {
         let failed = || Error::failed("cannot prepare a container's root file system");
         let layer = self.snapshots.draft_active(kind.chain.as_ref()).map_err(failed())?;
         let rootfs = layer.root().mount_detached(kind.options).map_err(failed())?;
-        Ok(Spare { layer, rootfs, directory: self.directory()? })
+        Ok(Spare::new(rootfs, layer, self.directory()?))
     }
 
     fn directory(&self) -> Result<Directory, Error> {
@@ -229,6 +242,7 @@ impl Spares {
     /// runs for long has written somewhere, mostly.
     pub(crate) fn lend(&self, reuse: &Arc<Reuse>, root: Root, record: &Record, config: &Config) -> OwnedFd {
         if !reuse::leaves_nothing_behind(record, config) {
+            self.lock().unused.extend(root.copy);
             return root.mount;
         }
         let mount = reuse.lend(root, root_options(record));
@@ -251,7 +265,11 @@ impl Spares {
             Err(layer) => return Some(layer),
         };
         match self.directory_from(used, files) {
-            Ok(directory) => self.put(&kind, Spare { rootfs, layer, directory }),
+            Ok(directory) => {
+                self.put(&kind, Spare::new(rootfs, layer, directory));
+                // Some day it may be one too many.
+                self.refill.ask();
+            }
             Err(error) => {
                 drop(rootfs);
                 tracing::debug!(error = error.message(), "no spare was made");

@@ -70,9 +70,8 @@ impl Task {
             last.removed = true;
             *view = Arc::new(last);
         });
-        self.root = None;
         let (shared, id, teardown) = (self.shared.clone(), self.record.id.clone(), self.teardown.take());
-        let reuse = self.reuse.clone();
+        let (root, reuse) = (self.root.take(), self.reuse.clone());
         let (namespace, image) = (self.record.namespace.clone(), self.record.image_id.clone());
         self.shared.background.spawn(async move {
             if let Some(teardown) = teardown {
@@ -86,6 +85,7 @@ impl Task {
                 );
             }
             let swept = blocking::run_behind(move || {
+                drop(root);
                 let left = layer
                     .and_then(|layer| shared.spares.hand_on(reuse.take(), layer, &shared.container_directory(&id)));
                 left.into_iter().for_each(|layer| shared.snapshots.sweep(layer));
