@@ -232,7 +232,7 @@ fn open(config: Config) -> Result<Shared, Error> {
         cgroup_parents,
         host: corten_spec::host::facts(),
         support,
-        seccomp: Default::default(),
+        filters: Default::default(),
         init: Default::default(),
         starts: Semaphore::new(processors * STARTS_PER_PROCESSOR),
         external_starts: Semaphore::new((processors * STARTS_PER_PROCESSOR).min(MOST_EXTERNAL_STARTS)),

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use corten_base::{ContainerId, ExecId, Namespace};
 use corten_runtime::ProcessPlan;
 use corten_runtime::agent::Agent;
+use corten_runtime::plan::SeccompProgram;
 use corten_shim::client::{Error as ShimError, ExecProcess};
 use corten_shim::protocol::{AttachMode, Event, ExecExited, TerminalSize};
 use corten_spec::exec::ExecSettings;
@@ -337,10 +338,10 @@ pub(crate) async fn prepare(
     let external = task.run.as_ref().is_some_and(|run| run.external);
     blocking::run(move || {
         reuse.forget();
-        let (oci, process) = process(&shared, &record, &files, &spec, size, pid)?;
+        let (oci, filter, process) = process(&shared, &record, &files, &spec, size, pid)?;
         let prepared = match external {
             true => document(&process),
-            false => plan(&shared, &record, &files, &oci, &process, spec.privileged),
+            false => plan(&shared, &record, &files, (&oci, filter), &process, spec.privileged),
         };
         prepared.map(Box::new)
     })
@@ -392,7 +393,8 @@ fn failed(message: &str, exit_code: i32) -> Error {
     }
 }
 
-/// What runs: the container's process with the execution's changes, beside the container's own document. Blocks.
+/// What runs: the container's process with the execution's changes, beside the container's own document and, if it has the default
+/// filter, that. Blocks.
 fn process(
     shared: &Shared,
     record: &Record,
@@ -400,7 +402,7 @@ fn process(
     spec: &ExecSpec,
     size: Option<(u16, u16)>,
     pid: i32,
-) -> Result<(Spec, Process), Error> {
+) -> Result<(Spec, Option<SeccompProgram>, Process), Error> {
     let path = format!("/proc/{pid}/root");
     let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
     let root = rustix::fs::openat(rustix::fs::CWD, path, flags, rustix::fs::Mode::empty())
@@ -419,7 +421,8 @@ fn process(
         host_name: launch::host_name(),
         ..Default::default()
     };
-    let settings = translate::settings(record, files, facts, &shared.config)?;
+    let mut settings = translate::settings(record, files, facts, &shared.config)?;
+    let filter = shared.filters.take_default(&mut settings, &shared.host)?;
     let oci = launch::oci_document(shared, &settings)?;
     let exec = ExecSettings {
         args: spec.args.clone(),
@@ -435,7 +438,7 @@ fn process(
     let mut env = process.env().clone().unwrap_or_default();
     translate::add_home(&mut env, &home);
     process.set_env(Some(env));
-    Ok((oci, process))
+    Ok((oci, filter, process))
 }
 
 /// For another runtime, which knows the container's seccomp profile by itself.
@@ -449,12 +452,11 @@ fn plan(
     shared: &Shared,
     record: &Record,
     files: &Files,
-    oci: &Spec,
+    (oci, filter): (&Spec, Option<SeccompProgram>),
     process: &Process,
     privileged: bool,
 ) -> Result<Prepared, Error> {
-    let profile = oci.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()).filter(|_| !privileged);
-    let seccomp = profile.map(|profile| shared.seccomp.compile(profile)).transpose()?;
+    let seccomp = if privileged { None } else { launch::filter(shared, filter, oci)? };
     let process = corten_runtime::process_plan(process, seccomp).map_err(|error| failed(&chain(&error), 126))?;
     let agent = match privileged {
         true => None,

@@ -32,7 +32,7 @@ pub(crate) fn hand_over(
     if let Some(files) = making.network_files()? {
         files.write(shared, record, making.network)?;
     }
-    let mut document = making.document()?;
+    let mut document = launch::oci_document(shared, &making.settings()?)?;
     join_network(&mut document, &bundle.network_namespace());
     let sources = hand_over_mounts(&mut document, &bundle, making)?;
     making.joined.recheck()?;

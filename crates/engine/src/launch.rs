@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use corten_base::ContainerId;
 use corten_cgroup::Group;
 use corten_runtime::agent::{Agent, Container};
-use corten_runtime::plan::Facts;
+use corten_runtime::plan::{Facts, SeccompProgram};
 use corten_runtime::sources;
 use corten_shim::client::{Connection, Error as ShimError, StartRequest};
 use corten_shim::protocol::{AttachMode, Event, LogConfig, Started, Streams, TerminalSize};
@@ -232,15 +232,15 @@ pub(crate) struct Making<'a> {
 }
 
 impl Making<'_> {
-    /// The container's OCI document. What `-v` binds is there afterwards.
-    pub(crate) fn document(&self) -> Result<oci_spec::runtime::Spec, Error> {
+    /// What the container is to be. What `-v` binds is there afterwards.
+    pub(crate) fn settings(&self) -> Result<corten_spec::Settings, Error> {
         let Making { shared, record, files, .. } = *self;
         let facts = start_facts(shared, record, files, self.rootfs.as_fd(), self.joined)?;
         let home = facts.user.home.clone();
         let mut settings = translate::settings(record, files, facts, &shared.config)?;
         translate::add_home(&mut settings.env, &home);
         prepare_sources(&record.mounts)?;
-        oci_document(shared, &settings)
+        Ok(settings)
     }
 
     /// The clients that are there before the process.
@@ -274,8 +274,7 @@ fn hand_over(making: &Making<'_>, group: &mut Grouped, connection: &mut Connecti
     // The shim does its part of it meanwhile. The directory comes before the control group: by it a later daemon finds both.
     making.assign(connection)?;
     let network_files = making.network_files()?;
-    let oci = making.document()?;
-    let mut plan = plan(shared, &oci)?;
+    let (oci, mut plan) = plan(shared, making.settings()?)?;
     let usual_filter = shared.pool.leave_filter_out(&mut plan);
 
     let failed = |error: sources::Error| task_failure(&chain(&error), FAILED);
@@ -394,11 +393,30 @@ pub(crate) fn oci_document(
     corten_spec::to_oci(settings, &host).map_err(failed)
 }
 
-fn plan(shared: &Shared, oci: &oci_spec::runtime::Spec) -> Result<corten_runtime::Plan, Error> {
-    let profile = oci.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-    let seccomp = profile.map(|profile| shared.seccomp.compile(profile)).transpose()?;
+/// The container's OCI document, but for the default filter, and what the shim does for it.
+fn plan(
+    shared: &Shared,
+    mut settings: corten_spec::Settings,
+) -> Result<(oci_spec::runtime::Spec, corten_runtime::Plan), Error> {
+    let usual = shared.filters.take_default(&mut settings, &shared.host)?;
+    let oci = oci_document(shared, &settings)?;
+    let seccomp = filter(shared, usual, &oci)?;
     let facts = Facts { seccomp, unified_cgroup: shared.cgroups.is_v2(), host_side: false };
-    corten_runtime::plan(oci, &facts).map_err(|error| create_failure(&chain(&error), FAILED))
+    let plan = corten_runtime::plan(&oci, &facts).map_err(|error| create_failure(&chain(&error), FAILED))?;
+    Ok((oci, plan))
+}
+
+/// The filter of a container: the usual one, or its document's.
+pub(crate) fn filter(
+    shared: &Shared,
+    usual: Option<SeccompProgram>,
+    oci: &oci_spec::runtime::Spec,
+) -> Result<Option<SeccompProgram>, Error> {
+    let profile = oci.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    match (usual, profile) {
+        (None, Some(profile)) => shared.filters.compile(profile).map(Some),
+        (usual, _) => Ok(usual),
+    }
 }
 
 /// What a container asks for whose client has set nothing.
@@ -411,8 +429,8 @@ pub(crate) fn usual(shared: &Shared) -> Result<Usual, Error> {
         shm: translate::shm(&ContainerSpec { shm_size: shared.config.default_shm_size, ..Default::default() }, None),
         ..Default::default()
     };
-    let oci = oci_document(shared, &settings)?;
-    Ok(Usual { plan: plan(shared, &oci)?, limits: corten_runtime::devices::limits(&oci) })
+    let (oci, plan) = plan(shared, settings)?;
+    Ok(Usual { plan, limits: corten_runtime::devices::limits(&oci) })
 }
 
 /// A connection to whoever answers what the container's seccomp filter notifies, if its profile names somebody.

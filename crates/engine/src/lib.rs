@@ -25,6 +25,7 @@ mod error;
 mod exec;
 mod expiry;
 mod external;
+mod filters;
 mod grouped;
 mod info;
 mod init_layer;

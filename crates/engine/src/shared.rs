@@ -2,7 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use corten_base::{ContainerId, Namespace};
 use corten_cgroup::{CgroupPath, Group, Tree};
@@ -10,18 +10,17 @@ use corten_distribution::Blocking;
 use corten_events::{Actor, Kind};
 use corten_images::Images;
 use corten_network::Networks;
-use corten_runtime::plan::SeccompProgram;
 use corten_snapshot::Snapshots;
 use corten_spec::HostFacts;
 use corten_spec::limits::Support;
 use corten_volumes::Volumes;
-use oci_spec::runtime::LinuxSeccomp;
 use tokio::sync::Semaphore;
 
 use crate::background::Tasks;
 use crate::config::Config;
 use crate::error::Error;
 use crate::exec::Execs;
+use crate::filters::Filters;
 use crate::init_program::InitProgram;
 use crate::parents::{Noted, Parents};
 use crate::pool::Pool;
@@ -63,7 +62,7 @@ pub(crate) struct Shared {
     pub cgroup_parents: Parents,
     pub host: HostFacts,
     pub support: Support,
-    pub seccomp: SeccompCache,
+    pub filters: Filters,
     pub init: InitProgram,
     /// Starts under way at once: more than a few per processor only make each of them slower.
     pub starts: Semaphore,
@@ -135,35 +134,6 @@ impl Shared {
         attributes: [(&str, String); N],
     ) {
         self.events.publish(namespace, kind, action, Actor::new(id, attributes));
-    }
-}
-
-/// Compiled seccomp programs with what they were compiled from: nearly all containers share one.
-#[derive(Debug, Default)]
-pub(crate) struct SeccompCache {
-    programs: Mutex<Vec<(LinuxSeccomp, SeccompProgram)>>,
-}
-
-/// Other profiles than the default one are rare; a client that makes one up for each container gets them compiled each time.
-const MOST_PROGRAMS: usize = 16;
-
-impl SeccompCache {
-    /// The program for a profile. Profiles are compared, which is quicker than to make a key of one.
-    pub(crate) fn compile(&self, profile: &LinuxSeccomp) -> Result<SeccompProgram, Error> {
-        let programs = || self.programs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, program)) = programs().iter().find(|(known, _)| known == profile) {
-            return Ok(program.clone());
-        }
-        let failed = "cannot compile the seccomp profile";
-        let machine =
-            corten_seccomp::Machine::host().ok_or(corten_seccomp::Error::Machine).map_err(Error::failed(failed))?;
-        let compiled = corten_seccomp::compile(profile, machine).map_err(Error::failed(failed))?;
-        let program = SeccompProgram { filter: compiled.filter, flags: compiled.flags };
-        let mut programs = programs();
-        if programs.len() < MOST_PROGRAMS {
-            programs.push((profile.clone(), program.clone()));
-        }
-        Ok(program)
     }
 }
 

@@ -296,8 +296,8 @@ pub const DEFENCES: &[Defence] = &[
         "the filter keeps user namespaces and mounts from whoever lacks CAP_SYS_ADMIN",
         (
             "crates/engine/src/launch.rs",
-            "let seccomp = profile.map(|profile| shared.seccomp.compile(profile)).transpose()?;",
-            "let seccomp = profile.filter(|_| false).map(|profile| shared.seccomp.compile(profile)).transpose()?;",
+            "let seccomp = filter(shared, usual, &oci)?;",
+            "let seccomp = filter(shared, usual, &oci)?.filter(|_| false);",
         ),
         ATTACKS,
         "control_groups_are_no_way_out",
