@@ -21,7 +21,7 @@ use crate::launch;
 use crate::life::State;
 use crate::merge::{arguments, merge};
 use crate::record::Record;
-use crate::reuse::{Copy, Root};
+use crate::reuse::{Copy, Rights, Root};
 use crate::settings::{CgroupNs, ContainerSpec, IpcMode, JoinMode, MountType, NetworkMode, RestartPolicy};
 use crate::shared::Shared;
 use crate::spare::{self, Spare};
@@ -136,7 +136,13 @@ fn prepare(
     let held = shared.images.ensure_unpacked(&image)?;
 
     let mut undo = Undo::default();
-    let Spare { layer, rootfs: root, copy, directory } = place(shared, &id, &image, &spec)?;
+    let kind = spare::Kind {
+        chain: image.chain.clone(),
+        options: MountOptions { read_only: false, volatile: spec.auto_remove },
+        rights: Rights::of(&spec, &shared.config),
+    };
+    let Spare { layer, rootfs: root, directory, uses } = place(shared, &id, &image, &kind)?;
+    let copy = shared.spares.copy(&root, layer.root(), kind, uses);
     make_working_directory(root.as_fd(), &spec.working_dir)?;
     let log = (spec.log_driver != "none").then(|| launch::log_name(&id));
     directory.give(&shared.container_directory(&id), log.as_deref())?;
@@ -178,17 +184,15 @@ fn foreign(image: &Image) -> Option<String> {
 }
 
 /// The container's own layer, mounted, and its directory: those that were made beforehand, or new ones.
-fn place(shared: &Shared, id: &ContainerId, image: &Image, spec: &ContainerSpec) -> Result<Spare, Error> {
-    let options = MountOptions { read_only: false, volatile: spec.auto_remove };
-    let kind = spare::Kind { chain: image.chain.clone(), options };
+fn place(shared: &Shared, id: &ContainerId, image: &Image, kind: &spare::Kind) -> Result<Spare, Error> {
     // Nothing is made beforehand on layers that may go.
-    if let Some(spare) = image.is_recorded.then(|| shared.spares.take(&kind)).flatten() {
+    if let Some(spare) = image.is_recorded.then(|| shared.spares.take(kind)).flatten() {
         return Ok(spare);
     }
     let failed = || Error::failed("cannot prepare the container's root file system");
     let layer = shared.snapshots.draft_active(image.chain.as_ref()).map_err(failed())?;
-    let rootfs = layer.root().mount_detached(options).map_err(failed())?;
-    Ok(Spare::new(rootfs, layer, spare::Directory::make(shared.container_directory(id))?))
+    let rootfs = layer.root().mount_detached(kind.options).map_err(failed())?;
+    Ok(Spare { rootfs, layer, directory: spare::Directory::make(shared.container_directory(id))?, uses: 0 })
 }
 
 /// The working directory is made with the container: what stands in its way is known before the first start.

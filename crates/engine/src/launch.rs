@@ -103,8 +103,12 @@ pub(crate) fn send(mut launch: Launch) -> Result<Sent, Error> {
     let mut undo = Undo::default();
 
     let rootfs = match launch.root.take() {
-        Some(root) => shared.spares.lend(&launch.reuse, root, &record, &shared.config),
-        None => launch.reuse.copy().map_or_else(|| mount_root(&shared, &record), Ok)?,
+        Some(root) => shared.spares.lend(&launch.reuse, root),
+        None => {
+            // What it ran on before is unmounted first: one layer is not to be in two overlays.
+            launch.reuse.forget();
+            mount_root(&shared, &record)?
+        }
     };
     let mounted = mount_volumes(&shared, &record)?;
     undo.push({
@@ -307,7 +311,7 @@ fn hand_over(making: &Making<'_>, group: &mut Grouped, connection: &mut Connecti
     drop(hold);
     // The init is at work already, and waits for these at the end.
     network_files.map_or(Ok(()), |files| files.write(shared, record, network))?;
-    making.reuse.mark(files);
+    shared.spares.begin(making.reuse, trees.iter().chain([rootfs]).map(AsFd::as_fd), files);
     group.rename(shared, record)?;
     // Nobody may be waiting any more: the shim's answer says why.
     let _ = rustix::io::write(&go, b"g");

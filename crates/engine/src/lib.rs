@@ -64,6 +64,7 @@ mod translate;
 mod undo;
 mod view;
 mod volumes;
+mod watches;
 mod watermark;
 
 pub use attach::{AttachOptions, Attached, Detach, DetachKeys};

@@ -2,27 +2,37 @@
 //!
 //! Most short containers leave their root as it was. The daemon keeps the overlay that such a one was given a copy of, and once
 //! the container is gone, and nothing has changed in its layer, the next one of the same image starts on it: making, syncing and
-//! removing an overlay costs as much as a tenth of a container's life.
+//! removing an overlay, and the files beside it, costs a quarter of a container's life.
 //!
-//! What was one container's must not be within another's reach. Whoever still has a descriptor in the old root could write to the new
-//! one, so roots are handed on only of containers that could not have passed one to anybody who outlives them: all
-//! processes die with the PID namespace's first, nobody else was in their namespaces, no socket of another is to be found on a
-//! shared mount or network, nothing was executed in them later. And none that had a right beyond the usual ones, which could
-//! have changed the file system as such.
+//! What was one container's must not be within anybody's reach when it is the next one's. So the kernel is asked whether anything is left of
+//! the mounts that the container had: whoever has a directory of it open, in the container, beside it or on the host, has the mount. And
+//! since a watcher of an inode (inotify(7)) has none, a root goes only to containers with the same user and the same rights: who may look
+//! into the one may look into the other. A container that could change the file system as such, or make other mounts of it, hands on nothing.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use corten_snapshot::{ActiveDraft, Forgotten, MountOptions, Recorded, RootFs};
+use corten_snapshot::{ActiveDraft, Forgotten, Recorded, RootFs};
 use corten_sys::mark::Mark;
 use corten_sys::mount;
 
 use crate::config::Config;
-use crate::record::Record;
-use crate::settings::{IpcMode, JoinMode, NetworkMode};
+use crate::settings::ContainerSpec;
 use crate::spare::Kind;
 use crate::view::Files;
+use crate::watches::{Watched, Watches};
+
+/// So often a root is handed on: what the kernel remembers of its names goes with it in the end.
+const USES: u32 = 256;
+
+/// Who may look into a container's root beside the container itself: processes with its ids, and no fewer capabilities (ptrace(2),
+/// PTRACE_MODE_READ_FSCREDS). Only of containers that have no more than Docker's default rights.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rights {
+    user: String,
+    dropped: Vec<String>,
+}
 
 /// A container's root as it was made with it, for its first start.
 #[derive(Debug)]
@@ -37,7 +47,9 @@ pub(crate) struct Root {
 #[derive(Debug)]
 pub(crate) struct Copy {
     mount: OwnedFd,
-    /// The layer's upper directory before any container had it.
+    kind: Kind,
+    uses: u32,
+    /// The layer's upper directory before the container had it.
     mark: Mark,
 }
 
@@ -48,11 +60,13 @@ pub(crate) type Marks = [Mark; 3];
 #[derive(Debug)]
 pub(crate) struct Lent {
     pub(crate) kind: Kind,
+    /// How many containers have had it.
+    uses: u32,
     mount: OwnedFd,
     layer: Recorded,
     mark: Mark,
-    /// The files that tell it about its networks, as they were written first; none before.
-    files: Option<Marks>,
+    /// From the start on, before any program runs: all mounts that the container has got, and the files that tell it about its networks.
+    running: Option<(Watched, Option<Marks>)>,
 }
 
 /// A root as good as new.
@@ -62,45 +76,63 @@ pub(crate) struct Renewed {
     pub(crate) layer: ActiveDraft,
     /// How the files beside it looked before their container ran.
     pub(crate) files: Option<Marks>,
+    pub(crate) uses: u32,
 }
 
 /// What a container's root can be handed on by; nothing, where it must not be.
 #[derive(Debug, Default)]
 pub(crate) struct Reuse(Mutex<Option<Lent>>);
 
+impl Rights {
+    /// Those of a container, if its root may be another's, before it or after.
+    pub(crate) fn of(spec: &ContainerSpec, config: &Config) -> Option<Rights> {
+        let plain = !spec.privileged
+            && spec.cap_add.is_empty()
+            && spec.security_opt.is_empty()
+            && spec.devices.is_empty()
+            && spec.device_cgroup_rules.is_empty()
+            && spec.masked_paths.is_none()
+            && spec.readonly_paths.is_none()
+            && !config.runtimes.is_external(&spec.runtime);
+        plain.then(|| Rights { user: spec.user.clone(), dropped: spec.cap_drop.clone() })
+    }
+}
+
+impl Copy {
+    /// A copy of a layer's mount; none before Linux 6.15, which doesn't copy what is not attached.
+    pub(crate) fn of(mount: &OwnedFd, root: &RootFs, kind: Kind, uses: u32) -> Option<Copy> {
+        let mark = Mark::of(&root.upper).ok()?;
+        Some(Copy { mount: mount::clone_of(mount.as_fd(), false).ok()?, kind, uses: uses + 1, mark })
+    }
+}
+
 impl Reuse {
-    /// The mount that a container gets whose root is to be handed on: the copy, if there is one.
-    pub(crate) fn lend(&self, root: Root, options: MountOptions) -> OwnedFd {
+    /// The mount that a container gets at its first start: the copy, if there is one.
+    pub(crate) fn lend(&self, root: Root) -> OwnedFd {
         let Root { mount, copy, layer } = root;
-        let Some(copy) = copy else { return mount };
-        let kind = Kind { chain: layer.parent().cloned(), options };
-        *self.lock() = Some(Lent { kind, mount, layer, mark: copy.mark, files: None });
-        copy.mount
+        let Some(Copy { mount: copy, kind, uses, mark }) = copy else { return mount };
+        *self.lock() = Some(Lent { kind, uses, mount, layer, mark, running: None });
+        copy
     }
 
-    /// Another copy for the same container, which starts again.
-    pub(crate) fn copy(&self) -> Option<OwnedFd> {
-        self.lock().as_ref().and_then(|lent| mount::clone_of(lent.mount.as_fd(), false).ok())
-    }
-
-    /// Whether there is nothing to be handed on.
+    /// Whether there is nothing to be handed on, or on its way out.
     pub(crate) fn is_empty(&self) -> bool {
-        self.lock().is_none()
+        self.0.try_lock().is_ok_and(|lent| lent.is_none())
     }
 
-    /// The files that tell the container about its networks have been written, and it doesn't run yet. What has run before may have
-    /// done something to them: then this comes too late.
-    pub(crate) fn mark(&self, files: &Files) {
-        let mut lent = self.lock();
-        let Some(lent) = lent.as_mut().filter(|lent| lent.files.is_none()) else { return };
-        let mark = |path: &Path| Mark::of(path).ok();
-        lent.files = mark(&files.hostname)
-            .zip(mark(&files.hosts))
-            .zip(mark(&files.resolv_conf))
-            .map(|((hostname, hosts), resolv_conf)| [hostname, hosts, resolv_conf]);
+    /// The container has its mounts, and its files are written, and its program doesn't run yet.
+    pub(crate) fn begin<'a>(
+        &self,
+        watches: &Arc<Watches>,
+        mounts: impl IntoIterator<Item = BorrowedFd<'a>>,
+        files: &Files,
+    ) {
+        if let Some(lent) = &mut *self.lock() {
+            lent.running = watches.watch(mounts).map(|watched| (watched, marks(files)));
+        }
     }
 
-    /// It must not be handed on. Blocks, if it is the last mount of its overlay.
+    /// It must not be handed on. Blocks, if it is the last mount of its overlay, and so does who asks meanwhile.
     pub(crate) fn forget(&self) {
         *self.lock() = None;
     }
@@ -115,40 +147,69 @@ impl Reuse {
     }
 }
 
-impl Copy {
-    /// A copy of a layer's mount that nobody has had yet; none before Linux 6.15, which doesn't copy what is not attached. Blocks.
-    pub(crate) fn of(mount: &OwnedFd, root: &RootFs) -> Option<Copy> {
-        let mark = Mark::of(&root.upper).ok()?;
-        Some(Copy { mount: mount::clone_of(mount.as_fd(), false).ok()?, mark })
-    }
+fn marks(files: &Files) -> Option<Marks> {
+    let mark = |path: &Path| Mark::of(path).ok();
+    Some([mark(&files.hostname)?, mark(&files.hosts)?, mark(&files.resolv_conf)?])
 }
 
 impl Lent {
-    /// The mounted layer for the next container, if nothing has changed in it. Blocks.
+    /// Whether it has not been handed on too often.
+    pub(crate) fn is_young(&self) -> bool {
+        self.uses < USES
+    }
+
+    /// The mounted layer for the next container, if nothing has changed in it, and nobody has anything of it. Blocks.
     ///
     /// # Errors
     /// The layer that is to be swept; it is not mounted any more.
     pub(crate) fn renew(self, forgotten: Forgotten) -> Result<Renewed, Forgotten> {
-        let Lent { mount, layer, mark, files, .. } = self;
+        let Lent { kind, uses, mount, layer, mark, running } = self;
+        let Some((watched, files)) = running else { return Err(forgotten) };
+        // A volatile overlay goes on failing where the disk has failed once.
+        if !watched.are_gone() || (kind.options.volatile && sync(&mount).is_err()) {
+            return Err(forgotten);
+        }
         let layer = layer.renew(forgotten, &mark)?;
-        Ok(Renewed { mount, layer, files })
+        Ok(Renewed { mount, layer, files, uses })
     }
 }
 
-/// Whether no process that outlives such a container could have anything of its root open, and none of its own could have changed
-/// more than files.
-pub(crate) fn leaves_nothing_behind(record: &Record, config: &Config) -> bool {
-    let spec = &record.spec;
-    let alone = spec.pid_mode == JoinMode::Private
-        && matches!(spec.ipc_mode, IpcMode::Private | IpcMode::None)
-        && !matches!(spec.network_mode, NetworkMode::Host | NetworkMode::Container(_))
-        && !spec.uts_host;
-    let plain = !spec.privileged
-        && spec.cap_add.is_empty()
-        && spec.security_opt.is_empty()
-        && spec.devices.is_empty()
-        && spec.device_cgroup_rules.is_empty()
-        && spec.masked_paths.is_none()
-        && spec.readonly_paths.is_none();
-    alone && plain && record.mounts.is_empty() && !config.runtimes.is_external(&spec.runtime)
+/// What a program in it that calls syncfs(2) would hear: of a volatile overlay nothing is synchronised.
+fn sync(mount: &OwnedFd) -> rustix::io::Result<()> {
+    use rustix::fs::{Mode, OFlags, openat, syncfs};
+    syncfs(openat(mount, ".", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::DeviceMapping;
+
+    #[test]
+    fn only_containers_without_more_than_the_usual_rights_have_others_roots() {
+        let config = Config::default();
+        let rights = |change: &dyn Fn(&mut ContainerSpec)| {
+            let mut spec = ContainerSpec::default();
+            change(&mut spec);
+            Rights::of(&spec, &config)
+        };
+        let beyond: [&dyn Fn(&mut ContainerSpec); 8] = [
+            &|spec| spec.privileged = true,
+            &|spec| spec.cap_add = vec!["NET_ADMIN".into()],
+            &|spec| spec.security_opt = vec!["no-new-privileges".into()],
+            &|spec| spec.devices = vec![DeviceMapping::default()],
+            &|spec| spec.device_cgroup_rules = vec!["c 1:3 r".into()],
+            &|spec| spec.masked_paths = Some(Vec::new()),
+            &|spec| spec.readonly_paths = Some(Vec::new()),
+            &|spec| spec.runtime = "crun".into(),
+        ];
+        for (number, change) in beyond.into_iter().enumerate() {
+            assert_eq!(rights(change), None, "{number}");
+        }
+        let usual = rights(&|_| {});
+        assert!(usual.is_some());
+        assert_eq!(rights(&|spec| spec.tty = true), usual);
+        assert_ne!(rights(&|spec| spec.user = "1".into()), usual);
+        assert_ne!(rights(&|spec| spec.cap_drop = vec!["ALL".into()]), usual);
+    }
 }

@@ -8,23 +8,23 @@ mod directory;
 
 use std::collections::VecDeque;
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use corten_base::ChainId;
-use corten_snapshot::{ActiveDraft, Forgotten, MountOptions, Snapshots};
+use corten_snapshot::{ActiveDraft, Forgotten, MountOptions, RootFs, Snapshots};
+use corten_sys::mark::tells_changes_apart;
 
 use crate::blocking;
-use crate::config::Config;
 use crate::error::Error;
-use crate::launch::root_options;
-use crate::record::Record;
 use crate::refill::{Demand, Refill};
-use crate::reuse::{self, Copy, Lent, Marks, Renewed, Reuse, Root};
+use crate::reuse::{Copy, Lent, Marks, Renewed, Reuse, Rights, Root};
 use crate::undo::log;
+use crate::view::Files;
+use crate::watches::Watches;
 
 pub(crate) use directory::Directory;
 
@@ -36,12 +36,15 @@ const KINDS: usize = 4;
 const HANDED_ON: usize = 16;
 /// How many running containers' roots may be handed on later.
 const LENT: usize = 32;
+
 /// What a spare can be used for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Kind {
     /// The image's layers.
     pub(crate) chain: Option<ChainId>,
     pub(crate) options: MountOptions,
+    /// Of the containers that hand their roots on to each other; none for those that don't.
+    pub(crate) rights: Option<Rights>,
 }
 
 /// A container's place on the disk, before there is one. Dropped in the order of the fields: unmounted, then removed.
@@ -49,16 +52,10 @@ pub(crate) struct Kind {
 pub(crate) struct Spare {
     /// The layer, mounted.
     pub(crate) rootfs: OwnedFd,
-    pub(crate) copy: Option<Copy>,
     pub(crate) layer: ActiveDraft,
     pub(crate) directory: Directory,
-}
-
-impl Spare {
-    /// Of a layer that nobody has had yet, or that is as it was then. Blocks.
-    pub(crate) fn new(rootfs: OwnedFd, layer: ActiveDraft, directory: Directory) -> Spare {
-        Spare { copy: Copy::of(&rootfs, layer.root()), rootfs, layer, directory }
-    }
+    /// How many containers have had it.
+    pub(crate) uses: u32,
 }
 
 /// The spares of one engine.
@@ -69,6 +66,9 @@ pub(crate) struct Spares {
     state: Mutex<State>,
     next: AtomicU64,
     refill: Refill,
+    watches: Arc<Watches>,
+    /// Whether it shows on this file system that something was changed.
+    shows_changes: bool,
 }
 
 #[derive(Debug, Default)]
@@ -77,10 +77,10 @@ struct State {
     kinds: VecDeque<Known>,
     /// What is of no use any more, on its way out.
     gone: Vec<Spare>,
-    /// Copies for containers that got the mounts themselves. It takes the kernel a while to let go of one.
-    unused: Vec<Copy>,
     /// What may be handed on, the oldest first.
     lent: VecDeque<Weak<Reuse>>,
+    /// What has been lent for too long. It takes the kernel a while to let go of a mount.
+    kept: Vec<Lent>,
 }
 
 /// A kind that was asked for.
@@ -141,8 +141,9 @@ impl Spares {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed()(error)),
             _ => fs::create_dir(&place).map_err(failed())?,
         }
-        let (state, next, refill) = Default::default();
-        Ok(Spares { snapshots, place, state, next, refill })
+        let shows_changes = tells_changes_apart(&place).map_err(failed())?;
+        let (state, next, refill, watches) = Default::default();
+        Ok(Spares { snapshots, place, state, next, refill, watches, shows_changes })
     }
 
     /// A spare of this kind, if one is ready. From a kind's second time on others are made after the next [`Spares::refill`]: who
@@ -160,8 +161,7 @@ impl Spares {
     /// Drops all: their image may be going. Blocks.
     pub(crate) fn clear(&self) {
         let mut state = self.lock();
-        let old =
-            (std::mem::take(&mut state.kinds), std::mem::take(&mut state.gone), std::mem::take(&mut state.unused));
+        let old = (std::mem::take(&mut state.kinds), std::mem::take(&mut state.gone), std::mem::take(&mut state.kept));
         drop(state);
         drop(old);
     }
@@ -190,7 +190,7 @@ impl Spares {
 
     fn fill(&self) {
         let mut state = self.lock();
-        let gone = (std::mem::take(&mut state.gone), std::mem::take(&mut state.unused));
+        let gone = (std::mem::take(&mut state.gone), std::mem::take(&mut state.kept));
         drop(state);
         drop(gone);
         while let Some(kind) = self.lacking() {
@@ -219,7 +219,7 @@ impl Spares {
         let failed = || Error::failed("cannot prepare a container's root file system");
         let layer = self.snapshots.draft_active(kind.chain.as_ref()).map_err(failed())?;
         let rootfs = layer.root().mount_detached(kind.options).map_err(failed())?;
-        Ok(Spare::new(rootfs, layer, self.directory()?))
+        Ok(Spare { rootfs, layer, directory: self.directory()?, uses: 0 })
     }
 
     fn directory(&self) -> Result<Directory, Error> {
@@ -238,35 +238,41 @@ impl Spares {
         self.place.join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
     }
 
-    /// The mount for a container that starts, made so that it can be handed on, where that is allowed. Only the newest so many: who
-    /// runs for long has written somewhere, mostly.
-    pub(crate) fn lend(&self, reuse: &Arc<Reuse>, root: Root, record: &Record, config: &Config) -> OwnedFd {
-        if !reuse::leaves_nothing_behind(record, config) {
-            self.lock().unused.extend(root.copy);
-            return root.mount;
-        }
-        let mount = reuse.lend(root, root_options(record));
+    /// For a container that is being made: a copy of its root to run on, so that the root can be handed on.
+    pub(crate) fn copy(&self, mount: &OwnedFd, root: &RootFs, kind: Kind, uses: u32) -> Option<Copy> {
+        (self.shows_changes && kind.rights.is_some()).then(|| Copy::of(mount, root, kind, uses)).flatten()
+    }
+
+    /// The mount for a container's first start. Only the newest so many can be handed on: who runs for long has written somewhere, mostly.
+    pub(crate) fn lend(&self, reuse: &Arc<Reuse>, root: Root) -> OwnedFd {
+        let mount = reuse.lend(root);
         let mut state = self.lock();
         state.lent.push_back(Arc::downgrade(reuse));
-        let oldest = if state.lent.len() > LENT { state.lent.pop_front() } else { None };
-        drop(state);
-        if let Some(oldest) = oldest.and_then(|oldest| oldest.upgrade()) {
-            oldest.forget();
+        if state.lent.len() > LENT {
+            let oldest = state.lent.pop_front().and_then(|oldest| oldest.upgrade());
+            state.kept.extend(oldest.and_then(|oldest| oldest.take()));
         }
         mount
     }
 
+    /// The container has its mounts, and its files are written, and its program doesn't run yet.
+    pub(crate) fn begin<'a>(&self, reuse: &Reuse, mounts: impl IntoIterator<Item = BorrowedFd<'a>>, files: &Files) {
+        reuse.begin(&self.watches, mounts, files);
+    }
+
     /// Takes what a removed container had, if it is as new and there is use for it; else what is to be swept. Blocks.
     pub(crate) fn hand_on(&self, lent: Option<Lent>, layer: Forgotten, used: &Path) -> Option<Forgotten> {
-        let Some(lent) = lent.filter(|lent| self.has_use_for(&lent.kind)) else { return Some(layer) };
+        let Some(lent) = lent.filter(|lent| lent.is_young() && self.has_use_for(&lent.kind)) else {
+            return Some(layer);
+        };
         let kind = lent.kind.clone();
-        let Renewed { mount: rootfs, layer, files } = match lent.renew(layer) {
+        let Renewed { mount: rootfs, layer, files, uses } = match lent.renew(layer) {
             Ok(renewed) => renewed,
             Err(layer) => return Some(layer),
         };
         match self.directory_from(used, files) {
             Ok(directory) => {
-                self.put(&kind, Spare::new(rootfs, layer, directory));
+                self.put(&kind, Spare { rootfs, layer, directory, uses });
                 // Some day it may be one too many.
                 self.refill.ask();
             }
@@ -284,7 +290,8 @@ impl Spares {
 
     fn put(&self, kind: &Kind, spare: Spare) {
         let mut state = self.lock();
-        if let Some(known) = state.kinds.iter_mut().find(|known| known.kind == *kind) {
+        let room = |known: &&mut Known| known.kind == *kind && known.ready.len() < HANDED_ON;
+        if let Some(known) = state.kinds.iter_mut().find(room) {
             known.ready.push_back(spare);
         }
     }
@@ -301,7 +308,11 @@ mod tests {
 
     #[test]
     fn the_last_used_kinds_are_remembered() {
-        let kind = |number: u8| Kind { chain: Some(ChainId(Digest::sha256(&[number]))), options: Default::default() };
+        let kind = |number: u8| Kind {
+            chain: Some(ChainId(Digest::sha256(&[number]))),
+            options: Default::default(),
+            rights: None,
+        };
         let mut state = State::default();
         let mut again = |number| state.used(&kind(number)).again;
         assert_eq!([1, 2, 1, 3, 4, 1].map(&mut again), [false, false, true, false, false, true]);

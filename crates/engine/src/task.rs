@@ -249,8 +249,6 @@ impl Task {
             Some(other) => tracing::debug!(container = %self.record.id, ?other, "a shim said something unexpected"),
             None => {
                 tracing::warn!(container = %self.record.id, "the container's shim is gone; its processes are killed");
-                // Some of them may be left for a while.
-                self.reuse.forget();
                 if let Some(run) = &mut self.run {
                     run.kill_all().await;
                 }

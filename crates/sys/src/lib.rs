@@ -22,3 +22,4 @@ pub mod signal;
 pub mod slate;
 pub mod socket;
 pub mod user_namespace;
+pub mod watch;

@@ -38,8 +38,8 @@ impl Task {
         self.release_root();
     }
 
-    /// A container that has ended, and stays, doesn't keep its root mounted.
-    fn release_root(&self) {
+    /// A container that has ended or not begun, and stays, doesn't keep its root mounted.
+    pub(super) fn release_root(&self) {
         if self.reuse.is_empty() {
             return;
         }

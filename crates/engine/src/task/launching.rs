@@ -17,6 +17,7 @@ impl Task {
         match self.try_launch().await {
             Ok(pid) => Event::Launched { pid },
             Err(error) => {
+                self.release_root();
                 let exit_code = match &error {
                     Error::Launch { exit_code, .. } => *exit_code,
                     _ => launch::FAILED,

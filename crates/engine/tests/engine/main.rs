@@ -42,6 +42,8 @@ const TESTS: &[Test] = &[
     ("a_root_that_was_changed_is_nobody_elses", reuse::a_root_that_was_changed_is_nobody_elses),
     ("files_that_were_changed_are_nobody_elses", reuse::files_that_were_changed_are_nobody_elses),
     ("a_root_in_others_reach_is_nobody_elses", reuse::a_root_in_others_reach_is_nobody_elses),
+    ("a_root_that_others_came_into_is_nobody_elses", reuse::a_root_that_others_came_into_is_nobody_elses),
+    ("a_root_goes_to_none_with_other_rights", reuse::a_root_goes_to_none_with_other_rights),
     ("a_container_that_starts_again_has_its_own_root", reuse::a_container_that_starts_again_has_its_own_root),
 ];
 

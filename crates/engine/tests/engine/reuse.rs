@@ -1,12 +1,15 @@
 //! Roots that are handed on from one container to the next, and those that must not be.
 
 use std::collections::HashSet;
+use std::fs::{metadata, read_dir};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use corten_engine::settings::{IpcMode, JoinMode, NetworkMode};
+use corten_engine::settings::{JoinMode, NetworkMode};
 use corten_engine::{ContainerSpec, Engine, ExecSpec, StartExec};
 use corten_sys::mount::{FileSystem, clone_of};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::{Place, busybox, create, ended, force_remove, log, start, wanted};
 
@@ -144,44 +147,92 @@ pub fn a_root_in_others_reach_is_nobody_elses() {
     if !hands_on("a_root_in_others_reach_is_nobody_elses") {
         return;
     }
-    let place = Place::new();
-    let bind = format!("{}:/shared", place.path().display());
-    place.with_engine(|engine| async move {
+    Place::new().with_engine(|engine| async move {
         warm(&engine).await;
-        let with = |change: &dyn Fn(&mut ContainerSpec)| {
-            let mut spec = wanted("busybox", &["true"]);
-            change(&mut spec);
-            spec
+        let running = || async { start(&engine, "box", wanted("busybox", &["sleep", "1000"])).await };
+        // As with `cd` there, from the host or from a container that sees the host's processes.
+        let open = |what: &str, flags: OFlags| {
+            let pid = engine.containers().inspect("box").unwrap().state.pid;
+            openat(CWD, format!("/proc/{pid}/root{what}"), flags | OFlags::CLOEXEC, Mode::empty()).unwrap()
         };
-        let reaching = [
-            with(&|spec| spec.binds = vec![bind.clone()]),
-            with(&|spec| spec.volumes = ["/volume".into()].into()),
-            with(&|spec| spec.ipc_mode = IpcMode::Shareable),
-            with(&|spec| spec.ipc_mode = IpcMode::Host),
-            with(&|spec| spec.pid_mode = JoinMode::Host),
-            with(&|spec| spec.network_mode = NetworkMode::Host),
-            with(&|spec| spec.privileged = true),
-            with(&|spec| spec.cap_add = vec!["SYS_ADMIN".into()]),
-            with(&|spec| spec.security_opt = vec!["seccomp=unconfined".into()]),
+        let holds = [
+            ("/", OFlags::PATH),
+            ("/bin", OFlags::DIRECTORY),
+            ("/bin/busybox", OFlags::RDONLY),
+            ("/etc/hosts", OFlags::WRONLY | OFlags::APPEND),
+            ("/etc/hostname", OFlags::PATH),
+            ("/etc/resolv.conf", OFlags::RDONLY),
         ];
-        for spec in reaching {
-            assert!(!is_handed_on(&engine, spec.clone()).await, "{spec:?}");
+        for (what, flags) in holds {
+            running().await;
+            let held = open(what, flags);
+            assert!(!is_left(&engine).await, "somebody has {what}");
+            drop(held);
         }
-        for _ in 0..2 {
-            start(&engine, "box", wanted("busybox", &["sleep", "1000"])).await;
-            let process = ExecSpec { args: vec!["true".into()], ..ExecSpec::default() };
-            let id = engine.execs().create("box", process).await.unwrap();
-            engine.execs().start(id.as_str(), StartExec { detach: true, ..StartExec::default() }).await.unwrap();
-            assert!(!is_left(&engine).await, "something was executed in it");
+        running().await;
+        drop(open("/bin", OFlags::DIRECTORY));
+        assert!(is_left(&engine).await, "nobody has anything any more");
+    });
+}
 
+pub fn a_root_that_others_came_into_is_nobody_elses() {
+    if !hands_on("a_root_that_others_came_into_is_nobody_elses") {
+        return;
+    }
+    Place::new().with_engine(|engine| async move {
+        warm(&engine).await;
+        start(&engine, "box", wanted("busybox", &["sleep", "1000"])).await;
+        let process = ExecSpec { args: vec!["true".into()], ..ExecSpec::default() };
+        let id = engine.execs().create("box", process).await.unwrap();
+        engine.execs().start(id.as_str(), StartExec { detach: true, ..StartExec::default() }).await.unwrap();
+        assert!(!is_left(&engine).await, "something was executed in it");
+        // Who joins a network has the other's hosts file.
+        for join in [
+            |spec: &mut ContainerSpec| spec.network_mode = NetworkMode::Container("box".into()),
+            |spec: &mut ContainerSpec| spec.pid_mode = JoinMode::Container("box".into()),
+        ] {
             start(&engine, "box", wanted("busybox", &["sleep", "1000"])).await;
-            let joining = with(&|spec| spec.pid_mode = JoinMode::Container("box".into()));
+            let mut joining = wanted("busybox", &["true"]);
+            join(&mut joining);
             start(&engine, "guest", joining).await;
             ended(&engine, "guest").await;
-            force_remove(&engine, "guest").await;
             assert!(!is_left(&engine).await, "another one was in its namespaces");
+            force_remove(&engine, "guest").await;
         }
-        assert!(is_handed_on(&engine, with(&|_| {})).await);
+        assert!(is_handed_on(&engine, shell("true")).await);
+    });
+}
+
+pub fn a_root_goes_to_none_with_other_rights() {
+    if !hands_on("a_root_goes_to_none_with_other_rights") {
+        return;
+    }
+    Place::new().with_engine(|engine| async move {
+        warm(&engine).await;
+        for change in [
+            |spec: &mut ContainerSpec| spec.privileged = true,
+            |spec: &mut ContainerSpec| spec.cap_add = vec!["SYS_ADMIN".into()],
+            |spec: &mut ContainerSpec| spec.security_opt = vec!["seccomp=unconfined".into()],
+        ] {
+            for _ in 0..2 {
+                let mut spec = shell("true");
+                change(&mut spec);
+                assert!(!is_handed_on(&engine, spec.clone()).await, "{spec:?}");
+            }
+        }
+        let mut seen: [HashSet<PathBuf>; 2] = Default::default();
+        for number in 0..24 {
+            let mut spec = shell("true");
+            if number % 2 == 1 {
+                spec.user = "1000".into();
+            }
+            start(&engine, "box", spec).await;
+            ended(&engine, "box").await;
+            seen[number % 2].insert(upper(&engine, "box"));
+            is_left(&engine).await;
+        }
+        assert!(seen[0].is_disjoint(&seen[1]), "{seen:?}");
+        assert!(seen.iter().all(|seen| seen.len() < 12), "{seen:?}");
     });
 }
 
@@ -198,5 +249,26 @@ pub fn a_container_that_starts_again_has_its_own_root() {
         }
         assert_eq!(output(&engine).await.lines().filter(|line| *line == "1").count(), 6);
         assert!(!is_left(&engine).await);
+        // What the first run did to its files, the second one's start doesn't cover up.
+        create(&engine, "box", shell("chmod 666 /etc/hosts")).await;
+        for _ in 0..2 {
+            engine.containers().start("box").await.unwrap();
+            ended(&engine, "box").await;
+        }
+        assert!(!is_left(&engine).await);
+        // One that has ended, and stays, keeps nothing mounted.
+        start(&engine, "box", wanted("busybox", &["sleep", "1000"])).await;
+        let pid = engine.containers().inspect("box").unwrap().state.pid;
+        let device = metadata(format!("/proc/{pid}/root")).unwrap().dev();
+        let is_open = || {
+            let files = read_dir("/proc/self/fd").unwrap().filter_map(|entry| metadata(entry.unwrap().path()).ok());
+            files.into_iter().any(|found| found.dev() == device)
+        };
+        assert!(is_open() || !hands_on("that it is mounted while it runs"));
+        engine.containers().kill("box", "KILL").await.unwrap();
+        ended(&engine, "box").await;
+        engine.settle().await;
+        assert!(!is_open());
+        force_remove(&engine, "box").await;
     });
 }
