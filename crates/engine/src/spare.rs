@@ -35,7 +35,7 @@ const KINDS: usize = 4;
 /// How many that were handed on are kept of a kind at most.
 const HANDED_ON: usize = 16;
 /// How many running containers' roots may be handed on later.
-const LENT: usize = 32;
+const LENT: usize = 64;
 
 /// What a spare can be used for.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use corten_sys::watch::Watch;
 
 /// How many there are at most.
-const MOST: usize = 64;
+const MOST: usize = 80;
 
 /// Those that nobody uses.
 #[derive(Debug, Default)]
