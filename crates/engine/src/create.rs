@@ -139,7 +139,7 @@ fn prepare(
     let kind = spare::Kind {
         chain: image.chain.clone(),
         options: MountOptions { read_only: false, volatile: spec.auto_remove },
-        rights: Rights::of(&spec, &shared.config),
+        rights: Rights::of(&spec, &mounts, &shared.host, &shared.config),
     };
     let Spare { layer, rootfs: root, directory, uses } = place(shared, &id, &image, &kind)?;
     let copy = shared.spares.copy(&root, layer.root(), kind, uses);

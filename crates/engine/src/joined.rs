@@ -83,9 +83,13 @@ impl Joined {
         let handle = shared.registry.find(&record.namespace, name).map_err(|error| refused(what, &error))?;
         let view = handle.now();
         check(&view, what)?;
-        handle.is_shared();
         self.others.push(Other { handle, pid: view.state.pid, what });
         Ok(view)
+    }
+
+    /// From now on what these have is in another one's reach. Blocks.
+    pub(crate) fn share(&self) {
+        self.others.iter().for_each(|other| other.handle.is_shared());
     }
 
     /// Refuses if one of them has ended: its process's number may be another's, and what was opened by it of that one.

@@ -101,6 +101,7 @@ pub(crate) const FAILED: i32 = 128;
 pub(crate) fn send(mut launch: Launch) -> Result<Sent, Error> {
     let (shared, record) = (launch.shared.clone(), launch.record.clone());
     let mut undo = Undo::default();
+    launch.joined.share();
 
     let rootfs = match launch.root.take() {
         Some(root) => shared.spares.lend(&launch.reuse, root),

@@ -5,22 +5,26 @@
 //! removing an overlay, and the files beside it, costs a quarter of a container's life.
 //!
 //! What was one container's must not be within anybody's reach when it is the next one's. So the kernel is asked whether anything is left of
-//! the mounts that the container had: whoever has a directory of it open, in the container, beside it or on the host, has the mount. And
-//! since a watcher of an inode (inotify(7)) has none, a root goes only to containers with the same user and the same rights: who may look
-//! into the one may look into the other. A container that could change the file system as such, or make other mounts of it, hands on nothing.
+//! the mounts that the container had: whoever has a directory of it open, in the container, beside it or on the host, has the mount.
+//!
+//! Who watches an inode (inotify(7)) has none, and can pass the watch on. So only containers that share nothing with others hand on their
+//! roots: no mount, no network, no processes, by which to reach somebody. What is left are processes of the host, which may look into
+//! a container with their own ids and no more capabilities: hence a root goes only to one with the same user and rights. A container
+//! that could change the file system as such, or make other mounts of it, hands on nothing.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use corten_snapshot::{ActiveDraft, Forgotten, Recorded, RootFs};
+use corten_spec::HostFacts;
 use corten_sys::mark::Mark;
 use corten_sys::mount;
 
 use crate::config::Config;
-use crate::settings::ContainerSpec;
+use crate::settings::{ContainerSpec, IpcMode, JoinMode, NetworkMode};
 use crate::spare::Kind;
-use crate::view::Files;
+use crate::view::{Files, MountPoint};
 use crate::watches::{Watched, Watches};
 
 /// So often a root is handed on: what the kernel remembers of its names goes with it in the end.
@@ -85,8 +89,14 @@ pub(crate) struct Reuse(Mutex<Option<Lent>>);
 
 impl Rights {
     /// Those of a container, if its root may be another's, before it or after.
-    pub(crate) fn of(spec: &ContainerSpec, config: &Config) -> Option<Rights> {
-        let plain = !spec.privileged
+    pub(crate) fn of(spec: &ContainerSpec, mounts: &[MountPoint], host: &HostFacts, config: &Config) -> Option<Rights> {
+        let alone = mounts.iter().all(|point| point.kind == "tmpfs")
+            && spec.pid_mode == JoinMode::Private
+            && !matches!(spec.ipc_mode, IpcMode::Host | IpcMode::Container(_))
+            && !matches!(spec.network_mode, NetworkMode::Host | NetworkMode::Container(_));
+        // Without the filter it could have mounts in a user namespace of its own.
+        let plain = host.seccomp
+            && !spec.privileged
             && spec.cap_add.is_empty()
             && spec.security_opt.is_empty()
             && spec.devices.is_empty()
@@ -94,7 +104,7 @@ impl Rights {
             && spec.masked_paths.is_none()
             && spec.readonly_paths.is_none()
             && !config.runtimes.is_external(&spec.runtime);
-        plain.then(|| Rights { user: spec.user.clone(), dropped: spec.cap_drop.clone() })
+        (alone && plain).then(|| Rights { user: spec.user.clone(), dropped: spec.cap_drop.clone() })
     }
 }
 
@@ -186,14 +196,15 @@ mod tests {
     use crate::settings::DeviceMapping;
 
     #[test]
-    fn only_containers_without_more_than_the_usual_rights_have_others_roots() {
-        let config = Config::default();
+    fn only_containers_that_are_alone_and_have_the_usual_rights_have_others_roots() {
+        let (config, host) = (Config::default(), HostFacts { seccomp: true, ..HostFacts::default() });
+        let other = || "other".to_string();
         let rights = |change: &dyn Fn(&mut ContainerSpec)| {
             let mut spec = ContainerSpec::default();
             change(&mut spec);
-            Rights::of(&spec, &config)
+            Rights::of(&spec, &[], &host, &config)
         };
-        let beyond: [&dyn Fn(&mut ContainerSpec); 8] = [
+        let beyond: [&dyn Fn(&mut ContainerSpec); 14] = [
             &|spec| spec.privileged = true,
             &|spec| spec.cap_add = vec!["NET_ADMIN".into()],
             &|spec| spec.security_opt = vec!["no-new-privileges".into()],
@@ -202,12 +213,25 @@ mod tests {
             &|spec| spec.masked_paths = Some(Vec::new()),
             &|spec| spec.readonly_paths = Some(Vec::new()),
             &|spec| spec.runtime = "crun".into(),
+            &|spec| spec.pid_mode = JoinMode::Host,
+            &|spec| spec.pid_mode = JoinMode::Container(other()),
+            &|spec| spec.ipc_mode = IpcMode::Host,
+            &|spec| spec.ipc_mode = IpcMode::Container(other()),
+            &|spec| spec.network_mode = NetworkMode::Host,
+            &|spec| spec.network_mode = NetworkMode::Container(other()),
         ];
         for (number, change) in beyond.into_iter().enumerate() {
             assert_eq!(rights(change), None, "{number}");
         }
         let usual = rights(&|_| {});
         assert!(usual.is_some());
+        let mounted = |kind: &str| {
+            let point = MountPoint { kind: kind.into(), ..MountPoint::default() };
+            Rights::of(&ContainerSpec::default(), &[point], &host, &config)
+        };
+        assert_eq!([mounted("bind"), mounted("volume"), mounted("tmpfs")], [None, None, usual.clone()]);
+        let unfiltered = HostFacts { seccomp: false, ..host.clone() };
+        assert_eq!(Rights::of(&ContainerSpec::default(), &[], &unfiltered, &config), None);
         assert_eq!(rights(&|spec| spec.tty = true), usual);
         assert_ne!(rights(&|spec| spec.user = "1".into()), usual);
         assert_ne!(rights(&|spec| spec.cap_drop = vec!["ALL".into()]), usual);

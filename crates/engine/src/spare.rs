@@ -79,8 +79,8 @@ struct State {
     gone: Vec<Spare>,
     /// What may be handed on, the oldest first.
     lent: VecDeque<Weak<Reuse>>,
-    /// What has been lent for too long. It takes the kernel a while to let go of a mount.
-    kept: Vec<Lent>,
+    /// Those that have lent for too long. It takes the kernel a while to let go of a mount.
+    kept: Vec<Arc<Reuse>>,
 }
 
 /// A kind that was asked for.
@@ -141,7 +141,8 @@ impl Spares {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed()(error)),
             _ => fs::create_dir(&place).map_err(failed())?,
         }
-        let shows_changes = tells_changes_apart(&place).map_err(failed())?;
+        let apart = |directory: &Path| tells_changes_apart(directory).map_err(failed());
+        let shows_changes = apart(&place)? && apart(snapshots.directory())?;
         let (state, next, refill, watches) = Default::default();
         Ok(Spares { snapshots, place, state, next, refill, watches, shows_changes })
     }
@@ -161,7 +162,7 @@ impl Spares {
     /// Drops all: their image may be going. Blocks.
     pub(crate) fn clear(&self) {
         let mut state = self.lock();
-        let old = (std::mem::take(&mut state.kinds), std::mem::take(&mut state.gone), std::mem::take(&mut state.kept));
+        let old = (std::mem::take(&mut state.kinds), std::mem::take(&mut state.gone));
         drop(state);
         drop(old);
     }
@@ -190,9 +191,10 @@ impl Spares {
 
     fn fill(&self) {
         let mut state = self.lock();
-        let gone = (std::mem::take(&mut state.gone), std::mem::take(&mut state.kept));
+        let (gone, kept) = (std::mem::take(&mut state.gone), std::mem::take(&mut state.kept));
         drop(state);
         drop(gone);
+        kept.iter().for_each(|reuse| reuse.forget());
         while let Some(kind) = self.lacking() {
             match self.make(&kind) {
                 Ok(spare) => self.put(&kind, spare),
@@ -245,14 +247,15 @@ impl Spares {
 
     /// The mount for a container's first start. Only the newest so many can be handed on: who runs for long has written somewhere, mostly.
     pub(crate) fn lend(&self, reuse: &Arc<Reuse>, root: Root) -> OwnedFd {
-        let mount = reuse.lend(root);
-        let mut state = self.lock();
-        state.lent.push_back(Arc::downgrade(reuse));
-        if state.lent.len() > LENT {
-            let oldest = state.lent.pop_front().and_then(|oldest| oldest.upgrade());
-            state.kept.extend(oldest.and_then(|oldest| oldest.take()));
+        if root.copy.is_some() {
+            let mut state = self.lock();
+            state.lent.push_back(Arc::downgrade(reuse));
+            if state.lent.len() > LENT {
+                let oldest = state.lent.pop_front().and_then(|oldest| oldest.upgrade());
+                state.kept.extend(oldest);
+            }
         }
-        mount
+        reuse.lend(root)
     }
 
     /// The container has its mounts, and its files are written, and its program doesn't run yet.

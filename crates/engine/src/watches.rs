@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use corten_sys::watch::Watch;
 
 /// How many there are at most.
-const MOST: usize = 80;
+const MOST: usize = 64;
+/// How many of those that were not clear are looked at again for one that is wanted.
+const TRIES: usize = 4;
 
 /// Those that nobody uses.
 #[derive(Debug, Default)]
@@ -17,7 +19,7 @@ pub(crate) struct Watches(Mutex<Unused>);
 #[derive(Debug, Default)]
 struct Unused {
     clear: Vec<Watch>,
-    /// Their last mounts were still there; the oldest first.
+    /// Their last mounts were still there; those that were not looked at for longest first.
     stale: VecDeque<Watch>,
     made: usize,
 }
@@ -42,8 +44,11 @@ impl Watches {
         if let Some(watch) = unused.clear.pop() {
             return Some(watch);
         }
-        if unused.stale.front().is_some_and(|watch| watch.is_clear().unwrap_or(false)) {
-            return unused.stale.pop_front();
+        for _ in 0..TRIES.min(unused.stale.len()) {
+            match unused.stale.pop_front() {
+                Some(watch) if watch.is_clear().unwrap_or(false) => return Some(watch),
+                still => unused.stale.extend(still),
+            }
         }
         if unused.made >= MOST {
             return None;
@@ -100,5 +105,9 @@ mod tests {
         drop(all);
         assert!(watches.watch([]).is_none(), "none of them is clear");
         assert_eq!(watches.lock().stale.len(), MOST);
+        // One of a mount that stays doesn't keep others from being found.
+        watches.lock().stale[TRIES + 1] = Watch::new().unwrap();
+        assert!(watches.watch([]).is_none());
+        assert!(watches.watch([]).is_some_and(Watched::are_gone));
     }
 }

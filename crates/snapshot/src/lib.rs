@@ -143,6 +143,12 @@ impl Snapshots {
         }
     }
 
+    /// The folder that all layers are in.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.shared.root
+    }
+
     /// How many bytes the disk has free.
     #[must_use]
     pub fn free(&self) -> u64 {

@@ -398,14 +398,25 @@ pub const DEFENCES: &[Defence] = &[
     ),
     defence(
         "a root that is handed on",
-        "it goes to containers with the same user and rights, and from none with unusual ones",
+        "it goes to containers with the same user and rights, and neither to nor from any with unusual ones",
         (
             "crates/engine/src/reuse.rs",
-            "        plain.then(|| Rights {",
-            "        let _ = plain;\n        Some(Rights {",
+            "        (alone && plain).then(|| Rights {",
+            "        let _ = plain;\n        alone.then(|| Rights {",
         ),
         ENGINE,
         "a_root_goes_to_none_with_other_rights",
+    ),
+    defence(
+        "a root that is handed on",
+        "nor to or from any that shares mounts, a network or processes: it could pass a watch of its files to somebody",
+        (
+            "crates/engine/src/reuse.rs",
+            "        (alone && plain).then(|| Rights {",
+            "        let _ = alone;\n        plain.then(|| Rights {",
+        ),
+        ENGINE,
+        "a_root_that_others_came_into_is_nobody_elses",
     ),
     defence(
         "a root that is handed on",
@@ -417,7 +428,7 @@ pub const DEFENCES: &[Defence] = &[
     defence(
         "a root that is handed on",
         "nor from one whose namespaces another has joined",
-        ("crates/engine/src/joined.rs", "        handle.is_shared();\n", ""),
+        ("crates/engine/src/launch.rs", "    launch.joined.share();\n", ""),
         ENGINE,
         "a_root_that_others_came_into_is_nobody_elses",
     ),

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use corten_engine::settings::{JoinMode, NetworkMode};
+use corten_engine::settings::{IpcMode, JoinMode, NetworkMode};
 use corten_engine::{ContainerSpec, Engine, ExecSpec, StartExec};
 use corten_sys::mount::{FileSystem, clone_of};
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -186,6 +186,21 @@ pub fn a_root_that_others_came_into_is_nobody_elses() {
         let id = engine.execs().create("box", process).await.unwrap();
         engine.execs().start(id.as_str(), StartExec { detach: true, ..StartExec::default() }).await.unwrap();
         assert!(!is_left(&engine).await, "something was executed in it");
+        let with = |change: &dyn Fn(&mut ContainerSpec)| {
+            let mut spec = wanted("busybox", &["true"]);
+            change(&mut spec);
+            spec
+        };
+        let shares = [
+            with(&|spec| spec.binds = vec!["/var/tmp:/shared:ro".into()]),
+            with(&|spec| spec.volumes = ["/volume".into()].into()),
+            with(&|spec| spec.ipc_mode = IpcMode::Host),
+            with(&|spec| spec.pid_mode = JoinMode::Host),
+            with(&|spec| spec.network_mode = NetworkMode::Host),
+        ];
+        for spec in shares {
+            assert!(!is_handed_on(&engine, spec.clone()).await, "{spec:?}");
+        }
         // Who joins a network has the other's hosts file.
         for join in [
             |spec: &mut ContainerSpec| spec.network_mode = NetworkMode::Container("box".into()),
@@ -197,7 +212,10 @@ pub fn a_root_that_others_came_into_is_nobody_elses() {
             start(&engine, "guest", joining).await;
             ended(&engine, "guest").await;
             assert!(!is_left(&engine).await, "another one was in its namespaces");
+            let its = upper(&engine, "guest");
             force_remove(&engine, "guest").await;
+            engine.settle().await;
+            assert!(!its.exists(), "it was in another one's");
         }
         assert!(is_handed_on(&engine, shell("true")).await);
     });
