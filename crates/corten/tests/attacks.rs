@@ -169,7 +169,8 @@ fn control_groups_are_no_way_out() {
     let engine = engine();
     let script = "mkdir -p /tmp/c; for type in cgroup cgroup2; do for option in memory rdma none,name=x ''; do \
         mount -t $type ${option:+-o $option} c /tmp/c && echo mounted $type $option; \
-        unshare -UrmC sh -c \"mount -t $type ${option:+-o $option} c /tmp/c && echo mounted in namespace\"; done; done 2>/dev/null; \
+        unshare -Urm sh -c \"mount -t $type ${option:+-o $option} c /tmp/c && echo mounted in namespace\"; done; done 2>/dev/null; \
+        unshare -Ur echo in a user namespace 2>/dev/null; \
         find /sys/fs/cgroup /tmp/c -name release_agent; for d in /sys/fs/cgroup/*/..; do ls $d | grep -c corten; done | sort -u; \
         for f in /sys/fs/cgroup/*/notify_on_release; do (echo 1 > $f) 2>/dev/null && echo wrote $f; done; echo end";
     for options in [&[][..], &["--cgroupns", "private"], &["--cap-add", "DAC_OVERRIDE"]] {
