@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use corten_base::{ContainerId, ContainerName, Namespace, Platform};
 use corten_images::Image;
-use corten_snapshot::{ActiveDraft, Hold, MountOptions, RootFs};
+use corten_snapshot::{ActiveDraft, Hold, RootFs};
 use corten_spec::limits;
 
 use crate::blocking;
@@ -138,7 +138,7 @@ fn prepare(
     let mut undo = Undo::default();
     let kind = spare::Kind {
         chain: image.chain.clone(),
-        options: MountOptions { read_only: false, volatile: spec.auto_remove },
+        options: launch::root_options(&spec),
         rights: Rights::of(&spec, &mounts, &shared.host, &shared.config),
     };
     let Spare { layer, rootfs: root, directory, uses } = place(shared, &id, &image, &kind)?;

@@ -89,7 +89,7 @@ impl Joined {
 
     /// From now on what these have is in another one's reach. Blocks.
     pub(crate) fn share(&self) {
-        self.others.iter().for_each(|other| other.handle.is_shared());
+        self.others.iter().for_each(|other| other.handle.share());
     }
 
     /// Refuses if one of them has ended: its process's number may be another's, and what was opened by it of that one.

@@ -215,12 +215,12 @@ impl Held {
 pub(crate) fn mount_root(shared: &Shared, record: &Record) -> Result<OwnedFd, Error> {
     let failed = || Error::failed("cannot mount the container's root file system");
     let rootfs = shared.snapshots.rootfs(record.id.as_str()).map_err(failed())?;
-    rootfs.mount_detached(root_options(record)).map_err(failed())
+    rootfs.mount_detached(root_options(&record.spec)).map_err(failed())
 }
 
 /// A container that is removed at its end need not survive the machine's.
-pub(crate) fn root_options(record: &Record) -> MountOptions {
-    MountOptions { read_only: false, volatile: record.spec.auto_remove }
+pub(crate) fn root_options(spec: &ContainerSpec) -> MountOptions {
+    MountOptions { read_only: false, volatile: spec.auto_remove }
 }
 
 /// What a start has gathered when it comes to the container itself.

@@ -49,7 +49,7 @@ impl Handle {
     }
 
     /// Another container is about to share its namespaces: what was in its reach is not for the next one.
-    pub(crate) fn is_shared(&self) {
+    pub(crate) fn share(&self) {
         self.reuse.forget();
     }
 

@@ -141,8 +141,9 @@ impl Spares {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed()(error)),
             _ => fs::create_dir(&place).map_err(failed())?,
         }
-        let apart = |directory: &Path| tells_changes_apart(directory).map_err(failed());
-        let shows_changes = apart(&place)? && apart(snapshots.directory())?;
+        // Where it can't even be tried nothing is handed on.
+        let apart = |directory: &Path| tells_changes_apart(directory).unwrap_or(false);
+        let shows_changes = apart(&place) && apart(snapshots.directory());
         let (state, next, refill, watches) = Default::default();
         Ok(Spares { snapshots, place, state, next, refill, watches, shows_changes })
     }

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 
-use corten_base::ChainId;
 use corten_sys::mark::Mark;
 
 use crate::{ActiveDraft, Forgotten, RootFs};
@@ -21,12 +20,6 @@ impl Recorded {
     #[must_use]
     pub fn root(&self) -> &RootFs {
         self.0.root()
-    }
-
-    /// The layers that it stands on.
-    #[must_use]
-    pub fn parent(&self) -> Option<&ChainId> {
-        self.0.parent.as_ref()
     }
 
     /// A draft once more, if its record was the one that has been forgotten, and nothing has changed in it since its upper directory

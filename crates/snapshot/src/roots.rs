@@ -38,7 +38,7 @@ pub struct Usage {
 pub struct ActiveDraft {
     store: Snapshots,
     pub(crate) id: u64,
-    pub(crate) parent: Option<ChainId>,
+    parent: Option<ChainId>,
     init: Option<u64>,
     pub(crate) root: RootFs,
     pub(crate) kept: bool,
